@@ -1,0 +1,69 @@
+# Everything a person or CI does with this folder. `make` alone says what there is.
+
+# The first of these that is Python 3.11 or newer; another with `make run PYTHON=/path/to/python`.
+PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3 python; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+MANAGE := $(BIN)/python manage.py
+# Stamps: each says which requirements file was installed last.
+RUNS := $(VENV)/installed
+TESTS := $(VENV)/installed-for-tests
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help run dev test lint mutants soak clean
+
+help: ## Say what there is
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 16
+
+run: $(RUNS) .env ## Serve Convo on http://127.0.0.1:8000/ (PORT=9000 for another port)
+	@$(MANAGE) migrate --verbosity 0
+	@exec $(MANAGE) serve
+
+dev: $(TESTS) .env ## Serve it with PostgreSQL, Valkey and a Celery worker, all started here
+	@exec $(MANAGE) dev
+
+test: $(TESTS) ## Run all tests, on SQLite and on PostgreSQL
+	$(BIN)/python -m pytest --database=sqlite
+	$(BIN)/python -m pytest --database=postgres
+
+# Checked as production runs it, whatever .env says.
+lint: export CONVO_DOTENV := 0
+lint: export DEBUG := 0
+lint: export SECRET_KEY := only-for-the-checks-of-make-lint-0123456789-abcdefghij
+lint: export DATABASE_URL :=
+lint: $(TESTS) ## Check format, style, types, settings and migrations
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(MANAGE) check --deploy --fail-level WARNING
+	$(MANAGE) makemigrations --check --dry-run
+
+mutants: $(TESTS) ## Break every promise in turn and see that a test notices (ONLY=text for some)
+	$(BIN)/python -m tests.mutants --only "$(ONLY)"
+
+soak: $(TESTS) ## Clients at random while servers are killed (SECONDS=60, SEED=7 to see a run again)
+	$(BIN)/python -m benchmarks.soak --seconds "$(or $(SECONDS),60)" $(if $(SEED),--seed "$(SEED)")
+
+clean: ## Remove what was installed and cached here; the data and .env stay
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis test-artifacts
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+$(RUNS): requirements.txt
+	@$(call install,requirements.txt)
+
+$(TESTS): requirements.txt tests/requirements.txt
+	@$(call install,tests/requirements.txt)
+	@touch $(RUNS)
+
+define install
+test -n "$(PYTHON)" || { echo "Convo needs Python 3.11 or newer, and there is none on your PATH." >&2; exit 1; }; \
+echo "Installing $(1) into $(VENV), once …"; \
+test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV) && \
+$(BIN)/python -m pip install --quiet --disable-pip-version-check -r $(1) && touch $@
+endef
+
+.env:
+	@umask 077 && { echo DEBUG=1; $(BIN)/python -c 'import secrets; print("SECRET_KEY=" + secrets.token_urlsafe(50))'; } > $@
+	@echo "Wrote .env: DEBUG=1 and a random SECRET_KEY, for you alone (mode 600, ignored by git)."

@@ -1,0 +1,68 @@
+"""`settings.CONVO`, the one dict that Convo reads from a project, as a typed value with defaults."""
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conf:
+    """What an operator can set; every name here is a key of `settings.CONVO` in capitals."""
+
+    agents_file: str = ""
+    model: str = ""
+    embedding_model: str = ""
+    openai_api_key: str = ""
+    openai_base_url: str = ""
+    max_body: int = 20_000_000
+    guests: bool = False
+    key_pepper: str = ""
+    redis_url: str = ""
+    window_seconds: int = 1800
+    lease_seconds: float = 15.0
+    heartbeat_seconds: float = 0.5
+    checkpoint_seconds: float = 1.0
+    sweep_seconds: float = 15.0
+    cancel_seconds: float = 2.0
+    queue_seconds: float = 60.0
+    queue_length: int = 20
+    follow_seconds: float = 1.0
+    sse_heartbeat_seconds: float = 10.0
+    mirror_seconds: float = 0.05
+    events_seconds: int = 600
+    connect_seconds: float = 3.0
+    first_byte_seconds: float = 30.0
+    between_chunks_seconds: float = 30.0
+    total_seconds: float = 600.0
+    max_reply_bytes: int = 4_000_000
+    offline_word_seconds: float = 0.02
+
+    @property
+    def offline(self) -> bool:
+        """Is there no model to ask, so that the built-in responder answers?"""
+        return not (self.openai_api_key or self.openai_base_url)
+
+    @property
+    def default_model(self) -> str:
+        """The model for whoever names none."""
+        return "offline" if self.offline else self.model or "gpt-5-mini"
+
+
+_NAMES = {field.name for field in fields(Conf)}
+_read: tuple[dict[str, Any] | None, Conf] = (None, Conf())
+
+
+def conf() -> Conf:
+    """Today's configuration; read again only when `settings.CONVO` is another dict."""
+    global _read
+    given = getattr(settings, "CONVO", {})
+    if _read[0] is not given:
+        unknown = [key for key in given if key.lower() not in _NAMES or key != key.upper()]
+        if unknown:
+            raise ImproperlyConfigured(
+                f"settings.CONVO has no key {unknown[0]!r}. It knows: {', '.join(sorted(_NAMES)).upper()}."
+            )
+        _read = (given, Conf(**{key.lower(): value for key, value in given.items()}))
+    return _read[1]

@@ -1,0 +1,74 @@
+"""The chosen lines as the messages of a chat completions request."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from convo.history import Line
+
+# Other names than these are refused by OpenAI, and with them the whole request.
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+SYSTEM_ROLES = {"system", "developer"}
+
+
+def system_message(instructions: str, lines: Sequence[Line]) -> Iterator[dict[str, Any]]:
+    """The one system message: the agent's instructions, and what the transcript holds of that kind."""
+    told = [instructions, *(line.content for line in lines if line.role in SYSTEM_ROLES)]
+    if text := "\n\n".join(filter(None, told)):
+        yield {"role": "system", "content": text}
+
+
+def chat_messages(lines: Sequence[Line]) -> Iterator[dict[str, Any]]:
+    """The lines as chat completions messages; each call's result right behind the message that calls."""
+    results = {line.call_id: line for line in lines if line.type == "function_call_output"}
+    pending: list[Line] = []
+    for line in lines:
+        if line.type == "function_call":
+            pending.append(line)
+            continue
+        if line.type == "function_call_output" or line.role in SYSTEM_ROLES:
+            continue
+        yield from _calls(pending, results)
+        pending = []
+        yield _message(line)
+    yield from _calls(pending, results)
+
+
+def _calls(calls: list[Line], results: Mapping[str, Line]) -> Iterator[dict[str, Any]]:
+    if not calls:
+        return
+    yield {"role": "assistant", "content": None, "tool_calls": [_call(line) for line in calls]}
+    for line in calls:
+        yield {"role": "tool", "tool_call_id": line.call_id, "content": _output(results[line.call_id])}
+
+
+def _call(line: Line) -> dict[str, Any]:
+    item = line.item or {}
+    function = {"name": item["name"], "arguments": item["arguments"]}
+    return {"id": line.call_id, "type": "function", "function": function}
+
+
+def _output(line: Line) -> str:
+    output = (line.item or {}).get("output", line.content)
+    if isinstance(output, str):
+        return output
+    return "\n".join(str(part.get("text", "")) for part in output)
+
+
+def _message(line: Line) -> dict[str, Any]:
+    name = {"name": line.name} if _NAME.fullmatch(line.name) else {}
+    return {"role": line.role, "content": _content(line), **name}
+
+
+def _content(line: Line) -> str | list[dict[str, Any]]:
+    """Plain text, or the parts of a message that holds more."""
+    parts = (line.item or {}).get("content")
+    return [_chat_part(part) for part in parts] if isinstance(parts, list) else line.content
+
+
+def _chat_part(part: Mapping[str, Any]) -> dict[str, Any]:
+    if part.get("type") == "input_image" and part.get("image_url"):
+        image = {"url": part["image_url"], "detail": part.get("detail", "auto")}
+        return {"type": "image_url", "image_url": image}
+    # What chat completions have no form for is named, so that the message isn't empty.
+    return {"type": "text", "text": part.get("text") or f"[{part.get('type')}]"}

@@ -1,0 +1,111 @@
+"""Writing the transcript: every change happens under the session's row lock, in one short transaction."""
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from django.db import transaction
+from django.db.models import Count, Sum
+from django.utils import timezone
+
+from convo import database
+from convo.errors import Gone, NotFound
+from convo.history.lines import Draft
+from convo.models import Evidence, Idempotency, Message, Session, Summary, Turn, new_item_id
+
+
+def lock(session_id: UUID) -> Session:
+    """The session's row, locked until the transaction ends."""
+    session = Session.objects.locked(session_id)
+    if session is None:
+        raise NotFound("There is no such session.")
+    return session
+
+
+def append(session: Session, entries: Sequence[tuple[Turn, Draft]], *, active: bool = True) -> list[Message]:
+    """Add messages at the end of a locked session, and save where it stands now."""
+    rows = [
+        Message(
+            session=session,
+            turn=turn,
+            position=position,
+            item_id=draft.item_id or new_item_id(draft.type),
+            type=draft.type,
+            role=draft.role,
+            name=draft.name,
+            agent=draft.agent,
+            content=draft.content,
+            item=draft.item,
+            tokens=draft.tokens,
+            active=active,
+        )
+        for position, (turn, draft) in enumerate(entries, session.last_position + 1)
+    ]
+    Message.objects.bulk_create(rows)
+    session.last_position += len(rows)
+    if active:
+        session.message_count += len(rows)
+        session.token_count += sum(row.tokens for row in rows)
+    session.last_activity = timezone.now()
+    session.save(
+        update_fields=[
+            "last_position",
+            "message_count",
+            "token_count",
+            "last_turn",
+            "turn_count",
+            "last_activity",
+        ]
+    )
+    return rows
+
+
+def recount(session: Session) -> None:
+    """Count the transcript of a locked session afresh, after its branches or messages have changed."""
+    counted = Message.objects.transcript(session).aggregate(messages=Count("id"), tokens=Sum("tokens"))
+    session.message_count, session.token_count = counted["messages"], counted["tokens"] or 0
+    # A turn without a message is one that has none yet, or another answer that failed: it counts.
+    emptied = session.turns.filter(messages__isnull=False).exclude(messages__erased_at=None).distinct()
+    session.turn_count = session.turns.count() - emptied.count()
+    session.epoch += 1
+    session.save(update_fields=["message_count", "token_count", "turn_count", "epoch"])
+
+
+def stale_from(session: Session, position: int) -> None:
+    """Mark the summaries that reach this position: something that they tell has changed."""
+    Summary.objects.filter(session=session, to_position__gte=position, stale=False).update(stale=True)
+
+
+@database.retried
+@transaction.atomic
+def clear(session_id: UUID) -> None:
+    """Empty the transcript and keep the session. A running turn ends, because its row is gone."""
+    session = lock(session_id)
+    if session.base_position == session.last_position and not session.turns.exists():
+        return
+    _delete_contents(session)
+    session.epoch += 1
+    session.base_position = session.last_position
+    session.message_count = session.turn_count = session.token_count = 0
+    session.save(update_fields=["epoch", "base_position", "message_count", "turn_count", "token_count"])
+
+
+@database.retried
+@transaction.atomic
+def remove(session_id: UUID) -> None:
+    """Delete the session with everything in it."""
+    session = lock(session_id)
+    _delete_contents(session)
+    session.delete()
+
+
+def _delete_contents(session: Session) -> None:
+    # A late retry must neither bring back what is deleted here nor ask it again.
+    Idempotency.objects.filter(turn__session=session).update(turn=None, status=Gone.status, body=None)
+    # One statement a table: Django's own cascade would load every message of a long session first.
+    for rows in (
+        Evidence.objects.filter(message__session=session),
+        Message.objects.filter(session=session),
+        Summary.objects.filter(session=session),
+        Turn.objects.filter(session=session),
+    ):
+        rows._raw_delete(rows.db)

@@ -1,0 +1,66 @@
+"""The responder that answers when no model is configured: out of the conversation alone, and it says so."""
+
+import asyncio
+import re
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from typing import Any
+
+from convo.conf import conf
+from convo.llm.ask import Ask, Finish, Piece, Text, Usage
+from convo.llm.fitting import asks, fitting, lists_things, shortened
+from convo.tokens import count
+
+MODEL = "offline"
+
+NO_MODEL = (
+    "No model is configured yet (set OPENAI_API_KEY or OPENAI_BASE_URL), "
+    "so I can only look things up in this conversation."
+)
+STILL_NO_MODEL = "Still no model is configured, so this comes from our conversation alone."
+NOTHING_YET = "I will remember this. Tell me more, or ask me about it in your next message."
+NOTED = "I will remember this too. Ask me about anything you have told me."
+THAT_FITS = "Here is what you told me that fits:"
+PERHAPS = "If you mean what you told me before, that was:"
+
+
+async def reply(ask: Ask) -> AsyncGenerator[Piece, None]:
+    """The answer word by word, at a pace at which it can be read along."""
+    text = answer(ask.messages)
+    for word in re.findall(r"\S+\s*", text):
+        yield Text(word)
+        await asyncio.sleep(conf().offline_word_seconds)
+    asked = sum(count(_text(message)) for message in ask.messages)
+    yield Usage(input_tokens=asked, output_tokens=count(text), cached_tokens=0)
+    yield Finish("stop")
+
+
+def answer(messages: Sequence[Mapping[str, Any]]) -> str:
+    """What can honestly be said without a model: what the user said earlier that fits the last message."""
+    said = [_text(message).strip() for message in messages if message["role"] == "user"]
+    explained = any(message["role"] == "assistant" for message in messages)
+    question = said[-1] if said else ""
+    earlier = [text for text in dict.fromkeys(said) if text and text != question]
+    return "\n".join([STILL_NO_MODEL if explained else NO_MODEL, *_found(question, earlier)])
+
+
+def _found(question: str, earlier: list[str]) -> list[str]:
+    if not earlier:
+        return [NOTHING_YET]
+    if found := fitting(question, earlier):
+        return [THAT_FITS, *_quoted(found, question)]
+    if not asks(question):
+        return [NOTED]
+    listing = [text for text in earlier if lists_things(text)]
+    return [PERHAPS, *_quoted((listing or earlier)[-2:], question)]
+
+
+def _quoted(texts: Sequence[str], question: str) -> list[str]:
+    return [f"“{shortened(text, question)}”" for text in texts]
+
+
+def _text(message: Mapping[str, Any]) -> str:
+    """The words of a message, whose content is a text or a list of parts."""
+    content = message.get("content") or ""
+    if isinstance(content, str):
+        return content
+    return " ".join(part["text"] for part in content if isinstance(part.get("text"), str))

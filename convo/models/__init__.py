@@ -1,0 +1,24 @@
+"""The tables. Where a rule concerns one row it is a method here; where it concerns many, a QuerySet's."""
+
+from convo.models.idempotency import Idempotency
+from convo.models.memories import Evidence, UserMemory
+from convo.models.messages import Message, Summary, new_item_id
+from convo.models.people import ME, NOBODY, ApiKey, Person
+from convo.models.sessions import Session
+from convo.models.turns import AgentVersion, Turn
+
+__all__ = [
+    "ME",
+    "NOBODY",
+    "AgentVersion",
+    "ApiKey",
+    "Evidence",
+    "Idempotency",
+    "Message",
+    "Person",
+    "Session",
+    "Summary",
+    "Turn",
+    "UserMemory",
+    "new_item_id",
+]

@@ -1,0 +1,110 @@
+"""The transcript's rows, and the summaries that stand for stretches of it."""
+
+import secrets
+
+from django.db import models
+from django.db.models import F, Q
+from django.utils import timezone
+
+from convo.models.sessions import Session
+from convo.models.turns import Turn
+
+_ID_PREFIX = {"message": "msg", "function_call": "fc", "function_call_output": "fc", "reasoning": "rs"}
+
+
+def new_item_id(type: str) -> str:
+    """A fresh id whose prefix tells the item's type, as clients of OpenAI's API expect."""
+    return f"{_ID_PREFIX.get(type, 'item')}_{secrets.token_hex(24)}"
+
+
+class MessageQuerySet(models.QuerySet["Message"]):
+    def transcript(self, session: Session, thread: str = "") -> "MessageQuerySet":
+        """The messages that count today: active, not erased, by position."""
+        return self.filter(session=session, thread=thread, active=True, erased_at=None).order_by("position")
+
+
+class Message(models.Model):
+    """One item of a transcript. Rows are inserted once, whole; a deleted one leaves a tombstone."""
+
+    class Role(models.TextChoices):
+        USER = "user"
+        ASSISTANT = "assistant"
+        TOOL = "tool"
+        SYSTEM = "system"
+        DEVELOPER = "developer"
+
+    session = models.ForeignKey(Session, models.CASCADE, related_name="messages")
+    turn = models.ForeignKey(Turn, models.CASCADE, related_name="messages")
+    position = models.PositiveBigIntegerField()
+    thread = models.CharField(max_length=100, blank=True, help_text="'' is shared by all agents.")
+    item_id = models.CharField(max_length=80)
+    type = models.CharField(max_length=40, default="message")
+    role = models.CharField(max_length=9, choices=Role)
+    name = models.CharField(max_length=200, blank=True)
+    agent = models.CharField(max_length=100, blank=True)
+    content = models.TextField(blank=True)
+    item = models.JSONField(null=True, blank=True, help_text="The item verbatim, when it is not plain text.")
+    tokens = models.PositiveIntegerField(default=0)
+    active = models.BooleanField(default=True, help_text="Is it on the branch that is shown?")
+    recallable = models.BooleanField(default=True)
+    erased_at = models.DateTimeField(null=True, blank=True)
+    created_at = models.DateTimeField(default=timezone.now)
+
+    objects = MessageQuerySet.as_manager()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["session", "position"], name="one_message_per_position"),
+            models.UniqueConstraint(fields=["session", "item_id"], name="one_message_per_item_id"),
+        ]
+        indexes = [
+            models.Index(fields=["item_id"], name="message_by_item_id"),
+            models.Index(
+                fields=["session", "thread", "position"], condition=Q(active=True), name="message_transcript"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.role} at {self.position}"
+
+    @property
+    def call_id(self) -> str:
+        """The id that ties a tool call to its result; '' for everything else."""
+        return str((self.item or {}).get("call_id", ""))
+
+
+class Summary(models.Model):
+    """What a stretch of a transcript said, in few words. New ones build on old ones; none is overwritten."""
+
+    class Source(models.TextChoices):
+        MODEL = "model"
+        EXTRACTIVE = "extractive"
+
+    session = models.ForeignKey(Session, models.CASCADE, related_name="summaries")
+    thread = models.CharField(max_length=100, blank=True)
+    from_position = models.PositiveBigIntegerField()
+    to_position = models.PositiveBigIntegerField()
+    text = models.TextField()
+    previous = models.ForeignKey("self", models.SET_NULL, null=True, blank=True, related_name="next")
+    source = models.CharField(max_length=10, choices=Source)
+    model = models.CharField(max_length=200, blank=True)
+    prompt_version = models.CharField(max_length=20, blank=True)
+    tokens = models.PositiveIntegerField(default=0)
+    stale = models.BooleanField(default=False, help_text="Something in its stretch has changed since.")
+    created_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        verbose_name_plural = "summaries"
+        constraints = [
+            models.UniqueConstraint(
+                fields=["session", "thread", "to_position"],
+                condition=Q(stale=False),
+                name="one_fresh_summary_per_end",
+            ),
+            models.CheckConstraint(
+                condition=Q(from_position__lte=F("to_position")), name="summary_range_in_order"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"summary of {self.from_position}–{self.to_position}"

@@ -1,0 +1,90 @@
+"""A conversation: whose it is, where its transcript stands, and the counters that name its state."""
+
+import uuid
+from typing import Any
+
+from django.conf import settings
+from django.db import models
+from django.db.models import F, Q
+from django.utils import timezone
+
+from convo.models.people import Person
+
+
+class SessionQuerySet(models.QuerySet["Session"]):
+    def of(self, owner: Any, person_ref: str | None = None) -> "SessionQuerySet":
+        """The conversations of one owner; of one person of theirs, when one is named."""
+        mine = self.filter(owner=owner, kind=Session.Kind.CONVERSATION)
+        return mine if person_ref is None else mine.filter(person__ref=person_ref)
+
+    def locked(self, session_id: uuid.UUID) -> "Session | None":
+        """The row, locked until the transaction ends: every write to a transcript begins here."""
+        return self.select_for_update().filter(pk=session_id).first()
+
+
+class Session(models.Model):
+    """One conversation. `(epoch, last_position)` names the transcript exactly."""
+
+    class Kind(models.TextChoices):
+        CONVERSATION = "conversation"
+        CHAIN = "chain"
+
+    class Storage(models.TextChoices):
+        KEPT = "kept"
+        EPHEMERAL = "ephemeral"
+        NONE = "none"
+
+    class State(models.TextChoices):
+        OPEN = "open"
+        ARCHIVED = "archived"
+        CLOSED = "closed"
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="convo_sessions")
+    person = models.ForeignKey(Person, models.CASCADE, related_name="sessions")
+    kind = models.CharField(max_length=12, choices=Kind, default=Kind.CONVERSATION)
+    storage = models.CharField(max_length=9, choices=Storage, default=Storage.KEPT)
+    ref = models.CharField(max_length=255, null=True, blank=True)  # noqa: DJ001  null: no name of the application's own
+    agent = models.CharField(max_length=100)
+    title = models.TextField(blank=True)
+    metadata = models.JSONField(default=dict, blank=True)
+    state = models.CharField(max_length=8, choices=State, default=State.OPEN)
+    epoch = models.PositiveIntegerField(default=0, help_text="Rises at every change that is not an append.")
+    base_position = models.PositiveBigIntegerField(default=0)
+    last_position = models.PositiveBigIntegerField(default=0)
+    last_turn = models.PositiveIntegerField(default=0)
+    message_count = models.PositiveBigIntegerField(default=0)
+    turn_count = models.PositiveIntegerField(default=0)
+    token_count = models.PositiveBigIntegerField(default=0)
+    forked_from = models.ForeignKey("self", models.SET_NULL, null=True, blank=True, related_name="forks")
+    forked_at = models.PositiveBigIntegerField(null=True, blank=True)
+    created_at = models.DateTimeField(default=timezone.now)
+    last_activity = models.DateTimeField(default=timezone.now)
+    expires_at = models.DateTimeField(null=True, blank=True)
+
+    objects = SessionQuerySet.as_manager()
+
+    class Meta:
+        indexes = [
+            models.Index(fields=["owner", "kind", "-last_activity", "id"], name="session_by_owner"),
+            models.Index(fields=["person", "kind", "-last_activity", "id"], name="session_by_person"),
+            models.Index(
+                fields=["expires_at"], condition=Q(expires_at__isnull=False), name="session_expiring"
+            ),
+        ]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["person", "ref"], condition=Q(ref__isnull=False), name="one_session_per_ref"
+            ),
+            models.CheckConstraint(
+                condition=Q(base_position__lte=F("last_position")), name="session_base_not_past_last"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.title or str(self.id)
+
+    @property
+    def version(self) -> tuple[int, int]:
+        """The name of the transcript as it stands: what caches and background writes carry and compare."""
+        return self.epoch, self.last_position

@@ -1,0 +1,116 @@
+"""One question and the reply to it, from the claim to the end; and the agent as it was that day."""
+
+import uuid
+
+from django.db import models
+from django.db.models import Q
+from django.db.models.functions import Now
+from django.utils import timezone
+
+from convo.models.sessions import Session
+
+
+class AgentVersion(models.Model):
+    """An agent's configuration at some time, so that an old turn can say what instructions it had."""
+
+    sha256 = models.CharField(max_length=64, primary_key=True)
+    name = models.CharField(max_length=100)
+    config = models.JSONField()
+    created_at = models.DateTimeField(default=timezone.now)
+
+    def __str__(self) -> str:
+        return f"{self.name} @ {self.sha256[:8]}"
+
+
+class TurnQuerySet(models.QuerySet["Turn"]):
+    def running(self) -> "TurnQuerySet":
+        return self.filter(status=Turn.Status.RUNNING)
+
+    def queued(self) -> "TurnQuerySet":
+        return self.filter(status=Turn.Status.QUEUED)
+
+    def unfinished(self) -> "TurnQuerySet":
+        return self.filter(status__in=[Turn.Status.QUEUED, Turn.Status.RUNNING])
+
+    def expired(self) -> "TurnQuerySet":
+        """Unfinished turns whose process stopped renewing them, by the database's clock."""
+        return self.unfinished().filter(lease_until__lt=Now())
+
+
+class Turn(models.Model):
+    """queued → running → complete | partial | failed | cancelled, never back: the status is the fence."""
+
+    class Kind(models.TextChoices):
+        REPLY = "reply"
+        RECORDED = "recorded"
+
+    class Status(models.TextChoices):
+        QUEUED = "queued"
+        RUNNING = "running"
+        COMPLETE = "complete"
+        PARTIAL = "partial"
+        FAILED = "failed"
+        CANCELLED = "cancelled"
+
+    key = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
+    session = models.ForeignKey(Session, models.CASCADE, related_name="turns")
+    number = models.PositiveIntegerField()
+    kind = models.CharField(max_length=8, choices=Kind, default=Kind.REPLY)
+    status = models.CharField(max_length=9, choices=Status)
+    # DO_NOTHING: a chain of ten thousand parents is deleted in one statement, with its session's other rows.
+    parent = models.ForeignKey("self", models.DO_NOTHING, null=True, blank=True, related_name="children")
+    asks = models.ForeignKey("self", models.DO_NOTHING, null=True, blank=True, related_name="answers")
+    agent = models.CharField(max_length=100)
+    agent_version = models.ForeignKey(AgentVersion, models.PROTECT, null=True, blank=True)
+    model = models.CharField(max_length=200, blank=True)
+    route_reason = models.CharField(max_length=200, blank=True)
+    input = models.JSONField(default=list, blank=True, help_text="What a queued turn will ask.")
+    epoch = models.PositiveIntegerField(default=0, help_text="The session's epoch when this turn began.")
+    draft = models.TextField(blank=True, help_text="The reply so far; its rows are written once, at the end.")
+    pieces = models.JSONField(default=list, blank=True, help_text="Lengths of the deltas, a list per item.")
+    error = models.JSONField(null=True, blank=True)
+    manifest = models.JSONField(null=True, blank=True, help_text="What the model saw, and why. No text.")
+    gist = models.TextField(blank=True)
+    input_tokens = models.PositiveIntegerField(null=True, blank=True)
+    output_tokens = models.PositiveIntegerField(null=True, blank=True)
+    cached_tokens = models.PositiveIntegerField(null=True, blank=True)
+    cost = models.DecimalField(max_digits=12, decimal_places=6, null=True, blank=True)
+    worker = models.CharField(max_length=100, blank=True)
+    lease_until = models.DateTimeField(null=True, blank=True)
+    cancel_requested = models.BooleanField(default=False)
+    created_at = models.DateTimeField(default=timezone.now)
+    started_at = models.DateTimeField(null=True, blank=True)
+    first_token_at = models.DateTimeField(null=True, blank=True)
+    finished_at = models.DateTimeField(null=True, blank=True)
+    indexed_at = models.DateTimeField(null=True, blank=True)
+    learned_at = models.DateTimeField(null=True, blank=True)
+
+    objects = TurnQuerySet.as_manager()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["session", "number"], name="one_turn_per_number"),
+            models.UniqueConstraint(
+                fields=["session"], condition=Q(status="running"), name="one_running_turn_per_session"
+            ),
+            models.CheckConstraint(
+                condition=~Q(status="running") | Q(lease_until__isnull=False), name="running_turn_has_lease"
+            ),
+        ]
+        # The partial ones are the work lists of the sweeps: empty when nothing is behind.
+        indexes = [
+            models.Index(
+                fields=["lease_until"], condition=Q(status__in=["queued", "running"]), name="turn_leases"
+            ),
+            models.Index(fields=["session", "parent"], name="turn_children"),
+            models.Index(fields=["session", "id"], condition=Q(status="queued"), name="turn_queue"),
+            models.Index(fields=["id"], condition=Q(indexed_at__isnull=True), name="turn_unindexed"),
+            models.Index(fields=["id"], condition=Q(learned_at__isnull=True), name="turn_unlearned"),
+        ]
+
+    def __str__(self) -> str:
+        return f"turn {self.number} of {self.session_id}"
+
+    @property
+    def ended(self) -> bool:
+        return self.status not in {self.Status.QUEUED, self.Status.RUNNING}

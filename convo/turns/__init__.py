@@ -1,0 +1,46 @@
+"""One turn: begin → launch → follow → finish. Start reading at claim.begin, then runner, then finish."""
+
+from convo.turns.again import activate, again
+from convo.turns.ask import ask
+from convo.turns.assemble import assemble, preview
+from convo.turns.claim import Claim, OnBusy, begin
+from convo.turns.finish import Result, finish, reap
+from convo.turns.follow import ending, follow, result
+from convo.turns.heart import shut_down, stopping
+from convo.turns.once import Done, Key, enter, prune
+from convo.turns.record import record
+from convo.turns.runner import TurnLog, answer, launch, run_whole
+from convo.turns.sessions import new_session, stored
+from convo.turns.stop import cancel, stop_running
+
+__all__ = [
+    "Claim",
+    "Done",
+    "Key",
+    "OnBusy",
+    "Result",
+    "TurnLog",
+    "activate",
+    "again",
+    "answer",
+    "ask",
+    "assemble",
+    "begin",
+    "cancel",
+    "ending",
+    "enter",
+    "finish",
+    "follow",
+    "launch",
+    "new_session",
+    "preview",
+    "prune",
+    "reap",
+    "record",
+    "result",
+    "run_whole",
+    "shut_down",
+    "stop_running",
+    "stopping",
+    "stored",
+]

@@ -1,0 +1,38 @@
+"""The same place in a conversation once more: another answer, an edited question, another branch."""
+
+from collections.abc import Sequence
+
+from django.db import transaction
+
+from convo import agents, database, history
+from convo.errors import NotFound
+from convo.history import Draft
+from convo.models import Session
+from convo.turns.claim import Claim, bind, lock_open, once_more
+from convo.turns.once import Key, enter
+
+
+@database.retried
+def again(
+    session: Session, number: int, edited: Sequence[Draft] = (), *, agent: str = "", key: Key | None = None
+) -> Claim:
+    """Answer a turn's question once more, or an edited one in its place, beside the answer that there is."""
+    with transaction.atomic(durable=True):
+        row = enter(key) if key else None
+        locked = lock_open(session.pk)
+        old = history.turn_of(locked, number)
+        if row and row.turn:
+            # The same request once more: what it asked is there already.
+            old, edited = row.turn, ()
+        return bind(row, once_more(locked, old, agents.get(agent or old.agent), edited))
+
+
+@database.retried
+@transaction.atomic
+def activate(session: Session, number: int) -> None:
+    """Choose this turn among the alternatives: its branch becomes the transcript."""
+    locked = history.lock_free(session.pk)
+    turn = history.turn_of(locked, number)
+    if not history.messages_of(turn):
+        raise NotFound(f"Turn {number} has no messages to show.")
+    history.activate(locked, turn)

@@ -1,0 +1,109 @@
+"""The end of a turn: the status is the fence, and the reply's rows are written once, whole."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from django.db import transaction
+from django.db.models.expressions import Combinable
+
+from convo import database, history
+from convo.errors import Cancelled, ConvoError, by_code
+from convo.history import Line
+from convo.jobs import swept
+from convo.models import Message, Session, Turn
+from convo.turns.claim import Claim
+from convo.turns.reply import Reply
+
+
+@dataclass(frozen=True)
+class Result:
+    """A turn that has ended, and the messages of its reply."""
+
+    turn: Turn
+    messages: Sequence[Message]
+
+    @property
+    def message(self) -> Message | None:
+        """The reply's text, or its first tool call where it has none."""
+        texts = [message for message in self.messages if message.type == "message"]
+        return next(iter([*texts, *self.messages]), None)
+
+    @property
+    def failure(self) -> ConvoError | None:
+        """Why there is no whole reply; a reply that reached its limit is no failure."""
+        if not self.turn.error:
+            return None
+        kind = by_code(self.turn.error["code"])
+        if kind.status < 400:
+            return None
+        return kind(self.turn.error["message"], retry_after=self.turn.error.get("retry_after"))
+
+
+@database.retried
+def finish(claim: Claim, reply: Reply, error: ConvoError | None, seen: Sequence[Line]) -> Result | None:
+    """Write the reply down and end the turn; None when it had ended before, by a clear or a takeover."""
+    limited = error or reply.limit
+    spent_in, spent_out, cached = reply.tokens()
+    drafts = reply.drafts(claim.agent, broken=error is not None)
+    with transaction.atomic():
+        session = Session.objects.locked(claim.session_id)
+        if session is None:
+            return None
+        rows = history.conclude(
+            session,
+            claim.turn,
+            drafts,
+            status=_status(limited, has_text=bool(drafts)),
+            error=_error(limited),
+            pieces=reply.pieces if drafts else [],
+            input_tokens=spent_in,
+            output_tokens=spent_out,
+            cached_tokens=cached,
+            first_token_at=_moment(reply.first_at),
+        )
+        if rows is None:
+            return None
+        turn = Turn.objects.get(pk=claim.turn.pk)
+    if seen and session.epoch == turn.epoch:
+        lines = [*seen, *(history.line_of(row, asked=True) for row in rows)]
+        history.keep_window(session.pk, session.version, lines)
+    return Result(turn, rows)
+
+
+@swept
+def reap() -> int:
+    """End every turn whose process died, keeping what it had saved; how many those were."""
+    expired = list(Turn.objects.expired().values_list("session_id", "id"))
+    return sum(_reap(session_id, turn_id) for session_id, turn_id in expired)
+
+
+@transaction.atomic
+def _reap(session_id: UUID, turn_id: int) -> bool:
+    session = Session.objects.locked(session_id)
+    turn = Turn.objects.expired().filter(pk=turn_id).first()
+    if session is None or turn is None:
+        return False
+    history.reap(session, turn)
+    return True
+
+
+def _status(error: ConvoError | None, *, has_text: bool) -> str:
+    if isinstance(error, Cancelled):
+        return Turn.Status.CANCELLED
+    if error is None:
+        return Turn.Status.COMPLETE
+    return Turn.Status.PARTIAL if has_text else Turn.Status.FAILED
+
+
+def _error(error: ConvoError | None) -> dict[str, object] | None:
+    if error is None:
+        return None
+    wait = {"retry_after": error.retry_after} if error.retry_after is not None else {}
+    return {"code": error.code, "message": error.message, **wait}
+
+
+def _moment(monotonic: float | None) -> Combinable | None:
+    """A moment of this process's clock as the database's: their difference to now is the same."""
+    return None if monotonic is None else database.in_seconds(monotonic - time.monotonic())

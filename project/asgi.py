@@ -1,0 +1,12 @@
+"""The server: `uvicorn project.asgi:application`."""
+
+import os
+
+from django.core.asgi import get_asgi_application
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "project.settings")
+_django = get_asgi_application()
+
+from convo.http.asgi import Edge  # noqa: E402  needs the settings and the models that the line above loads
+
+application = Edge(_django)

@@ -1,0 +1,82 @@
+"""Real servers for the tests: `manage.py serve`, a process of its own on the running test's database."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import IO
+from urllib.parse import urlsplit
+
+import httpx2
+from django.db import connection
+
+ROOT = Path(__file__).resolve().parent.parent
+START_SECONDS = 60
+STOP_SECONDS = 20
+
+
+def database_url() -> str:
+    """The DATABASE_URL under which another process finds the database that Django made for the tests."""
+    name = str(connection.settings_dict["NAME"])
+    if connection.vendor == "sqlite":
+        return f"sqlite:///{name}"
+    return urlsplit(os.environ["DATABASE_URL"])._replace(path=f"/{name}").geturl()
+
+
+class Server:
+    """A Convo server that answers from the moment this value exists; `env` goes over the tests' own."""
+
+    def __init__(self, log: Path, *, port: int = 0, **env: str) -> None:
+        self._log = log
+        with log.open("wb") as stderr:
+            self.process = subprocess.Popen(
+                [sys.executable, "manage.py", "serve", "--port", str(port)],
+                cwd=ROOT,
+                env={**os.environ, "DATABASE_URL": database_url(), **env},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                text=True,
+            )
+        self.url = self._announced()
+
+    def _announced(self) -> str:
+        """The URL that the server prints when it answers."""
+        output: IO[str] | None = self.process.stdout
+        assert output
+        too_late = threading.Timer(START_SECONDS, self.process.kill)
+        too_late.start()
+        for line in output:
+            if line.startswith("http://"):
+                too_late.cancel()
+                return line.strip().rstrip("/")
+        too_late.cancel()
+        self.kill()
+        raise AssertionError(f"The server did not start:\n{self.log()}")
+
+    def stop(self) -> int:
+        """Ask it to end, as an operator does, and wait; answers its exit status."""
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            return self.process.wait(STOP_SECONDS)
+        finally:
+            self.kill()
+
+    def kill(self) -> None:
+        """End it at once, in the middle of whatever it does."""
+        self.process.kill()
+        self.process.wait()
+        if self.process.stdout:
+            self.process.stdout.close()
+
+    def log(self) -> str:
+        """All that it has written to stderr."""
+        return self._log.read_text(errors="replace")
+
+
+def client_of(server: Server, key: str = "") -> httpx2.Client:
+    """An HTTP client that talks to this server with this API key."""
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    return httpx2.Client(base_url=server.url, headers=headers, timeout=30, trust_env=False)

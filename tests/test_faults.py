@@ -1,0 +1,207 @@
+"""Many at once in one session, and odd or hostile clients: one answer, one order, and no harm to others."""
+
+import socket
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx2
+import pytest
+
+from convo.models import Message, Turn
+from tests.conftest import Serve
+from tests.faults import (
+    GRANIAN,
+    QUICK,
+    OtherServer,
+    ask,
+    asking,
+    manage,
+    new_session,
+    said,
+    wait_until,
+)
+from tests.servers import Server, client_of
+from tests.upstream import Upstream
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture(params=["serve", "granian"])
+def server(request: pytest.FixtureRequest, serve: Serve, tmp_path: Path) -> Iterator[Server]:
+    """A server that answers offline: both kinds that are documented."""
+    env = {"CONVO_OFFLINE_WORD_SECONDS": "0", **QUICK}
+    if request.param == "serve":
+        yield serve(**env)
+    else:
+        granian = OtherServer(tmp_path / "granian.log", GRANIAN, **env)
+        yield granian
+        granian.kill()
+        print(granian.log())
+
+
+@pytest.mark.parametrize("at_once", [2, 20])
+def test_of_several_questions_at_once_one_is_answered_and_the_others_are_told(
+    serve: Serve, alice_key: str, upstream: Upstream, at_once: int
+) -> None:
+    """F47"""
+    env = {"OPENAI_BASE_URL": upstream.url, "CONVO_MODEL": "hold", **QUICK}
+    servers = [serve(**env), serve(**env)]
+    with ExitStack() as stack:
+        clients = [stack.enter_context(client_of(server, alice_key)) for server in servers]
+        session = new_session(clients[0])
+        ready = threading.Barrier(at_once)
+
+        def one(number: int) -> httpx2.Response:
+            ready.wait()
+            return ask(clients[number % 2], session, f"question {number}")
+
+        askers = stack.enter_context(ThreadPoolExecutor(at_once))
+        asked = [askers.submit(one, number) for number in range(at_once)]
+        wait_until(lambda: sum(answer.done() for answer in asked) == at_once - 1)
+        upstream.release()
+        answers = [answer.result() for answer in asked]
+        refused = [answer for answer in answers if answer.status_code == 409]
+        (answered,) = [answer for answer in answers if answer.status_code == 200]
+        assert len(refused) == at_once - 1
+        for refusal in refused:
+            told = refusal.json()
+            assert told["error"]["code"] == "turn_in_progress"
+            assert told["turn"] == {"id": answered.json()["turn"]["id"], "number": 1}
+            assert int(refusal.headers["Retry-After"]) >= 1
+        assert len(upstream.heard) == 1
+        assert len(said(clients[0], session)) == 2
+        assert ask(clients[1], session, "and now?").status_code == 200
+    manage("verify")
+
+
+def test_messages_appended_at_once_all_have_a_place_of_their_own(serve: Serve, alice_key: str) -> None:
+    """F48"""
+    servers = [serve(), serve()]
+    with ExitStack() as stack:
+        clients = [stack.enter_context(client_of(server, alice_key)) for server in servers]
+        session = new_session(clients[0])
+        ready = threading.Barrier(20)
+
+        def append(number: int) -> httpx2.Response:
+            pair = [{"role": role, "content": f"{number}"} for role in ("user", "assistant")]
+            ready.wait()
+            path = f"/api/v1/sessions/{session}/messages/"
+            return clients[number % 2].post(path, json={"messages": pair})
+
+        with ThreadPoolExecutor(20) as writers:
+            answers = list(writers.map(append, range(20)))
+        assert [answer.status_code for answer in answers] == [201] * 20
+        positions = [row["position"] for answer in answers for row in answer.json()["results"]]
+        assert sorted(positions) == list(range(1, 41))
+        lines = said(clients[0], session)
+        pairs = zip(lines[::2], lines[1::2], strict=True)
+        assert {(f"u:{number}", f"a:{number}") for number in range(20)} == set(pairs)
+    manage("verify")
+
+
+def test_a_session_that_is_cleared_while_a_reply_is_written_stays_empty(
+    serve: Serve, alice_key: str, upstream: Upstream
+) -> None:
+    """F56"""
+    server = serve(OPENAI_BASE_URL=upstream.url, CONVO_MODEL="hold", **QUICK)
+    with client_of(server, alice_key) as client:
+        session, other = new_session(client), new_session(client)
+        with asking(client, session) as cleared, asking(client, other) as control:
+            wait_until(lambda: Turn.objects.filter(draft="first second ").count() == 2)
+            assert client.delete(f"/api/v1/sessions/{session}/history/").status_code == 204
+            name, told = list(cleared)[-1]
+            assert (name, told["error"]["code"]) == ("error", "turn_cancelled")
+            wait_until(lambda: upstream.active == 1)
+            upstream.release()
+            assert list(control)[-1][0] == "turn.completed"
+        assert said(client, session) == []
+        assert len(said(client, other)) == 2
+        assert not Message.objects.filter(session_id=session).exists()
+        assert ask(client, session, "afresh").status_code == 200
+        assert said(client, session)[0] == "u:afresh"
+    manage("verify")
+
+
+def raw(server: Server, request: bytes) -> bytes:
+    """All that the server answers to these bytes until it closes, or says nothing more for a second."""
+    place = urlsplit(server.url)
+    with socket.create_connection((place.hostname, place.port), timeout=10) as client:
+        client.sendall(request)
+        answer = b""
+        client.settimeout(10)
+        try:
+            while data := client.recv(65536):
+                answer += data
+                client.settimeout(1)
+        except TimeoutError:
+            pass
+        return answer
+
+
+def test_a_request_that_says_its_length_twice_smuggles_nothing_in(server: Server, alice_key: str) -> None:
+    """F43"""
+    place = urlsplit(server.url)
+    head = f"Host: {place.netloc}\r\nAuthorization: Bearer {alice_key}\r\n"
+    smuggled = f"DELETE /api/v1/sessions/{{}}/ HTTP/1.1\r\n{head}\r\n"
+    with client_of(server, alice_key) as client:
+        session = new_session(client)
+        hidden = smuggled.format(session)
+        twice = (
+            f"POST /api/v1/sessions/ HTTP/1.1\r\n{head}Content-Type: application/json\r\n"
+            f"Content-Length: 7\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{{}}\r\n0\r\n\r\n"
+        )
+        answer = raw(server, (twice + hidden).encode())
+        assert answer.count(b"HTTP/1.1 ") <= 1
+        assert client.get(f"/api/v1/sessions/{session}/").status_code == 200
+        # The control: alone, and honest, the hidden request would have deleted the session.
+        assert raw(server, hidden.encode()).startswith(b"HTTP/1.1 204")
+        assert client.get(f"/api/v1/sessions/{session}/").status_code == 404
+
+
+def test_clients_that_never_finish_their_headers_hold_up_nobody(server: Server, alice_key: str) -> None:
+    """F44"""
+    place = urlsplit(server.url)
+    with ExitStack() as stack:
+        for _ in range(100):
+            slow = stack.enter_context(socket.create_connection((place.hostname, place.port)))
+            slow.sendall(b"GET /healthz HTTP/1.1\r\nHost: ")
+        with client_of(server, alice_key) as client:
+            session = new_session(client)
+            assert ask(client, session).status_code == 200
+            assert len(said(client, session)) == 2
+        assert server.stop() is not None
+
+
+COMPRESSING = """
+import os
+os.environ["DJANGO_SETTINGS_MODULE"] = "project.settings"
+from django.conf import settings
+settings.MIDDLEWARE = ["django.middleware.gzip.GZipMiddleware", *settings.MIDDLEWARE]
+from project.asgi import application
+"""
+
+
+def test_a_stream_is_not_compressed_where_everything_else_is(
+    alice_key: str, upstream: Upstream, tmp_path: Path
+) -> None:
+    """F45"""
+    (tmp_path / "compressing.py").write_text(COMPRESSING)
+    env = {"OPENAI_BASE_URL": upstream.url, "CONVO_MODEL": "hold", "PYTHONPATH": str(tmp_path)}
+    server = OtherServer(tmp_path / "server.log", "uvicorn", application="compressing:application", **env)
+    with ExitStack() as stack:
+        stack.callback(server.kill)
+        client = stack.enter_context(client_of(server, alice_key))
+        client.headers["Accept-Encoding"] = "gzip"
+        assert client.get("/api/schema/").headers["Content-Encoding"] == "gzip"
+        body = {"message": "hello", "stream": True}
+        with client.stream("POST", "/api/v1/query/", json=body) as response:
+            seen = b""
+            for piece in response.iter_raw():
+                seen += piece
+                if b"second" in seen:
+                    upstream.release()
+        assert b"event: turn.completed" in seen

@@ -1,0 +1,521 @@
+"""The model's reply arrives piece by piece, and whatever can go wrong on the way is loud and has a name."""
+
+import asyncio
+import json
+import socket
+import time
+import traceback
+from collections.abc import Callable
+from contextlib import aclosing
+from typing import Any
+
+import pytest
+from pytest_django import Settings
+
+from convo import llm
+from convo.errors import (
+    NotConfigured,
+    Truncated,
+    UpstreamError,
+    UpstreamProtocolError,
+    UpstreamRateLimited,
+    UpstreamRejected,
+    UpstreamTimeout,
+    UpstreamUnavailable,
+)
+from convo.llm.frames import Frames
+from convo.llm.upstream import limit_name
+from convo.tokens import count
+from tests.upstream import Upstream
+
+Configure = Callable[..., None]
+
+HELLO = [{"role": "user", "content": "hello out there"}]
+TWO_WORDS = [llm.Text("one "), llm.Text("two ")]
+# What the tests' server counts for HELLO and a reply of two words.
+USAGE = llm.Usage(input_tokens=3, output_tokens=2, cached_tokens=1)
+
+
+@pytest.fixture
+def configure(settings: Settings) -> Configure:
+    """Sets keys of `settings.CONVO` for this test."""
+
+    def change(**changed: Any) -> None:
+        settings.CONVO = {**settings.CONVO, **changed}
+
+    return change
+
+
+@pytest.fixture
+def server(upstream: Upstream, configure: Configure) -> Upstream:
+    configure(OPENAI_BASE_URL=upstream.url, OPENAI_API_KEY="alices-own-key")
+    return upstream
+
+
+async def read(pieces: list[llm.Piece], model: str, **asked: Any) -> None:
+    """Read a reply into `pieces`, which keeps what came before a failure."""
+    async for piece in llm.stream(llm.Ask(model=model, **{"messages": HELLO, **asked})):
+        pieces.append(piece)
+
+
+def pieces_of(model: str, **asked: Any) -> list[llm.Piece]:
+    pieces: list[llm.Piece] = []
+    asyncio.run(read(pieces, model, **asked))
+    return pieces
+
+
+def failure_of(model: str, kind: type[UpstreamError]) -> tuple[list[llm.Piece], UpstreamError]:
+    """What had arrived, and the error that then came."""
+    pieces: list[llm.Piece] = []
+    with pytest.raises(kind) as caught:
+        asyncio.run(read(pieces, model))
+    return pieces, caught.value
+
+
+def text_of(pieces: list[llm.Piece]) -> str:
+    return "".join(piece.text for piece in pieces if isinstance(piece, llm.Text))
+
+
+# What arrives
+
+
+def test_a_reply_comes_word_by_word_and_ends_with_its_usage_and_its_finish(server: Upstream) -> None:
+    assert pieces_of("words-2") == [
+        llm.Text("word1 "),
+        llm.Text("word2 "),
+        USAGE,
+        llm.Finish("stop"),
+    ]
+
+
+def test_the_model_is_sent_what_was_asked_and_nothing_more(server: Upstream) -> None:
+    tool = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
+    whole = {"temperature": 0.5, "max_output_tokens": 9, "tools": [tool]}
+    pieces_of("echo")
+    assert server.last == {
+        "model": "echo",
+        "messages": HELLO,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
+    pieces_of("echo", **whole)
+    assert {name: server.last[name] for name in ("temperature", "max_tokens", "tools")} == {
+        "temperature": 0.5,
+        "max_tokens": 9,
+        "tools": [tool],
+    }
+
+
+def test_the_first_words_are_here_before_the_last_are_written(server: Upstream) -> None:
+    async def first_then_release() -> list[str]:
+        told: list[str] = []
+        async for piece in llm.stream(llm.Ask(model="hold", messages=HELLO)):
+            if isinstance(piece, llm.Text):
+                told.append(piece.text)
+            if told == ["first ", "second "]:
+                server.release()
+        return told
+
+    assert asyncio.run(first_then_release()) == ["first ", "second ", "last"]
+
+
+def test_two_tool_calls_in_pieces_can_be_put_together(server: Upstream) -> None:
+    pieces = pieces_of("tool-call")
+    calls = [piece for piece in pieces if isinstance(piece, llm.CallPart)]
+    for index, call_id, city in ((0, "call_paris", "Paris"), (1, "call_rome", "Rome")):
+        first, *later = [call for call in calls if call.index == index]
+        assert (first.call_id, first.name) == (call_id, "weather")
+        assert not any(call.call_id or call.name for call in later)
+        arguments = first.arguments + "".join(call.arguments for call in later)
+        assert json.loads(arguments) == {"city": city}
+    assert pieces[-1] == llm.Finish("tool_calls")
+
+
+@pytest.mark.parametrize("model", ["empty-choices", "null-content"])
+def test_frames_that_say_nothing_add_nothing(server: Upstream, model: str) -> None:
+    assert pieces_of(model) == [*TWO_WORDS, USAGE, llm.Finish("stop")]
+
+
+def test_a_refusal_is_read_as_the_reply(server: Upstream) -> None:
+    assert text_of(pieces_of("refusal")) == "I can't help with that."
+
+
+def test_a_reply_cut_by_its_length_says_so(server: Upstream) -> None:
+    assert pieces_of("length") == [*TWO_WORDS, USAGE, llm.Finish("length")]
+
+
+def test_text_can_be_stored_and_no_character_is_lost_where_the_stream_was_cut(server: Upstream) -> None:
+    text = text_of(pieces_of("surrogates"))
+    assert text == "nul\ufffdlone\ufffd!pair😀low\ufffd👩‍👩‍👧 家"
+    assert text.encode()
+
+
+def test_a_whole_reply_is_the_stream_put_together(server: Upstream) -> None:
+    done = asyncio.run(llm.complete(llm.Ask(model="words-2", messages=HELLO)))
+    assert done == llm.Completion(text="word1 word2 ", usage=USAGE, finish_reason="stop")
+
+
+def test_replies_one_after_the_other_share_a_connection(server: Upstream) -> None:
+    async def three() -> None:
+        for _ in range(3):
+            await read([], "words")
+
+    asyncio.run(three())
+    assert len(server.heard) == 3
+    assert len({heard.port for heard in server.heard}) == 1
+
+
+@pytest.mark.parametrize(
+    ("base_url", "name"),
+    [
+        ("", "max_completion_tokens"),
+        ("https://api.openai.com/v1", "max_completion_tokens"),
+        ("https://ours.openai.azure.com/openai/v1", "max_completion_tokens"),
+        ("http://127.0.0.1:11434/v1", "max_tokens"),
+        ("https://notopenai.com/v1", "max_tokens"),
+    ],
+)
+def test_the_length_limit_has_the_name_that_the_server_knows(
+    configure: Configure, base_url: str, name: str
+) -> None:
+    configure(OPENAI_BASE_URL=base_url)
+    assert limit_name() == name
+
+
+# What goes wrong, each beside what arrived before it
+
+
+@pytest.mark.parametrize(
+    ("model", "kind"),
+    [
+        ("silent-end", Truncated),
+        ("done-only", Truncated),
+        ("drop", Truncated),
+        ("malformed", UpstreamProtocolError),
+        ("error-in-stream", UpstreamProtocolError),
+    ],
+)
+def test_a_reply_that_breaks_off_is_an_error_after_what_arrived(
+    server: Upstream, model: str, kind: type[UpstreamError]
+) -> None:
+    assert failure_of(model, kind)[0] == TWO_WORDS
+
+
+@pytest.mark.parametrize(
+    ("model", "kind", "told"),
+    [
+        ("401", UpstreamRejected, "Incorrect API key"),
+        ("404", UpstreamRejected, "Scenario 404"),
+        ("429", UpstreamRateLimited, "Scenario 429"),
+        ("500", UpstreamUnavailable, "Scenario 500"),
+        ("html", UpstreamProtocolError, "text/html"),
+    ],
+)
+def test_a_refusal_to_answer_has_its_own_error_and_tells_why(
+    server: Upstream, model: str, kind: type[UpstreamError], told: str
+) -> None:
+    pieces, error = failure_of(model, kind)
+    assert not pieces
+    assert told in error.message
+    assert len(server.heard) == 1  # and was not tried again
+
+
+def test_an_error_inside_the_stream_tells_what_the_server_said(server: Upstream) -> None:
+    assert "The engine overheated." in failure_of("error-in-stream", UpstreamProtocolError)[1].message
+
+
+def test_a_rate_limit_tells_how_long_to_wait_and_others_do_not(server: Upstream) -> None:
+    assert failure_of("429", UpstreamRateLimited)[1].retry_after == 7
+    assert failure_of("429-250", UpstreamRateLimited)[1].retry_after == 0.25
+    assert failure_of("500", UpstreamUnavailable)[1].retry_after is None
+
+
+def test_a_server_that_repeats_the_key_does_not_make_us_repeat_it(server: Upstream) -> None:
+    error = failure_of("401", UpstreamRejected)[1]
+    assert server.headers["authorization"] == "Bearer alices-own-key"
+    assert "Incorrect API key" in error.message
+    for told in (error.message, "".join(traceback.format_exception(error))):
+        assert "alices-own-key" not in told
+        assert "sk-al***ey" not in told
+
+
+def test_a_server_without_a_key_is_asked_with_the_key_none(upstream: Upstream, configure: Configure) -> None:
+    configure(OPENAI_BASE_URL=upstream.url)
+    assert pieces_of("words")
+    assert upstream.headers["authorization"] == "Bearer none"
+
+
+def test_a_server_that_is_not_there_is_unavailable_at_once(configure: Configure) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed_soon:
+        port = closed_soon.getsockname()[1]
+    configure(OPENAI_BASE_URL=f"http://127.0.0.1:{port}/v1")
+    began = time.monotonic()
+    assert failure_of("words", UpstreamUnavailable)
+    assert time.monotonic() - began < 1
+
+
+# How long it may take, and how much it may say
+
+
+def test_a_server_that_does_not_take_the_connection_is_given_up(configure: Configure) -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full, socket.socket() as waiting:
+        waiting.connect(full.getsockname())
+        port = full.getsockname()[1]
+        configure(OPENAI_BASE_URL=f"http://127.0.0.1:{port}/v1", CONNECT_SECONDS=0.2)
+        began = time.monotonic()
+        failure_of("words", UpstreamTimeout)
+        assert time.monotonic() - began < 2
+
+
+def test_a_server_that_never_begins_is_given_up(server: Upstream, configure: Configure) -> None:
+    configure(FIRST_BYTE_SECONDS=0.3)
+    assert pieces_of("words")
+    assert failure_of("first-byte-never", UpstreamTimeout)[0] == []
+
+
+def test_a_server_that_falls_silent_is_given_up_and_a_slow_one_is_not(
+    server: Upstream, configure: Configure
+) -> None:
+    configure(BETWEEN_CHUNKS_SECONDS=0.3)
+    assert pieces_of("slow-80")[-1] == llm.Finish("stop")  # 0.4 s in all
+    assert failure_of("stall", UpstreamTimeout)[0] == TWO_WORDS
+
+
+def test_a_reply_without_end_is_cut_at_the_total_deadline(server: Upstream, configure: Configure) -> None:
+    configure(TOTAL_SECONDS=0.3)
+    assert pieces_of("words")
+    pieces, error = failure_of("endless", Truncated)
+    assert pieces
+    assert "CONVO_TOTAL_SECONDS" in error.message
+
+
+def test_a_reader_who_thinks_does_not_use_up_the_server_s_time(
+    server: Upstream, configure: Configure
+) -> None:
+    configure(BETWEEN_CHUNKS_SECONDS=0.2, FIRST_BYTE_SECONDS=0.2)
+
+    async def think_once() -> llm.Piece:
+        reply = llm.stream(llm.Ask(model="slow-10", messages=HELLO))
+        await anext(reply)
+        await asyncio.sleep(0.3)
+        return [piece async for piece in reply][-1]
+
+    assert asyncio.run(think_once()) == llm.Finish("stop")
+
+
+@pytest.mark.parametrize("model", ["endless", "huge-chunk"])
+def test_a_reply_longer_than_allowed_is_cut(server: Upstream, configure: Configure, model: str) -> None:
+    configure(MAX_REPLY_BYTES=2000)
+    assert pieces_of("words")[-1] == llm.Finish("stop")
+    pieces, error = failure_of(model, Truncated)
+    assert len(text_of(pieces)) <= 2000
+    assert "CONVO_MAX_REPLY_BYTES" in error.message
+
+
+# Leaving
+
+
+def test_closing_the_stream_closes_the_model_s_connection(server: Upstream) -> None:
+    async def leave_after_the_first_word() -> bool:
+        async with aclosing(llm.stream(llm.Ask(model="stall", messages=HELLO))) as reply:
+            assert await anext(reply) == TWO_WORDS[0]
+            assert server.active == 1
+        return await asyncio.to_thread(server.idle.wait, 1)
+
+    assert asyncio.run(leave_after_the_first_word())
+
+
+@pytest.mark.parametrize("model", ["stall", "first-byte-never"])
+def test_cancelling_the_reader_closes_the_model_s_connection(server: Upstream, model: str) -> None:
+    async def cancel() -> bool:
+        reading = asyncio.create_task(read([], model))
+        assert await asyncio.to_thread(server.busy.wait, 5)
+        reading.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await reading
+        return await asyncio.to_thread(server.idle.wait, 1)
+
+    assert asyncio.run(cancel())
+
+
+def test_a_failed_reply_closes_the_model_s_connection(server: Upstream, configure: Configure) -> None:
+    configure(BETWEEN_CHUNKS_SECONDS=0.1)
+
+    async def fail() -> bool:
+        with pytest.raises(UpstreamTimeout):
+            await read([], "stall")
+        return await asyncio.to_thread(server.idle.wait, 1)
+
+    assert asyncio.run(fail())
+
+
+# Frames
+
+
+STREAM = (
+    ': hello\r\ndata: {"a":\r\ndata: "家👩‍👧"}\r\n\r\n' + "event: x\nid: 3\ndata:tight\n\ndata: [DONE]\n\n"
+).encode()
+WHOLE = ['{"a":\n"家👩‍👧"}'.encode(), b"tight", b"[DONE]"]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 1000])
+def test_frames_are_the_same_wherever_the_network_cut_them(size: int) -> None:
+    frames = Frames(max_bytes=1000)
+    chunks = [STREAM[start : start + size] for start in range(0, len(STREAM), size)]
+    assert [data for chunk in chunks for data in frames.feed(chunk)] == WHOLE
+
+
+def test_a_line_without_end_is_not_collected_for_ever() -> None:
+    frames = Frames(max_bytes=10)
+    assert frames.feed(b"data: 1234") == []
+    with pytest.raises(Truncated):
+        frames.feed(b"5")
+
+
+# Embeddings
+
+
+def test_each_text_gets_its_vector(server: Upstream, configure: Configure) -> None:
+    configure(EMBEDDING_MODEL="vectors")
+    cat, cats_twin, bridge = asyncio.run(llm.embed(["a black cat", "a cat, black", "the old bridge"]))
+    assert cat == cats_twin != bridge
+    assert server.last["model"] == "vectors"
+    assert asyncio.run(llm.embed([])) == []
+
+
+def test_without_an_embedding_model_the_error_names_the_variable(
+    server: Upstream, configure: Configure
+) -> None:
+    configure(EMBEDDING_MODEL="")
+    with pytest.raises(NotConfigured, match="CONVO_EMBEDDING_MODEL"):
+        asyncio.run(llm.embed(["a cat"]))
+
+
+def test_without_a_server_there_are_no_embeddings(configure: Configure) -> None:
+    configure(EMBEDDING_MODEL="vectors")
+    with pytest.raises(NotConfigured, match="OPENAI_API_KEY"):
+        asyncio.run(llm.embed(["a cat"]))
+
+
+def test_embeddings_fail_by_the_same_names(server: Upstream, configure: Configure) -> None:
+    configure(EMBEDDING_MODEL="vectors", OPENAI_BASE_URL=server.url + "/nowhere")
+    with pytest.raises(UpstreamRejected):
+        asyncio.run(llm.embed(["a cat"]))
+
+
+# Without a model
+
+
+@pytest.mark.parametrize(
+    ("changed", "model"),
+    [
+        ({}, "offline"),
+        ({"MODEL": "qwen"}, "offline"),
+        ({"OPENAI_API_KEY": "k"}, "gpt-5-mini"),
+        ({"OPENAI_API_KEY": "k", "MODEL": "qwen"}, "qwen"),
+        ({"OPENAI_BASE_URL": "http://127.0.0.1:1/v1", "MODEL": "qwen"}, "qwen"),
+    ],
+)
+def test_the_default_model_is_the_one_that_will_answer(
+    configure: Configure, changed: dict[str, str], model: str
+) -> None:
+    configure(**changed)
+    assert llm.default_model() == model
+
+
+def offline(*said: str, role: str = "user") -> str:
+    """What the offline responder answers to the last of these."""
+    messages = [{"role": role, "content": text} for text in said[:-1]]
+    return text_of(pieces_of("offline", messages=[*messages, {"role": "user", "content": said[-1]}]))
+
+
+BIKES = "I am choosing between the Trek for 700 euros and the Giant for 650 euros."
+
+
+@pytest.fixture
+def without_a_model(configure: Configure) -> None:
+    configure(OFFLINE_WORD_SECONDS=0)
+
+
+@pytest.mark.usefixtures("without_a_model")
+def test_the_offline_responder_says_first_that_no_model_is_configured() -> None:
+    first_sentence = offline("Good morning!").split(". ")[0]
+    assert "No model is configured" in first_sentence
+    assert "OPENAI_API_KEY" in first_sentence
+    assert "OPENAI_BASE_URL" in first_sentence
+
+
+@pytest.mark.usefixtures("without_a_model")
+@pytest.mark.parametrize(
+    ("earlier", "question"),
+    [
+        ("My cat is called Miso.", "What is the name of my cat?"),
+        ("I feed my cats twice a day.", "How often does the cat eat?"),
+        (BIKES, "Which of these is cheaper?"),
+        ("Meine Katze heißt Miso.", "Wie heißt meine Katze?"),
+        ("Моя кошка любит рыбу.", "Что любит моя кошка?"),
+        ("我的猫叫小花。", "猫叫什么名字？"),
+        ("私の犬の名前はポチです。", "犬の名前は？"),
+        ("मेरी बिल्ली का नाम मीसो है।", "बिल्ली का नाम क्या है?"),
+        ("قطتي اسمها ميسو", "ما اسم قطتي؟"),
+        ("แมวของฉันชื่อมิโซะ", "แมวชื่ออะไร"),
+    ],
+)
+def test_the_offline_responder_quotes_what_fits_and_not_the_question(earlier: str, question: str) -> None:
+    answer = offline(earlier, "The weather is fine today!", question)
+    assert f"“{earlier}”" in answer
+    assert question not in answer
+    assert "weather" not in answer
+
+
+@pytest.mark.usefixtures("without_a_model")
+def test_the_offline_responder_prefers_what_was_told_to_what_was_asked() -> None:
+    answer = offline("Has my cat a name?", "My cat has the name Miso.", "What is my cat's name?")
+    assert "Miso" in answer
+    assert "Has my cat" not in answer
+
+
+@pytest.mark.usefixtures("without_a_model")
+def test_the_offline_responder_remembers_what_stands_alone_and_invites_more() -> None:
+    assert "I will remember this." in offline("My cat is called Miso.")
+    assert "I will remember this too." in offline("My cat is called Miso.", "It rains.")
+
+
+@pytest.mark.usefixtures("without_a_model")
+@pytest.mark.parametrize("role", ["system", "assistant"])
+def test_the_offline_responder_quotes_only_what_the_user_said(role: str) -> None:
+    said = ("The cat's secret name is Miso.", "What is the cat's name?")
+    assert "Miso" in offline(*said)
+    assert "Miso" not in offline(*said, role=role)
+
+
+@pytest.mark.usefixtures("without_a_model")
+def test_the_offline_responder_quotes_the_part_of_a_long_message_that_fits() -> None:
+    answer = offline("It rained all day. " * 50 + "The key is under the mat.", "Where is the key?")
+    assert "The key is under the mat." in answer
+    assert len(answer) < 500
+
+
+@pytest.mark.usefixtures("without_a_model")
+def test_the_offline_responder_reads_messages_made_of_parts() -> None:
+    parts = [{"type": "text", "text": "My cat is called Miso."}, {"type": "image_url", "image_url": {}}]
+    messages = [{"role": "user", "content": parts}, {"role": "user", "content": "What is my cat called?"}]
+    assert "“My cat is called Miso.”" in text_of(pieces_of("offline", messages=messages))
+
+
+@pytest.mark.usefixtures("without_a_model")
+def test_the_offline_responder_writes_word_by_word_and_counts_its_words() -> None:
+    pieces = pieces_of("offline")
+    text = text_of(pieces)
+    assert [piece.text.strip() for piece in pieces if isinstance(piece, llm.Text)] == text.split()
+    assert pieces[-2:] == [
+        llm.Usage(input_tokens=count("hello out there"), output_tokens=count(text), cached_tokens=0),
+        llm.Finish("stop"),
+    ]
+
+
+def test_the_offline_responder_takes_its_time_between_words(configure: Configure) -> None:
+    configure(OFFLINE_WORD_SECONDS=0.005)
+    began = time.monotonic()
+    words = text_of(pieces_of("offline")).split()
+    assert time.monotonic() - began >= 0.005 * len(words)

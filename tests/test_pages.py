@@ -1,0 +1,319 @@
+"""The chat page as a browser without JavaScript meets it: forms, redirects, and words when it can't."""
+
+from collections.abc import Callable
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from django.conf import LazySettings
+from django.contrib.auth import get_user_model
+from django.contrib.auth.models import User
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
+
+from convo import history, turns
+from convo.history import Draft
+from convo.models import ME, Message, Person, Session, Turn
+from tests.upstream import Upstream
+
+# Turns run on threads of their own, which see only what is committed.
+pytestmark = pytest.mark.django_db(transaction=True)
+
+OPENING, FOLLOW_UP = "I carry the Zephyr 14 every day.", "Which laptop do I carry?"
+SMALL = "default: brief\nagents:\n  brief:\n    context_tokens: 100\n"
+
+Configure = Callable[..., None]
+
+
+@pytest.fixture(autouse=True)
+def configure(settings: LazySettings) -> Configure:
+    """Changes keys of settings.CONVO; guests are welcome from the start."""
+
+    def change(**keys: object) -> None:
+        settings.CONVO = {**settings.CONVO, **keys}
+
+    change(GUESTS=True, OFFLINE_WORD_SECONDS=0)
+    return change
+
+
+def conversation(owner: User, **fields: object) -> Session:
+    person = Person.objects.named(owner, ME)
+    return Session.objects.create(owner=owner, person=person, agent="assistant", **fields)
+
+
+def told(session: Session, count: int) -> None:
+    """That many messages of the user's, without a model."""
+    turns.record(session, [Draft(role="user", content=f"message {n}") for n in range(1, count + 1)])
+
+
+def url(session: Session) -> str:
+    return reverse("conversation", args=[session.pk])
+
+
+def read(client: Client, address: str, status: int = 200) -> str:
+    response = client.get(address)
+    assert response.status_code == status
+    return response.content.decode()
+
+
+def test_looking_makes_nobody_and_the_first_message_makes_a_guest(client: Client) -> None:
+    read(client, "/")
+    assert not get_user_model().objects.exists()
+    client.post("/", {"message": OPENING})
+    guest = get_user_model().objects.get()
+    assert guest.get_username().startswith("guest-")
+    assert not guest.has_usable_password()
+    assert Session.objects.of(guest).count() == 1
+
+
+def test_a_guest_stays_the_same_one(client: Client) -> None:
+    client.post("/", {"message": OPENING})
+    client.post("/", {"message": OPENING})
+    assert Session.objects.of(get_user_model().objects.get()).count() == 2
+
+
+def test_a_posted_message_leads_to_the_page_with_its_reply(client: Client) -> None:
+    page = client.post("/", {"message": OPENING}, follow=True)
+    session = Session.objects.get()
+    assert page.redirect_chain == [(f"{url(session)}#end", 302)]
+    reply = session.messages.get(role="assistant").content
+    assert OPENING in page.content.decode()
+    assert reply in page.content.decode().replace("&quot;", '"')
+    assert "offline answer: no model configured" in page.content.decode()
+
+
+def test_a_follow_up_is_answered_from_what_was_said(client: Client) -> None:
+    first = client.post("/", {"message": OPENING})
+    page = client.post(first["Location"], {"message": FOLLOW_UP}, follow=True)
+    assert f"“{OPENING}”" in page.content.decode()
+
+
+def test_under_a_reply_stands_what_the_model_saw(client: Client) -> None:
+    first = client.post("/", {"message": OPENING})
+    page = client.post(first["Location"], {"message": FOLLOW_UP}, follow=True).content.decode()
+    manifest = Turn.objects.get(number=2).manifest
+    assert manifest
+    assert "What the model saw" in page
+    for part in manifest["parts"]:
+        assert f'class="part {part["part"]}"' in page
+        assert f"<td>{part['tokens']}</td>" in page
+    assert f"{manifest['total']} of 16,000 tokens" in page
+
+
+def test_what_was_left_out_is_told_with_its_reason(
+    client: Client, configure: Configure, tmp_path: Path
+) -> None:
+    (tmp_path / "agents.yaml").write_text("default: brief\nagents:\n  brief:\n    window_pairs: 1\n")
+    configure(AGENTS_FILE=str(tmp_path / "agents.yaml"))
+    first = client.post("/", {"message": OPENING})
+    page = client.post(first["Location"], {"message": FOLLOW_UP}, follow=True).content.decode()
+    assert "nothing was left out" in page
+    client.post(first["Location"], {"message": FOLLOW_UP})
+    manifest = Turn.objects.get(number=3).manifest
+    assert manifest
+    page = read(client, first["Location"]).partition('id="turn-3"')[2]
+    assert "nothing was left out" not in page
+    assert page.count("Left out") == len(manifest["left_out"]) == 1
+    assert manifest["left_out"][0]["why"] in page
+
+
+def test_text_is_shown_as_text(client: Client) -> None:
+    page = client.post("/", {"message": "<script>alert(1)</script>"}, follow=True).content.decode()
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
+    assert "<script>alert" not in page
+
+
+def test_line_ends_are_stored_as_one_character(client: Client) -> None:
+    client.post("/", {"message": "one\r\ntwo"})
+    assert Message.objects.get(role="user").content == "one\ntwo"
+
+
+def test_a_conversation_of_mine_is_shown_to_me_alone(client: Client, alice: User, bob: User) -> None:
+    session = conversation(alice, title="My garden")
+    client.force_login(alice)
+    assert "My garden" in read(client, url(session))
+    client.force_login(bob)
+    foreign = read(client, url(session), status=404)
+    assert foreign == read(client, reverse("conversation", args=[uuid4()]), status=404)
+    assert foreign == read(client, "/c/no-uuid/", status=404)
+    assert "recall" in foreign
+    assert "My garden" not in read(client, "/")
+
+
+@pytest.mark.parametrize("name", ["conversation", "clear", "delete"])
+def test_nobody_writes_in_a_conversation_of_mine(client: Client, alice: User, bob: User, name: str) -> None:
+    session = conversation(alice)
+    told(session, 1)
+    address = reverse(name, args=[session.pk])
+    client.force_login(bob)
+    assert client.post(address, {"message": "me too"}).status_code == 404
+    assert [row.content for row in session.messages.all()] == ["message 1"]
+    client.force_login(alice)
+    assert client.post(address, {"message": "me too"}).status_code == 302
+
+
+def test_a_stranger_at_an_unknown_address_becomes_no_guest(client: Client) -> None:
+    assert client.post(reverse("conversation", args=[uuid4()]), {"message": "hello"}).status_code == 404
+    assert not get_user_model().objects.exists()
+
+
+def test_a_form_without_its_token_is_refused() -> None:
+    strict = Client(enforce_csrf_checks=True)
+    page = strict.get("/")
+    refused = strict.post("/", {"message": OPENING})
+    assert refused.status_code == 403
+    assert "out of date" in refused.content.decode()
+    assert not Session.objects.exists()
+    token = page.context["csrf_token"]
+    assert strict.post("/", {"message": OPENING, "csrfmiddlewaretoken": token}).status_code == 302
+
+
+def test_a_message_that_is_too_long_stays_in_the_box(
+    client: Client, configure: Configure, tmp_path: Path
+) -> None:
+    (tmp_path / "agents.yaml").write_text(SMALL)
+    configure(AGENTS_FILE=str(tmp_path / "agents.yaml"))
+    long = "walnuts " * 200
+    refused = client.post("/", {"message": long})
+    assert refused.status_code == 413
+    assert "Shorten the message" in refused.content.decode()
+    assert f">{long}</textarea>" in refused.content.decode()
+    # A conversation begins with its first question, or not at all.
+    assert not Session.objects.exists()
+    assert client.post("/", {"message": "walnuts"}).status_code == 302
+
+
+def test_a_message_beside_a_running_turn_stays_in_the_box(client: Client, alice: User) -> None:
+    session = conversation(alice)
+    turns.begin(session, [Draft(role="user", content=OPENING)])
+    client.force_login(alice)
+    refused = client.post(url(session), {"message": "And the Atlas 15?"})
+    assert refused.status_code == 409
+    assert ">And the Atlas 15?</textarea>" in refused.content.decode()
+    assert "Still being written" in refused.content.decode()
+
+
+@pytest.mark.parametrize("message", ["", " \r\n ", "a\0b"])
+def test_what_is_no_message_is_told_in_words(client: Client, message: str) -> None:
+    refused = client.post("/", {"message": message})
+    assert refused.status_code == 400
+    assert 'role="alert"' in refused.content.decode()
+    assert not Session.objects.exists()
+
+
+def test_a_script_is_refused_in_the_envelope_with_a_fresh_token(client: Client) -> None:
+    refused = client.post("/", {"message": ""}, headers={"Accept": "text/event-stream"})
+    assert refused.json()["error"]["message"] == "Write a message first."
+    assert refused["X-CSRFToken"]
+
+
+def test_a_failed_reply_is_told_and_can_be_asked_again(
+    client: Client, configure: Configure, upstream: Upstream
+) -> None:
+    configure(OPENAI_BASE_URL=upstream.url, MODEL="500")
+    page = client.post("/", {"message": OPENING}, follow=True).content.decode()
+    assert "No reply." in page
+    assert f'name="message" value="{OPENING}">Ask again' in page
+    configure(MODEL="echo")
+    page = client.post(url(Session.objects.get()), {"message": OPENING}, follow=True).content.decode()
+    assert f"user: {OPENING}" in page
+    assert "Ask again" not in page
+
+
+def test_a_reply_that_broke_off_is_marked(client: Client, configure: Configure, upstream: Upstream) -> None:
+    configure(OPENAI_BASE_URL=upstream.url, MODEL="silent-end")
+    page = client.post("/", {"message": OPENING}, follow=True).content.decode()
+    assert "one two" in page
+    assert "Not the whole reply." in page
+
+
+def test_older_messages_are_a_link_away(client: Client, alice: User) -> None:
+    session = conversation(alice)
+    told(session, 60)
+    client.force_login(alice)
+    newest = read(client, url(session))
+    assert ">message 60<" in newest
+    assert ">message 10<" not in newest
+    assert 'href="?before=11"' in newest
+    earlier = read(client, f"{url(session)}?before=11")
+    assert ">message 10<" in earlier
+    assert ">message 1<" in earlier
+    assert "Earlier messages" not in earlier
+    assert "Newest messages" in earlier
+
+
+@pytest.mark.parametrize("before", ["x", "-1", "9" * 30, "１２"])
+def test_a_position_that_is_none_is_a_page_that_is_not_there(
+    client: Client, alice: User, before: str
+) -> None:
+    session = conversation(alice)
+    client.force_login(alice)
+    read(client, f"{url(session)}?before={before}", status=404)
+
+
+def test_the_list_shows_titles_and_else_first_words_in_as_many_queries_for_many_as_for_one(
+    client: Client, alice: User, django_assert_num_queries: Callable[[int], CaptureQueriesContext]
+) -> None:
+    told(conversation(alice), 2)
+    client.force_login(alice)
+    with CaptureQueriesContext(connection) as alone:
+        assert "message 1" in read(client, "/")
+    for _ in range(9):
+        told(conversation(alice), 2)
+    conversation(alice, title="About laptops")
+    with django_assert_num_queries(len(alone)):
+        page = read(client, "/")
+    assert page.count("message 1") == 10
+    assert "About laptops" in page
+
+
+def test_clearing_keeps_the_conversation_and_deleting_does_not(client: Client, alice: User) -> None:
+    session = conversation(alice)
+    told(session, 3)
+    client.force_login(alice)
+    client.post(reverse("clear", args=[session.pk]))
+    assert not session.messages.exists()
+    assert "message 1" not in read(client, url(session))
+    assert client.get(reverse("delete", args=[session.pk])).status_code == 405
+    client.post(reverse("delete", args=[session.pk]))
+    read(client, url(session), status=404)
+
+
+def test_a_conversation_that_is_not_open_takes_no_message(client: Client, alice: User) -> None:
+    session = conversation(alice, state="archived")
+    client.force_login(alice)
+    assert "takes no new messages" in read(client, url(session))
+    assert client.post(url(session), {"message": OPENING}).status_code == 409
+    assert not history.page(session, newest_first=False, size=1).messages
+
+
+def test_without_guests_a_stranger_is_asked_to_sign_in(
+    client: Client, configure: Configure, alice: User
+) -> None:
+    configure(GUESTS=False)
+    for response in (client.get("/"), client.post("/", {"message": OPENING})):
+        assert response["Location"] == "/admin/login/?next=/"
+    told_off = client.post("/", {"message": OPENING}, headers={"Accept": "text/event-stream"})
+    assert told_off.status_code == 401
+    assert get_user_model().objects.count() == 1
+    client.force_login(alice)
+    read(client, "/")
+
+
+def test_only_staff_are_shown_the_way_to_the_admin(client: Client, alice: User) -> None:
+    client.force_login(alice)
+    assert 'href="/admin/"' not in read(client, "/")
+    client.force_login(get_user_model().objects.create_user("root", is_staff=True))
+    assert 'href="/admin/"' in read(client, "/")
+
+
+def test_no_page_holds_what_a_strict_content_policy_forbids(client: Client) -> None:
+    page = client.post("/", {"message": OPENING}, follow=True).content.decode()
+    for html in (page, read(client, "/"), read(client, "/c/nothing/", status=404)):
+        assert "style=" not in html
+        assert "<style" not in html
+        assert "onclick" not in html
+        assert "<script>" not in html
+        assert "://" not in html.replace("http://www.w3.org/2000/svg", "")
