@@ -13,6 +13,7 @@ class Conf:
 
     agents_file: str = ""
     model: str = ""
+    background_model: str = ""
     embedding_model: str = ""
     openai_api_key: str = ""
     openai_base_url: str = ""
@@ -25,6 +26,12 @@ class Conf:
     heartbeat_seconds: float = 0.5
     checkpoint_seconds: float = 1.0
     sweep_seconds: float = 15.0
+    deliver: str = ""
+    task_seconds: float = 120.0
+    work_attempts: int = 5
+    work_retry_seconds: float = 30.0
+    work_lease_seconds: float = 30.0
+    work_threads: int = 2
     cancel_seconds: float = 2.0
     queue_seconds: float = 60.0
     queue_length: int = 20

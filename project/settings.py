@@ -106,7 +106,7 @@ def _postgres(url: str) -> dict[str, Any]:
     if not parts.path.strip("/"):
         raise ImproperlyConfigured("DATABASE_URL names no database. End it with /NAME.")
     return {
-        "ENGINE": "django.db.backends.postgresql",
+        "ENGINE": "project.postgres",
         "NAME": unquote(parts.path.strip("/")),
         "USER": unquote(parts.username or ""),
         "PASSWORD": unquote(parts.password or ""),
@@ -114,7 +114,6 @@ def _postgres(url: str) -> dict[str, Any]:
         "PORT": str(port or ""),
         # Connections live in the pool only; held by threads they outlive a burst and starve the server.
         "CONN_MAX_AGE": 0,
-        "CONN_HEALTH_CHECKS": True,
         "OPTIONS": {
             **query,
             "pool": {"min_size": 1, "max_size": whole("CONVO_POOL_SIZE", 20, least=2), "timeout": 10},
@@ -218,9 +217,14 @@ CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_TIME_LIMIT = whole("CONVO_TASK_SECONDS", 120, least=1)
 CELERY_TASK_SOFT_TIME_LIMIT = CELERY_TASK_TIME_LIMIT * 0.9
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+# SIGQUIT waits so long for running tasks before it hands them back; SIGTERM waits for all of them.
+CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = number("CONVO_WORKER_STOP_SECONDS", 10, least=0.1)
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 SWEEP_SECONDS = number("CONVO_SWEEP_SECONDS", 15, least=0.1)
-CELERY_BEAT_SCHEDULE = {"sweep": {"task": "convo.tasks.sweep", "schedule": SWEEP_SECONDS}}
+# What nobody took before the next one is not worth taking.
+CELERY_BEAT_SCHEDULE = {
+    "sweep": {"task": "convo.tasks.sweep", "schedule": SWEEP_SECONDS, "options": {"expires": SWEEP_SECONDS}}
+}
 CELERY_BROKER_TRANSPORT_OPTIONS = {
     # A task of a killed worker comes back after this; swept often, or it takes ten times as long.
     "visibility_timeout": 2 * CELERY_TASK_TIME_LIMIT,
@@ -273,6 +277,7 @@ if LEASE_SECONDS <= 3 * HEARTBEAT_SECONDS:
 CONVO = {
     "AGENTS_FILE": text("CONVO_AGENTS_FILE", str(BASE_DIR / "project" / "agents.yaml")),
     "MODEL": text("CONVO_MODEL"),
+    "BACKGROUND_MODEL": text("CONVO_BACKGROUND_MODEL"),
     "EMBEDDING_MODEL": text("CONVO_EMBEDDING_MODEL"),
     "OPENAI_API_KEY": text("OPENAI_API_KEY"),
     "OPENAI_BASE_URL": text("OPENAI_BASE_URL"),
@@ -288,6 +293,12 @@ CONVO = {
     "QUEUE_SECONDS": number("CONVO_QUEUE_SECONDS", 60, least=0.1),
     "QUEUE_LENGTH": whole("CONVO_QUEUE_LENGTH", 20, least=1),
     "SWEEP_SECONDS": SWEEP_SECONDS,
+    "DELIVER": "convo.tasks.send" if CELERY_BROKER_URL else "",
+    "TASK_SECONDS": CELERY_TASK_TIME_LIMIT,
+    "WORK_ATTEMPTS": whole("CONVO_WORK_ATTEMPTS", 5, least=1, most=30_000),
+    "WORK_RETRY_SECONDS": number("CONVO_WORK_RETRY_SECONDS", 30),
+    "WORK_LEASE_SECONDS": number("CONVO_WORK_LEASE_SECONDS", 30, least=0.1),
+    "WORK_THREADS": whole("CONVO_WORK_THREADS", 2, least=1, most=100),
     "FOLLOW_SECONDS": number("CONVO_FOLLOW_SECONDS", 1, least=0.01),
     "SSE_HEARTBEAT_SECONDS": number("CONVO_SSE_HEARTBEAT_SECONDS", 10, least=0.05),
     "MIRROR_SECONDS": number("CONVO_MIRROR_SECONDS", 0.05, least=0.01),

@@ -2,23 +2,21 @@
 
 import asyncio
 import json
-import logging
 import signal
 import threading
 from collections.abc import Awaitable, Callable, MutableMapping
-from contextlib import suppress
 from types import FrameType
 from typing import Any
 
-from django.db import DatabaseError
 from django.utils.http import parse_header_parameters
 
-from convo import database, jobs, turns
+from convo import jobs, memory, search, turns
 from convo.conf import conf
 from convo.errors import ConvoError, TooLarge, UnsupportedMedia
 from convo.http.errors import envelope
 
-logger = logging.getLogger(__name__)
+# Imported so that what the worker does is registered, where each of it is written.
+WORK = [memory, search, turns]
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -95,19 +93,18 @@ async def _refuse(send: Send, error: ConvoError) -> None:
 
 
 async def _live(receive: Receive, send: Send) -> None:
-    """Between start and end of the server, sweep now and then: a sweep may run anywhere, twice at once."""
+    """Between start and end of the server, work in the background, and sweep now and then."""
     await receive()
-    _end_turns_first()
-    sweeping = asyncio.create_task(_sweep())
+    worker = jobs.Worker()
+    _end_first(turns.shut_down, worker.end)
+    worker.start()
     await send({"type": "lifespan.startup.complete"})
     await receive()
-    sweeping.cancel()
-    with suppress(asyncio.CancelledError):
-        await sweeping
+    await asyncio.to_thread(worker.stop)
     await send({"type": "lifespan.shutdown.complete"})
 
 
-def _end_turns_first() -> None:
+def _end_first(*endings: Callable[[], None]) -> None:
     """Let SIGTERM and Ctrl-C end the turns: a server that waits for its streams would wait for minutes."""
     if threading.current_thread() is not threading.main_thread():
         return
@@ -115,21 +112,11 @@ def _end_turns_first() -> None:
     servers_own = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
 
     def end(number: int, frame: FrameType | None) -> None:
-        loop.call_soon_threadsafe(turns.shut_down)
+        for ending in endings:
+            loop.call_soon_threadsafe(ending)
         then = servers_own[signal.Signals(number)]
         if callable(then):
             then(number, frame)
 
     for number in servers_own:
         signal.signal(number, end)
-
-
-async def _sweep() -> None:
-    while True:
-        try:
-            await database.run(jobs.sweep)
-        except DatabaseError as error:
-            logger.warning("sweep missed: %s", type(error).__name__)
-        except Exception:  # a border: nobody awaits this, and the next sweep must come
-            logger.exception("sweep failed")
-        await asyncio.sleep(conf().sweep_seconds)

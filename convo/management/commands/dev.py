@@ -49,7 +49,9 @@ class Command(BaseCommand):
             f"For commands beside this one:\nexport DATABASE_URL='{database_url}' REDIS_URL='{redis_url}'"
         )
         self.stdout.flush()
-        env = {**os.environ, "DATABASE_URL": database_url, "REDIS_URL": redis_url, "CELERY_BROKER_URL": ""}
+        # Set but empty would mean no Celery, and left out `.env` could name another.
+        ours = {"DATABASE_URL": database_url, "REDIS_URL": redis_url, "CELERY_BROKER_URL": f"{redis_url}/1"}
+        env = {**os.environ, **ours}
         with running(manage("migrate", "--verbosity", "0"), env) as migrate:
             if migrate.wait():
                 raise CommandError("The migrations failed.")

@@ -1,0 +1,703 @@
+"""Background work: done once by whoever takes its lease, found again when a hint or a process was lost."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import psutil
+import pytest
+from django.contrib.auth.models import Permission
+from django.contrib.contenttypes.models import ContentType
+from django.core.management import CommandError, call_command
+from django.db import connection, transaction
+from django.db.models import F
+from django.test import Client
+from django.utils import timezone
+from pytest_django import Settings
+
+from convo import jobs
+from convo.errors import UpstreamRateLimited, UpstreamTimeout
+from convo.jobs import hints, kinds, ledger
+from convo.models import ME, Person, Session, Work
+from tests.faults import NEVER, wait_until
+from tests.test_busy import in_thread
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+SECRET = "my number is 4711"
+
+
+class Naming:
+    """Work that Convo has not: a session without a title is behind, and is given one."""
+
+    def __init__(self) -> None:
+        self.began: list[UUID] = []
+        self.before: Callable[[Session], None] = lambda session: None
+
+    def overdue(self, limit: int) -> list[UUID]:
+        behind = Session.objects.filter(title="").order_by("created_at")
+        return list(behind.values_list("pk", flat=True)[:limit])
+
+    def do(self, pk: UUID) -> None:
+        session = Session.objects.filter(pk=pk, title="").first()
+        if session is None:
+            return
+        self.began.append(pk)
+        self.before(session)
+        Session.objects.filter(pk=pk).update(title="named")
+
+
+@pytest.fixture
+def naming(settings: Settings) -> Iterator[Naming]:
+    settings.CONVO = {**settings.CONVO, "WORK_ATTEMPTS": 3, "WORK_RETRY_SECONDS": 100.0}
+    work = Naming()
+    jobs.job("name", overdue=work.overdue)(work.do)
+    yield work
+    kinds.withdraw("name")
+
+
+@pytest.fixture
+def make(alice: Any) -> Callable[[], Session]:
+    person = Person.objects.named(alice, ME)
+    return lambda: Session.objects.create(owner=alice, person=person, agent="assistant")
+
+
+@pytest.fixture
+def session(make: Callable[[], Session]) -> Session:
+    return make()
+
+
+def configure(settings: Settings, **conf: Any) -> None:
+    settings.CONVO = {**settings.CONVO, **conf}
+
+
+def fail(session: Session) -> None:
+    raise ValueError(SECRET)
+
+
+def title(session: Session) -> str:
+    return Session.objects.get(pk=session.pk).title
+
+
+def pass_by(**how_long: float) -> None:
+    """Let this time go by for the ledger."""
+    ago = timedelta(**how_long)
+    Work.objects.update(next_at=F("next_at") - ago)
+    Work.objects.filter(lease_until__isnull=False).update(lease_until=F("lease_until") - ago)
+
+
+# One piece of work.
+
+
+def test_work_is_done_and_leaves_no_row(naming: Naming, session: Session) -> None:
+    jobs.run("name", str(session.pk))
+    assert title(session) == "named"
+    assert naming.began == [session.pk]
+    assert not Work.objects.exists()
+
+
+def test_work_that_is_delivered_twice_is_done_once(naming: Naming, session: Session) -> None:
+    """F7"""
+    jobs.run("name", session.pk)
+    jobs.run("name", session.pk)
+    assert len(naming.began) == 1
+    assert not Work.objects.exists()
+
+
+def test_an_attempt_is_counted_before_it_begins_and_holds_nothing(naming: Naming, session: Session) -> None:
+    seen: list[Any] = []
+
+    def look(session: Session) -> None:
+        seen.append(connection.in_atomic_block)
+        seen.append(Work.objects.get().attempts)
+
+    def look_at_connection(pk: UUID) -> None:
+        seen.append(connection.connection)
+        naming.do(pk)
+
+    jobs.job("name", overdue=naming.overdue)(look_at_connection)
+    naming.before = look
+    jobs.run("name", session.pk)
+    assert seen == [None, False, 1]
+
+
+def test_a_failure_waits_longer_each_time_and_is_then_dead(
+    naming: Naming, session: Session, settings: Settings
+) -> None:
+    naming.before = fail
+    waits = []
+    for attempt in range(1, 4):
+        jobs.run("name", session.pk)
+        work = Work.objects.get()
+        assert (work.attempts, work.error, work.lease_until) == (attempt, "ValueError", None)
+        waits.append((work.next_at - timezone.now()).total_seconds())
+        jobs.run("name", session.pk)
+        assert len(naming.began) == attempt
+        pass_by(days=1)
+    assert work.state == "dead"
+    assert 50 - 5 < waits[0] <= 150 < 300 - 5 < waits[1] <= 900
+    configure(settings, WORK_ATTEMPTS=10)
+    jobs.run("name", session.pk)
+    assert len(naming.began) == 3
+    assert jobs.dead() == 1
+
+
+def test_a_failure_that_passes_is_done_and_forgotten(naming: Naming, session: Session) -> None:
+    naming.before = fail
+    jobs.run("name", session.pk)
+    naming.before = lambda session: None
+    pass_by(days=1)
+    jobs.sweep()
+    assert title(session) == "named"
+    assert not Work.objects.items().exists()
+
+
+def test_a_failure_is_told_without_what_people_wrote(
+    naming: Naming, make: Callable[[], Session], caplog: pytest.LogCaptureFixture
+) -> None:
+    for error in (ValueError(SECRET), UpstreamTimeout()):
+        naming.before = lambda session, error=error: (_ for _ in ()).throw(error)  # type: ignore[misc]
+        jobs.run("name", make().pk)
+    told = sorted(Work.objects.values_list("error", flat=True))
+    assert told == ["ValueError", "upstream_timeout: " + (UpstreamTimeout.__doc__ or "")]
+    assert {record.getMessage().partition(":")[2][:12] for record in caplog.records} == {
+        " ValueError",
+        " upstream_ti",
+    }
+
+
+def test_a_server_that_says_when_to_come_back_is_obeyed(naming: Naming, session: Session) -> None:
+    def refused(session: Session) -> None:
+        raise UpstreamRateLimited(retry_after=5000)
+
+    naming.before = refused
+    jobs.run("name", session.pk)
+    assert Work.objects.get().next_at > timezone.now() + timedelta(seconds=4900)
+
+
+def test_an_attempt_that_is_told_to_end_does_not_count(naming: Naming, session: Session) -> None:
+    """F9"""
+
+    def told(session: Session) -> None:
+        raise SystemExit
+
+    naming.before = told
+    with pytest.raises(SystemExit):
+        jobs.run("name", session.pk)
+    work = Work.objects.get()
+    assert (work.attempts, work.lease_until, work.state) == (0, None, "todo")
+    naming.before = lambda session: None
+    jobs.run("name", session.pk)
+    assert title(session) == "named"
+
+
+@pytest.mark.parametrize(("name", "pk"), [("nothing", "1"), ("name", ""), ("name", "one"), ("name", None)])
+def test_what_another_version_sent_is_left_to_the_sweep(
+    naming: Naming, name: str, pk: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """F11"""
+    jobs.run(name, pk)
+    assert naming.began == []
+    assert not Work.objects.exists()
+    assert len(caplog.records) == 1
+
+
+# Its lease.
+
+
+def test_of_two_at_once_one_does_it_and_the_other_leaves(naming: Naming, session: Session) -> None:
+    """F8"""
+    begun, go_on = threading.Event(), threading.Event()
+
+    def wait(session: Session) -> None:
+        begun.set()
+        assert go_on.wait(30)
+
+    naming.before = wait
+    first = in_thread(lambda: jobs.run("name", session.pk))
+    assert begun.wait(30)
+    jobs.run("name", session.pk)
+    jobs.sweep()
+    assert len(naming.began) == 1
+    go_on.set()
+    first.join()
+    assert title(session) == "named"
+    assert not Work.objects.items().exists()
+
+
+def test_twenty_at_once_do_it_once(naming: Naming, session: Session) -> None:
+    naming.before = lambda session: time.sleep(0.5)
+    together = threading.Barrier(20)
+
+    def deliver() -> None:
+        together.wait(30)
+        jobs.run("name", session.pk)
+
+    for thread in [in_thread(deliver) for _ in range(20)]:
+        thread.join()
+    assert len(naming.began) == 1
+
+
+def test_a_lease_is_kept_while_the_work_goes_on_however_long(
+    naming: Naming, session: Session, settings: Settings
+) -> None:
+    configure(settings, WORK_LEASE_SECONDS=1.5)
+    naming.before = lambda session: time.sleep(4)
+    first = in_thread(lambda: jobs.run("name", session.pk))
+    wait_until(lambda: naming.began)
+    while first.is_alive():
+        jobs.run("name", session.pk)
+        time.sleep(0.1)
+    assert len(naming.began) == 1
+
+
+def test_work_that_hangs_is_given_up_and_comes_too_late(
+    naming: Naming, session: Session, settings: Settings
+) -> None:
+    """F8: and what it does then to the ledger concerns nobody."""
+    configure(settings, WORK_LEASE_SECONDS=2.0, TASK_SECONDS=0.0)
+    first_may, second_may = threading.Event(), threading.Event()
+
+    def hang(session: Session) -> None:
+        assert (first_may if len(naming.began) == 1 else second_may).wait(30)
+
+    naming.before = hang
+    first = in_thread(lambda: jobs.run("name", session.pk))
+    wait_until(lambda: naming.began)
+
+    def again() -> None:
+        end = time.monotonic() + 20
+        while len(naming.began) == 1 and time.monotonic() < end:
+            jobs.run("name", session.pk)
+            time.sleep(0.05)
+
+    second = in_thread(again)
+    wait_until(lambda: len(naming.began) == 2)
+    first_may.set()
+    first.join()
+    assert Work.objects.get().attempts == 2
+    second_may.set()
+    second.join()
+    assert not Work.objects.exists()
+
+
+def test_work_that_ends_its_process_every_time_is_dead_after_its_attempts(
+    naming: Naming, make: Callable[[], Session]
+) -> None:
+    """F6: counted although nobody is left to tell."""
+    poison, harmless = make(), make()
+    for attempt in range(1, 4):
+        with transaction.atomic():
+            # As a process leaves it that was killed: the attempt is noted, and its lease runs.
+            work = ledger.take("name", str(poison.pk))
+        assert work
+        assert work.attempts == attempt
+        pass_by(minutes=2)
+    jobs.sweep()
+    assert naming.began == [harmless.pk]
+    work = Work.objects.items().get()
+    assert (work.state, work.attempts, work.lease_until) == ("dead", 3, None)
+    assert work.error.startswith("process_lost")
+
+
+def test_the_ledger_keeps_its_own_clock(naming: Naming, session: Session) -> None:
+    """What this process takes for the time of day matters to no lease."""
+    ledger.take("name", str(session.pk))
+    (lease,) = Work.objects.values_list("lease_until", flat=True)
+    assert lease
+    assert abs((lease - timezone.now()).total_seconds() - 30) < 5
+    assert not Work.objects.due().exists()
+    assert Work.objects.not_now().exists()
+
+
+# Hints.
+
+
+@pytest.fixture
+def worker(settings: Settings) -> Iterator[jobs.Worker]:
+    configure(settings, SWEEP_SECONDS=float(NEVER))
+    worker = jobs.Worker()
+    worker.start()
+    # The sweep at its start is not what is meant here.
+    wait_until(lambda: Work.objects.filter(kind=Work.SWEEP, lease_until=None).exists())
+    yield worker
+    worker.stop()
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_hint_is_followed_at_once_after_the_transaction(naming: Naming, session: Session) -> None:
+    with transaction.atomic():
+        jobs.later("name", session.pk)
+        time.sleep(0.3)
+        assert naming.began == []
+    wait_until(lambda: title(session))
+    wait_until(lambda: not Work.objects.items().exists())
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_hint_of_a_transaction_that_failed_is_none(naming: Naming, make: Callable[[], Session]) -> None:
+    first, second = make(), make()
+
+    @transaction.atomic
+    def fails() -> None:
+        jobs.later("name", first.pk)
+        fail(first)
+
+    with pytest.raises(ValueError):
+        fails()
+    jobs.later("name", second.pk)
+    wait_until(lambda: title(second))
+    time.sleep(0.5)
+    assert title(first) == ""
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_failing_piece_of_work_does_not_end_the_worker(naming: Naming, make: Callable[[], Session]) -> None:
+    first, second = make(), make()
+    naming.before = lambda session: fail(session) if session.pk == first.pk else None
+    for _ in range(5):
+        jobs.later("name", first.pk)
+    jobs.later("nothing", first.pk)
+    jobs.later("name", second.pk)
+    wait_until(lambda: title(second))
+    assert title(first) == ""
+
+
+@pytest.mark.usefixtures("worker")
+def test_whoever_hints_does_not_wait(naming: Naming, session: Session) -> None:
+    go_on = threading.Event()
+    naming.before = lambda session: go_on.wait(30)  # type: ignore[assignment]
+    began = time.monotonic()
+    jobs.later("name", session.pk)
+    assert time.monotonic() - began < 0.5
+    wait_until(lambda: naming.began)
+    assert title(session) == ""
+    go_on.set()
+    wait_until(lambda: title(session))
+
+
+def test_hints_wait_in_order_once_each_and_not_without_end(naming: Naming) -> None:
+    waiting = hints.Waiting()
+    for number in [3, 1, 3, 2, 1]:
+        waiting.add(("name", str(number)))
+    go_on = threading.Event()
+    assert [waiting.take(go_on) for _ in range(3)] == [("name", "3"), ("name", "1"), ("name", "2")]
+    for number in range(2 * hints.MOST_WAITING):
+        waiting.add(("name", str(number)))
+    assert len(waiting) == hints.MOST_WAITING
+    go_on.set()
+    assert waiting.take(go_on) is None
+
+
+def test_without_a_worker_hints_are_dropped_and_the_sweep_finds_the_work(
+    naming: Naming, session: Session
+) -> None:
+    jobs.later("name", session.pk)
+    assert len(hints.waiting) == 0
+    jobs.sweep()
+    assert title(session) == "named"
+
+
+# The worker inside a web process.
+
+
+def test_a_worker_sweeps_by_itself(naming: Naming, session: Session, settings: Settings) -> None:
+    configure(settings, SWEEP_SECONDS=0.1)
+    worker = jobs.Worker()
+    worker.start()
+    try:
+        wait_until(lambda: title(session))
+        late = Session.objects.create(owner=session.owner, person=session.person, agent="assistant")
+        wait_until(lambda: title(late))
+    finally:
+        worker.stop()
+
+
+def test_a_worker_that_stops_leaves_what_is_not_done_to_others_at_once(
+    naming: Naming, make: Callable[[], Session], settings: Settings
+) -> None:
+    """F9: within the time that a server has to end."""
+    first, second = make(), make()
+    go_on = threading.Event()
+    naming.before = lambda session: go_on.wait(30)  # type: ignore[assignment]
+    worker = jobs.Worker()
+    worker.start()
+    wait_until(lambda: naming.began)
+    began = time.monotonic()
+    worker.stop()
+    assert time.monotonic() - began < 5
+    assert Work.objects.items().due().values_list("target", "attempts").get() == (str(first.pk), 0)
+    assert Work.objects.get(kind=Work.SWEEP).lease_until is None
+    assert naming.began == [first.pk]
+    naming.before = lambda session: None
+    jobs.sweep()
+    assert title(first) == title(second) == "named"
+    go_on.set()
+
+
+def held() -> int:
+    """How many connections to the database this process holds."""
+    connection.close()
+    if connection.vendor == "sqlite":
+        name = str(connection.settings_dict["NAME"])
+        return sum(file.path == name for file in psutil.Process().open_files())
+    stats: dict[str, int] = connection.pool.get_stats()  # type: ignore[attr-defined]
+    return stats["pool_size"] - stats["pool_available"]
+
+
+def test_an_idle_worker_holds_no_connection_and_ends_at_once(
+    naming: Naming, session: Session, settings: Settings
+) -> None:
+    configure(settings, SWEEP_SECONDS=float(NEVER))
+    before = set(threading.enumerate())
+    worker = jobs.Worker()
+    worker.start()
+    wait_until(lambda: title(session))
+    late = Session.objects.create(owner=session.owner, person=session.person, agent="assistant")
+    jobs.later("name", late.pk)
+    wait_until(lambda: title(late))
+    wait_until(lambda: held() == 0, seconds=5)
+    wait_until(lambda: len(set(threading.enumerate()) - before) == 3, seconds=5)
+    began = time.monotonic()
+    worker.stop()
+    assert time.monotonic() - began < 1
+    assert set(threading.enumerate()) <= before
+
+
+# The sweep.
+
+
+def test_the_sweep_does_all_that_is_behind_oldest_first(naming: Naming, make: Callable[[], Session]) -> None:
+    behind = [make().pk for _ in range(120)]
+    jobs.sweep()
+    assert naming.began == behind
+    assert jobs.lag() == 0
+
+
+def test_the_dead_do_not_stand_before_the_living(naming: Naming, make: Callable[[], Session]) -> None:
+    dead = [make() for _ in range(120)]
+    Work.objects.bulk_create(Work(kind="name", target=str(row.pk), state="dead") for row in dead)
+    alive = make()
+    jobs.sweep()
+    assert naming.began == [alive.pk]
+
+
+def test_one_that_fails_keeps_no_other_from_its_work(naming: Naming, make: Callable[[], Session]) -> None:
+    first, second = make(), make()
+    naming.before = lambda session: fail(session) if session.pk == first.pk else None
+    done: list[str] = []
+
+    def broken() -> int:
+        raise ValueError(SECRET)
+
+    def works() -> int:
+        done.append("batch")
+        return 0
+
+    def broken_list(limit: int) -> list[int]:
+        raise ValueError(SECRET)
+
+    for batch in (broken, works):
+        jobs.swept(batch)
+        jobs.swept_anywhere(batch)
+    jobs.job("a broken kind", overdue=broken_list)(naming.do)
+    try:
+        jobs.sweep()
+    finally:
+        kinds.withdraw("a broken kind", broken, works)
+    assert len(done) >= 2
+    assert title(second) == "named"
+    assert [work.attempts for work in Work.objects.items()] == [1]
+
+
+def test_work_that_stays_behind_is_done_once_in_a_sweep(naming: Naming, session: Session) -> None:
+    calls: list[Any] = []
+    jobs.job("name", overdue=naming.overdue)(calls.append)
+    jobs.sweep()
+    assert calls == [session.pk]
+
+
+def test_a_sweep_ends_when_its_time_is_over(
+    naming: Naming, make: Callable[[], Session], settings: Settings
+) -> None:
+    for _ in range(20):
+        make()
+    configure(settings, TASK_SECONDS=1.0)
+    naming.before = lambda session: time.sleep(0.2)
+    jobs.sweep()
+    assert 0 < len(naming.began) < 20
+    naming.before = lambda session: None
+    configure(settings, TASK_SECONDS=120.0)
+    jobs.sweep()
+    assert len(naming.began) == 20
+
+
+def test_a_sweep_ends_when_its_process_does(naming: Naming, make: Callable[[], Session]) -> None:
+    for _ in range(3):
+        make()
+    stop = threading.Event()
+    naming.before = lambda session: stop.set()
+    jobs.sweep(stop=stop)
+    assert len(naming.began) == 1
+    jobs.sweep()
+    assert len(naming.began) == 3
+
+
+def test_one_sweep_at_a_time(naming: Naming, make: Callable[[], Session]) -> None:
+    """F10"""
+    go_on = threading.Event()
+    naming.before = lambda session: go_on.wait(30)  # type: ignore[assignment]
+    first = make()
+    sweeping = in_thread(jobs.sweep)
+    wait_until(lambda: naming.began)
+    second = make()
+    jobs.sweep()
+    assert naming.began == [first.pk]
+    go_on.set()
+    sweeping.join()
+    jobs.sweep()
+    assert title(second) == "named"
+
+
+def test_a_sweep_whose_process_died_is_followed_by_another(naming: Naming, session: Session) -> None:
+    assert ledger.take_sweep(spare=False)
+    jobs.sweep()
+    assert naming.began == []
+    pass_by(minutes=1)
+    jobs.sweep()
+    assert naming.began == [session.pk]
+
+
+def test_what_is_quick_is_swept_by_all_at_all_times() -> None:
+    done: list[str] = []
+
+    def quick() -> int:
+        done.append("quick")
+        return 1
+
+    jobs.swept_anywhere(quick)
+    try:
+        assert ledger.take_sweep(spare=False)
+        jobs.sweep()
+        jobs.sweep(spare=True)
+    finally:
+        kinds.withdraw("", quick)
+    assert done == ["quick", "quick"]
+
+
+def test_a_spare_sweep_steps_in_when_the_others_are_gone(
+    naming: Naming, make: Callable[[], Session], settings: Settings
+) -> None:
+    configure(settings, SWEEP_SECONDS=60.0)
+    session = make()
+    jobs.sweep(spare=True)
+    assert naming.began == []
+    pass_by(minutes=3)
+    jobs.sweep(spare=True)
+    assert naming.began == []
+    pass_by(minutes=2)
+    jobs.sweep(spare=True)
+    assert naming.began == [session.pk]
+    make()
+    jobs.sweep(spare=True)
+    assert len(naming.began) == 1
+
+
+# How far it is behind, and what is dead.
+
+
+def test_the_lag_is_how_long_the_oldest_has_waited_at_most(
+    naming: Naming, make: Callable[[], Session]
+) -> None:
+    assert jobs.lag() == 0
+    jobs.sweep()
+    pass_by(minutes=10)
+    assert jobs.lag() == 0
+    session = make()
+    assert 600 <= jobs.lag() < 660
+    naming.before = fail
+    jobs.sweep()
+    # It waits because it failed, not for want of workers.
+    assert jobs.lag() == 0
+    pass_by(hours=1)
+    assert jobs.lag() > 3000
+    naming.before = lambda session: None
+    jobs.sweep()
+    assert title(session) == "named"
+    assert jobs.lag() == 0
+
+
+def kill_off(naming: Naming, session: Session) -> None:
+    naming.before = fail
+    for _ in range(3):
+        jobs.run("name", session.pk)
+        pass_by(days=1)
+    naming.before = lambda session: None
+
+
+def test_the_dead_are_retried_by_command(
+    naming: Naming, make: Callable[[], Session], capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second, waits = make(), make(), make()
+    kill_off(naming, first)
+    kill_off(naming, second)
+    naming.before = fail
+    jobs.run("name", waits.pk)
+    naming.before = lambda session: None
+    call_command("retry")
+    assert "dead after 3 attempts. ValueError" in capsys.readouterr().out
+    jobs.sweep()
+    assert jobs.dead() == 2
+    call_command("retry", str(first.pk))
+    assert "1 due now" in capsys.readouterr().out
+    call_command("retry", "--all", "--kind", "other")
+    assert "0 due now" in capsys.readouterr().out
+    jobs.sweep()
+    assert (title(first), title(second), title(waits)) == ("named", "", "")
+    call_command("retry", "--all", "--kind", "name")
+    assert "2 due now" in capsys.readouterr().out
+    jobs.sweep()
+    assert title(second) == title(waits) == "named"
+    assert jobs.dead() == 0
+    with pytest.raises(CommandError):
+        call_command("retry", "1", "--all")
+
+
+def test_a_retry_leaves_alone_what_is_being_done(naming: Naming, session: Session) -> None:
+    work = ledger.take("name", str(session.pk))
+    assert ledger.take_sweep(spare=False)
+    Work.objects.update(next_at=timezone.now() + timedelta(days=1))
+    assert Work.objects.retry() == 0
+    assert work
+    ledger.give_back(work)
+    assert Work.objects.retry() == 1
+
+
+def test_the_dead_are_retried_in_the_admin_by_those_who_may(
+    naming: Naming, session: Session, admin_client: Client, alice: Any
+) -> None:
+    kill_off(naming, session)
+    page = admin_client.get("/admin/convo/work/")
+    assert "ValueError" in page.content.decode()
+    wanted = {"action": "retry_now", "_selected_action": [Work.objects.items().get().pk]}
+    alice.is_staff = True
+    alice.save()
+    kind = ContentType.objects.get_for_model(Work)
+    alice.user_permissions.add(Permission.objects.create(content_type=kind, codename="view_work"))
+    from_alice = Client()
+    from_alice.force_login(alice)
+    assert from_alice.get("/admin/convo/work/").status_code == 200
+    from_alice.post("/admin/convo/work/", wanted)
+    assert jobs.dead() == 1
+    admin_client.post("/admin/convo/work/", wanted)
+    assert jobs.dead() == 0
+    jobs.sweep()
+    assert title(session) == "named"
+
+
+def test_targets_are_numbers_or_uuids() -> None:
+    name = uuid4()
+    assert (kinds.key("12"), kinds.key(str(name))) == (12, name)
