@@ -1,0 +1,217 @@
+"""Find: what was said before that answers a question, with the lines around it."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import numpy as np
+from django.db.models import F, Q
+
+from convo.errors import NotSearchable
+from convo.history import Line
+from convo.models import IndexedMemory, Message, Person, Session, Turn, UserMemory
+from convo.search import dates, embed, score
+from convo.search.embed import unpacked, without
+from convo.search.propose import Where, propose
+from convo.search.score import Pool, Question, Rarity, Row
+from convo.search.words import asked_words, spans
+
+# What a Line is made of, apart from whom it was asked.
+_LINE = ("position", "turn", "type", "role", "name", "agent", "content", "item", "tokens")
+LONGEST = 1000
+# A message without a word of the question is found when it means more of it than most do; much more where
+# none has one, for then the question may be about nothing that was ever said.
+NEAR, NEARER = 1.0, 3.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hit:
+    """A message that was found: how well it answers and why, and the lines before and after it."""
+
+    message_id: int
+    item_id: str
+    session_id: UUID
+    turn: int
+    position: int
+    role: str
+    name: str
+    content: str
+    created_at: datetime
+    score: float
+    parts: Mapping[str, float]
+    before: Sequence[Line] = ()
+    after: Sequence[Line] = ()
+    wanted: frozenset[str] = frozenset()
+
+    @property
+    def highlights(self) -> list[tuple[int, int]]:
+        """Where in the text the words stand that were looked for."""
+        return spans(self.content, self.wanted)
+
+
+class Found(NamedTuple):
+    """What a hit tells of its message."""
+
+    message_id: int
+    item_id: str
+    session_id: UUID
+    turn: int
+    position: int
+    role: str
+    name: str
+    content: str
+    created_at: datetime
+
+
+_FIELDS = ("pk", "item_id", "session_id", "turn__number", *Found._fields[4:])
+
+
+def find(
+    person: Person | None,
+    owner: Any,
+    query: str,
+    *,
+    session: Session | None = None,
+    agent: str = "",
+    after: datetime | None = None,
+    before: datetime | None = None,
+    before_position: int | None = None,
+    limit: int = 10,
+    neighbours: int = 2,
+    without: Collection[str] = (),
+) -> list[Hit]:
+    """The messages that answer best, the best first: of one person, of all of an owner's, or of one session.
+
+    `without` leaves out terms of the score, to see what they are worth.
+
+    Nobody's sessions have nothing in common: without a session nothing is found of nobody, or of a stranger.
+    """
+    if session is not None and session.storage != Session.Storage.KEPT:
+        raise NotSearchable
+    if person is not None and session is None and not (person.pk and person.ref):
+        return []
+    where = Where(
+        owner=owner,
+        person=person,
+        session=session,
+        agent=agent,
+        after=after,
+        before=before,
+        before_position=before_position,
+    )
+    question = ask(query)
+    pool, rarity = propose(where, question)
+    return _hits(where, question, ranked(pool, question, rarity, limit, without), neighbours)
+
+
+def ask(query: str) -> Question:
+    """A question as search reads it."""
+    text = query[:LONGEST]
+    today = datetime.now(UTC).date()
+    return Question(
+        text=text,
+        words=asked_words(text),
+        days=dates.wanted(text, today),
+        asks_when=dates.asks_when(text),
+    )
+
+
+def ranked(
+    pool: Pool, question: Question, rarity: Rarity, limit: int, without: Collection[str] = ()
+) -> list[tuple[Row, dict[str, float]]]:
+    """The best of these messages, with the terms of their scores; a copy of one that is there is left out."""
+    if not pool.rows:
+        return []
+    terms = score.scores(pool, question, rarity, _meaning(pool, question), without)
+    total = np.sum(list(terms.values()), axis=0)
+    said = terms["words"].any()
+    answers = (terms["words"] > 0) | (terms["dates"] > 0) | (terms["meaning"] >= (NEAR if said else NEARER))
+    found: dict[str, tuple[Row, dict[str, float]]] = {}
+    for at in sorted(np.flatnonzero(answers).tolist(), key=lambda at: (-total[at], pool.rows[at].message_id)):
+        row = pool.rows[at]
+        if row.item_id not in found:
+            found[row.item_id] = row, {term: float(values[at]) for term, values in terms.items()}
+        if len(found) == limit:
+            break
+    return list(found.values())
+
+
+def _meaning(pool: Pool, question: Question) -> tuple[Any, Any] | None:
+    model = embed.model_name()
+    dim = next((row.dim for row in pool.rows if row.model == model), 0)
+    if not dim:
+        return None
+    asked = embed.embed([without({row.name for row in pool.rows}, question.text)])
+    if asked is None or asked.shape[1] != dim:
+        return None
+    stored = [row.vector if row.model == model and row.dim == dim else None for row in pool.rows]
+    return unpacked(stored, dim), asked[0]
+
+
+def _hits(
+    where: Where, question: Question, ranking: Sequence[tuple[Row, dict[str, float]]], neighbours: int
+) -> list[Hit]:
+    keys = [row.message_id for row, _ in ranking]
+    # What was deleted since it was ranked is not there any more.
+    rows = Message.objects.filter(pk__in=keys, erased_at=None).values_list(*_FIELDS)
+    found = {row[0]: Found(*row) for row in rows}
+    chosen = [(found[row.message_id], parts) for row, parts in ranking if row.message_id in found]
+    lines = _lines([message for message, _ in chosen], neighbours, where.before_position)
+    wanted = frozenset(question.words)
+    return [
+        Hit(
+            **message._asdict(),
+            score=round(sum(parts.values()), 4),
+            parts={term: round(value, 4) for term, value in parts.items() if value},
+            before=_around(message, lines, range(-neighbours, 0)),
+            after=_around(message, lines, range(1, neighbours + 1)),
+            wanted=wanted,
+        )
+        for message, parts in chosen
+    ]
+
+
+def _around(message: Found, lines: Mapping[UUID, Sequence[Line]], away: range) -> list[Line]:
+    return [line for line in lines.get(message.session_id, []) if line.position - message.position in away]
+
+
+def _lines(messages: Sequence[Found], neighbours: int, before: int | None) -> dict[UUID, list[Line]]:
+    """The lines around these messages, by session: what may be recalled, and nothing newer than asked for."""
+    if not messages or not neighbours:
+        return {}
+    places: dict[UUID, set[int]] = {}
+    for message in messages:
+        around = range(message.position - neighbours, message.position + neighbours + 1)
+        places.setdefault(message.session_id, set()).update(around)
+    near = Q()
+    for session, positions in places.items():
+        near |= Q(session=session, position__in=positions)
+    rows = Message.objects.filter(near, thread="", active=True, recallable=True, erased_at=None)
+    if before is not None:
+        rows = rows.filter(position__lt=before)
+    found: dict[UUID, list[Line]] = {}
+    # Tuples, for rows of Django's take longer to make than all the rest of a search.
+    for session, kind, *fields in rows.order_by("position").values_list("session", "turn__kind", *_LINE):
+        line = Line(**dict(zip(_LINE, fields, strict=True)), asked=kind == Turn.Kind.REPLY)
+        found.setdefault(session, []).append(line)
+    return found
+
+
+def find_memories(person: Person, query: str, *, limit: int = 10) -> list[tuple[int, float]]:
+    """The person's active memories that bear on a question, as (primary key, score), the best first."""
+    question = ask(query)
+    # One that was changed since it was indexed waits until that is done again.
+    known = IndexedMemory.objects.filter(
+        person=person, memory__status=UserMemory.Status.ACTIVE, memory__text_key=F("text_key")
+    )
+    values = known.values_list("memory_id", "words", "vector", "model", "dim")
+    # Facts stand for themselves: far apart, so that none is another one's neighbour.
+    rows = [
+        Row(pk, 0, pk * 100, words, "", "", vector, model, dim, "", str(pk))
+        for pk, words, vector, model, dim in values
+    ]
+    pool = Pool(rows)
+    found = ranked(pool, question, pool.rarity(question.words), limit)
+    return [(row.message_id, round(sum(parts.values()), 4)) for row, parts in found]

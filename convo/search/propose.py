@@ -1,0 +1,172 @@
+"""The first stage: the database's own index proposes messages that may answer, out of any number."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.db import connection
+from django.db.models import QuerySet
+
+from convo.models import IndexedMessage, Person, Session, place_of, wide_place
+from convo.models.search import IndexedMessageQuerySet, quoted
+from convo.search.score import REACH, Pool, Question, Rarity, Row
+
+# With so few messages each of them is ranked.
+FEW = 1200
+# Of more, those that say one of the question's rarest words, and their neighbours.
+MATCHES, CANDIDATES = 10_000, 200
+# What a Row is made of.
+FIELDS = (
+    "message_id",
+    "session_id",
+    "position",
+    "words",
+    "asked",
+    "days",
+    "vector",
+    "model",
+    "dim",
+    "message__name",
+    "message__item_id",
+)
+
+# The place is part of the word that is looked up, so nobody else's message is counted, or comes back.
+_HOLDING = {
+    "sqlite": "FROM convo_terms WHERE convo_terms MATCH %s",
+    "postgresql": "FROM convo_indexedmessage WHERE terms @@ %s::tsquery",
+}
+_KEY = {"sqlite": "rowid", "postgresql": "message_id"}
+_NEIGHBOURS = """
+    convo_indexedmessage.message_id IN (
+        SELECT neighbour.message_id FROM convo_indexedmessage candidate
+        JOIN convo_indexedmessage neighbour ON neighbour.session_id = candidate.session_id
+        AND neighbour.position BETWEEN candidate.position - {reach} AND candidate.position + {reach}
+        WHERE candidate.message_id IN ({keys}))
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Where:
+    """Whose messages are searched, and which of them."""
+
+    owner: Any
+    person: Person | None = None
+    session: Session | None = None
+    agent: str = ""
+    after: datetime | None = None
+    before: datetime | None = None
+    before_position: int | None = None
+
+    @property
+    def place(self) -> str:
+        """The place whose words are looked up: it holds all that is searched, and little else."""
+        if self.session is not None:
+            return place_of(self.session.person, self.session)
+        return place_of(self.person, Session()) if self.person else wide_place(self.owner.pk)
+
+    def rows(self) -> IndexedMessageQuerySet:
+        """All that is there, by the shortest way to it."""
+        if self.session is not None:
+            return IndexedMessage.objects.filter(session=self.session)
+        if self.person is not None:
+            return IndexedMessage.objects.filter(person=self.person)
+        return IndexedMessage.objects.filter(owner=self.owner)
+
+    def is_small(self) -> bool:
+        """Is there so little that all of it can be ranked?"""
+        return self.rows()[: FEW + 1].count() <= FEW
+
+    def place_rows(self) -> IndexedMessageQuerySet:
+        """All in the place whose words are looked up: a person's session shares its person's."""
+        if self.person is not None and self.person.ref and self.session is not None:
+            return IndexedMessage.objects.filter(person=self.person)
+        return self.rows()
+
+    def found(self, rows: IndexedMessageQuerySet) -> IndexedMessageQuerySet:
+        """What of these may be found: whose it is stands in the query itself, before anything is ranked.
+
+        By place, which has no index: else the database would go through all of a person's
+        messages to find the few whose keys are given.
+        """
+        rows = rows.filter(wide=wide_place(self.owner.pk)).shown()
+        if self.place != wide_place(self.owner.pk):
+            rows = rows.filter(place=self.place)
+        if self.agent:
+            rows = rows.filter(message__turn__agent=self.agent)
+        if self.after is not None:
+            rows = rows.filter(message__created_at__gt=self.after)
+        if self.before is not None:
+            rows = rows.filter(message__created_at__lt=self.before)
+        if self.before_position is not None:
+            rows = rows.filter(position__lt=self.before_position)
+        return rows
+
+    @property
+    def narrow(self) -> bool:
+        """Is only a part of the place wanted?"""
+        return any([self.session, self.agent, self.after, self.before, self.before_position is not None])
+
+
+def propose(where: Where, question: Question) -> tuple[Pool, Rarity]:
+    """The messages worth ranking, and how rare the question's words are in the place that was searched."""
+    if where.is_small():
+        pool = Pool(_read(where.found(where.rows())))
+        return pool, pool.rarity(question.words)
+    rarity = _rarity(where, [*question.words, *question.days])
+    candidates = _candidates(where, rarity)
+    if not candidates:
+        # No word of the question was ever said: what is meant is looked for among the newest.
+        return Pool(_read(where.found(where.rows()).order_by("-message_id")[:FEW])), rarity
+    neighbours = _NEIGHBOURS.format(reach=REACH, keys=", ".join(map(str, candidates)))
+    return Pool(_read(where.found(IndexedMessage.objects.extra(where=[neighbours])))), rarity
+
+
+def _read(rows: QuerySet[IndexedMessage]) -> list[Row]:
+    """The rows as the database has them: to make what Django makes of keys takes longer than to rank them."""
+    sql, params = rows.values_list(*FIELDS).query.sql_with_params()
+    with connection.cursor() as cursor:
+        cursor.execute(sql, params)
+        return [Row(*found) for found in cursor.fetchall()]
+
+
+def _rarity(where: Where, words: Sequence[str]) -> Rarity:
+    """How often each word was said in this place, counted by the index in one statement."""
+    words = list(dict.fromkeys(words))
+    found = _each(where.place, words, "(SELECT count(*) {holding})", "")
+    return Rarity(counts={words[at]: count for at, count in found}, total=where.place_rows().count())
+
+
+def _candidates(where: Where, rarity: Rarity) -> list[int]:
+    """The best of those that say one of the rarest words: the more of the rare ones, the better."""
+    chosen: list[str] = []
+    left = MATCHES
+    for word, count in sorted(rarity.counts.items(), key=lambda counted: counted[1]):
+        if count and (count <= left or not chosen):
+            chosen.append(word)
+            left -= count
+    worth: dict[int, float] = defaultdict(float)
+    rare = [rarity.of(word) for word in chosen]
+    for at, key in _each(where.place, chosen, "{key}", "{holding}"):
+        worth[key] += rare[at]
+    if where.narrow and chosen:
+        saying = IndexedMessage.objects.saying(f"{where.place}.{word}" for word in chosen)
+        if where.session is not None:
+            saying = saying.filter(session=where.session)
+        allowed = set(where.found(saying).values_list("message_id", flat=True))
+        worth = {key: value for key, value in worth.items() if key in allowed}
+    return sorted(worth, key=lambda key: (-worth[key], key))[:CANDIDATES]
+
+
+def _each(place: str, words: Sequence[str], what: str, whence: str) -> list[tuple[int, int]]:
+    """What the index has of each of these words in a place: its number among them, and a key or a count."""
+    if not words:
+        return []
+    parts = {"holding": _HOLDING[connection.vendor], "key": _KEY[connection.vendor]}
+    with connection.cursor() as cursor:
+        cursor.execute(
+            " UNION ALL ".join(f"SELECT {at}, {what} {whence}".format(**parts) for at in range(len(words))),
+            [quoted(f"{place}.{word}") for word in words],
+        )
+        return list(cursor.fetchall())
