@@ -4,8 +4,10 @@ from convo.models.idempotency import Idempotency
 from convo.models.memories import Evidence, UserMemory
 from convo.models.messages import Message, Summary, new_item_id
 from convo.models.people import ME, NOBODY, ApiKey, Person
+from convo.models.search import IndexedMemory, IndexedMessage, place_of, wide_place
 from convo.models.sessions import Session
 from convo.models.turns import AgentVersion, Turn
+from convo.models.work import Work
 
 __all__ = [
     "ME",
@@ -14,11 +16,16 @@ __all__ = [
     "ApiKey",
     "Evidence",
     "Idempotency",
+    "IndexedMemory",
+    "IndexedMessage",
     "Message",
     "Person",
     "Session",
     "Summary",
     "Turn",
     "UserMemory",
+    "Work",
     "new_item_id",
+    "place_of",
+    "wide_place",
 ]

@@ -73,6 +73,12 @@ class Message(models.Model):
         return str((self.item or {}).get("call_id", ""))
 
 
+class SummaryQuerySet(models.QuerySet["Summary"]):
+    def fresh(self, session: Session, thread: str = "") -> "SummaryQuerySet":
+        """The summaries that still tell what is there, newest first: that one says it all."""
+        return self.filter(session=session, thread=thread, stale=False).order_by("-to_position")
+
+
 class Summary(models.Model):
     """What a stretch of a transcript said, in few words. New ones build on old ones; none is overwritten."""
 
@@ -92,6 +98,8 @@ class Summary(models.Model):
     tokens = models.PositiveIntegerField(default=0)
     stale = models.BooleanField(default=False, help_text="Something in its stretch has changed since.")
     created_at = models.DateTimeField(default=timezone.now)
+
+    objects = SummaryQuerySet.as_manager()
 
     class Meta:
         verbose_name_plural = "summaries"

@@ -1,0 +1,161 @@
+"""What may not become a memory: secrets, what the person ruled out, and what would instruct the model."""
+
+import hashlib
+import hmac
+import re
+import unicodedata
+from collections.abc import Callable, Iterator
+
+from django.conf import settings
+
+from convo.conf import conf
+from convo.models import Person
+
+# A rule that begins so names a kind of memory; any other is words that the text must not have.
+KIND = "kind:"
+
+
+def text_key(person: Person, text: str) -> str:
+    """The keyed hash of what a text says, the same however it is written; another one for each person."""
+    said = f"{person.pk}:{_words_of(text)}"
+    pepper = (conf().key_pepper or settings.SECRET_KEY).encode()
+    return hmac.new(pepper, said.encode(), hashlib.sha256).hexdigest()
+
+
+def is_never_stored(person: Person, text: str, kind: str = "") -> bool:
+    """Is this a secret, or something that the person has ruled out?"""
+    secret = _SPEAKS_OF_SECRETS.search(text) or any(_secrets(text))
+    return bool(secret) or any(_rules_out(rule, text, kind) for rule in person.never_store)
+
+
+def masked(text: str) -> str:
+    """The text with a sign in the place of each secret."""
+    kept, end = [], 0
+    for start, stop in sorted(_secrets(text)):
+        if stop > end:
+            kept += [text[end : max(start, end)], "[…]"]
+            end = stop
+    return "".join([*kept, text[end:]])
+
+
+def is_instruction(text: str) -> bool:
+    """Does this tell a model what to do, rather than something about a person?"""
+    plain = _plain(text)
+    return is_injection(text) or any(pattern.search(plain) for pattern in _INSTRUCTS)
+
+
+def is_injection(text: str) -> bool:
+    """Does this try to take a model over? Then nothing that stands beside it is taken at its word."""
+    plain = _plain(text)
+    return any(pattern.search(plain) for pattern in _INJECTS)
+
+
+def _rules_out(rule: str, text: str, kind: str) -> bool:
+    if rule.startswith(KIND):
+        return _words_of(rule.removeprefix(KIND)) == _words_of(kind)
+    ruled_out = _words_of(rule)
+    return bool(ruled_out) and ruled_out in _words_of(text)
+
+
+def _plain(text: str) -> str:
+    """The text in small letters of one form, without what can't be seen."""
+    whole = unicodedata.normalize("NFKC", text).casefold()
+    return " ".join("".join(sign for sign in whole if unicodedata.category(sign) != "Cf").split())
+
+
+def _words_of(text: str) -> str:
+    """The words alone, without punctuation."""
+    signs = (sign if unicodedata.category(sign)[0] in "LMN" else " " for sign in _plain(text))
+    return " ".join("".join(signs).split())
+
+
+# Secrets.
+
+
+def _secrets(text: str) -> Iterator[tuple[int, int]]:
+    """Where in this text secrets begin and end."""
+    for pattern, is_one in _SECRETS:
+        for match in pattern.finditer(text):
+            if is_one(re.sub(r"\W", "", match[0])):
+                yield match.span()
+
+
+def _is_card(digits: str) -> bool:
+    """By Luhn's check digit."""
+    doubled = (sum(divmod(2 * int(digit), 10)) for digit in digits[-2::-2])
+    return (sum(map(int, digits[-1::-2])) + sum(doubled)) % 10 == 0 and len(set(digits)) > 1
+
+
+def _is_iban(letters: str) -> bool:
+    turned = letters[4:] + letters[:4]
+    return int("".join(str(int(sign, 36)) for sign in turned)) % 97 == 1
+
+
+_WORD = (
+    r"(?:\b(?:pass(?:word|phrase|code|wd)|pwd|passwort|kennwort|contraseña|mot de passe|senha|parola"
+    r"|secret key|private key|api[ _-]?key|access[ _-]?token|seed phrase)s?\b(?! managers?\b)"
+    r"|密码|密碼|口令|パスワード|пароль)"
+)
+_CODE = (
+    r"(?:\b(?:one[- ]time|verification|security|log-?in|sign-?in|confirmation|authentication|access|sms|door"
+    r"|card)[ -](?:code|pin|number|token)s?\b|\b(?:otp|2fa|cvv|cvc|pin|m?tan)\b)"
+)
+_SPEAKS_OF_SECRETS = re.compile(_WORD, re.IGNORECASE)
+_SECRETS: tuple[tuple[re.Pattern[str], Callable[[str], bool]], ...] = (
+    (re.compile(r"(?<!\d)[1-9](?:[ -]?\d){12,18}(?!\d)"), _is_card),
+    (re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?\b", re.IGNORECASE), _is_iban),
+    *(
+        (re.compile(pattern), bool)
+        for pattern in (
+            rf"(?i){_WORD}[^.!?\n]{{0,30}}?(?:\b(?:is|was|ist|war|lautet|es|est|é|è)\b|[:=是為为は])\s*\S+",
+            rf"(?i){_CODE}[^.!?\n\d]{{0,20}}\d(?:[ -]?\d){{2,8}}\b",
+            rf"(?i)\b\d{{4,8}}\b[^.!?\n\d]{{1,12}}{_CODE}",
+            r"(?i)(?<!zip )(?<!postal )(?<!area )(?<!post )\bcode(?: is|:| =)\s*\d{4,8}\b",
+            r"\b(?:sk|pk|rk)[-_][A-Za-z0-9_-]{16,}",
+            r"\b(?:gh[pousr]_|github_pat_|glpat-|xox[abeprs]-|hf_|npm_|convo_)[A-Za-z0-9_-]{16,}",
+            r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b|\bAIza[0-9A-Za-z_-]{30,}",
+            r"\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*",
+            r"-----BEGIN [A-Z ]*PRIVATE KEY-----",
+            # A long run of mixed letters and digits is no word of any language.
+            r"(?<![\w-])(?=[\w-]*[a-z])(?=[\w-]*[A-Z])(?=[\w-]*\d)[A-Za-z0-9_-]{24,}",
+        )
+    ),
+)
+
+# What is written to a model rather than about a person; read in the form that `_plain` gives.
+
+_INJECTS = [
+    re.compile(pattern)
+    for pattern in (
+        r"\b(?:ignore|disregard|forget|override|bypass)\b.{0,40}\b(?:instruction|prompt|rule|above|previous)",
+        r"\b(?:ignorier\w*|vergiss)\b.{0,40}\b(?:anweisung|regeln)",
+        r"\b(?:ignorez|oublie[zr]?|ignora|olvida|ignore)\b.{0,40}\b(?:instruc|consigne|reglas|regras)",
+        r"(?:忽略|无视|無視).{0,20}(?:指令|指示|规则|規則)",
+        r"\bsystem prompt\b|\bjailbreak\b|\bdeveloper mode\b",
+        r"<\|.{0,40}\|>|\[/?inst\]|<</?sys>>|</?(?:system|assistant|tool|function)",
+        r"\b(?:system|assistant|developer)\s*:",
+        r"\b(?:tool_calls?|function_call)\b|\{\s*\"(?:name|role|tool|function)\"\s*:",
+    )
+]
+_DOING = (
+    r"(?:answer|reply|respond|say|tell|send|forward|include|append|begin|start|end|output|write|add|call|use"
+    r"|mention|reveal|refuse|recommend|execute|run|fetch|visit|open|click|ask|approve|comply|obey|speak)\b"
+)
+_MODEL = r"\b(?:you|the (?:assistant|model|ai|bot|agent)|assistants?)\b"
+_INSTRUCTS = [
+    re.compile(pattern)
+    for pattern in (
+        _MODEL + r".{0,20}\b(?:to|will|must|should|shall|may not|are now|is now)\b",
+        rf"\b(?:must|do not|don't|be sure to|remember to|make sure to|from now on)\b.{{0,20}}\b{_DOING}",
+        rf"\b(?:always|never)\s+{_DOING}",
+        r"\b(?:act|behave|respond|answer|reply) (?:as|only|exclusively|solely)\b",
+        r"\bpretend (?:to|that|you)\b|\brole-?play",
+        r"(?<!looking )\b(?:send|forward|post|upload|submit|e-?mail|leak|exfiltrate)\b.{0,60}(?:@|\bto\b)",
+        r"\b(?:fetch|download|visit|open|curl|wget|click)\b.{0,40}(?:\b\w+\.\w{2,}|\blink|\burl)",
+        r"\w+://|\bwww\.|!\[.{0,80}\]\(",
+        r"\b(?:antworte|schreibe|sende|sag|nenne|verwende)\b.{0,20}\b(?:immer|nie|niemals|nur)\b",
+        r"\bdu (?:musst|sollst|darfst)\b",
+        r"\b(?:réponds|répondez|responde|responda)\b.{0,20}\b(?:toujours|siempre|sempre)\b",
+        r"(?:必须|必須|总是|總是|永远|永遠|一定要).{0,12}(?:回答|回复|回覆|说|說|发送|發送|使用)",
+    )
+]
