@@ -32,6 +32,15 @@ class Agent(BaseModel):
     max_output_tokens: int | None = Field(default=None, ge=1)
     window_pairs: int = Field(default=10, ge=0)
     context_tokens: int = Field(default=16_000, ge=50)
+    summaries: bool = True
+    summary_turns: int = Field(default=20, ge=1, description="A summary is due when so many turns lack one.")
+    summary_tokens: int = Field(default=6_000, ge=100, description="Or so many tokens.")
+    summary_share: float = Field(default=0.15, ge=0, le=1, description="Of context_tokens, for the summary.")
+    recall: int = Field(default=20, ge=0, description="How many older messages are looked up for a question.")
+    recall_share: float = Field(default=0.3, ge=0, le=1, description="Of context_tokens, for these.")
+    memory: bool = Field(default=True, description="Learn about the user, and tell the model what is known.")
+    learn: bool = Field(default=True, description="Think after a turn: a title, a line about it, facts.")
+    memory_share: float = Field(default=0.1, ge=0, le=1, description="Of context_tokens, for these facts.")
 
     @model_validator(mode="after")
     def _leaves_room(self) -> "Agent":

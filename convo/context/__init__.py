@@ -1,5 +1,20 @@
-"""What the model sees: chosen within the budget, and explained."""
+"""What the model sees: gathered, chosen within the budget, and explained."""
 
-from convo.context.choose import Prompt, check_fits, choose
+from convo.context.choose import check_fits, choose
+from convo.context.gather import gather
+from convo.context.parts import Material, Part, Prompt
+from convo.context.replay import replay
+from convo.context.texts import HEADINGS, for_planning, single_query
 
-__all__ = ["Prompt", "check_fits", "choose"]
+__all__ = [
+    "HEADINGS",
+    "Material",
+    "Part",
+    "Prompt",
+    "check_fits",
+    "choose",
+    "for_planning",
+    "gather",
+    "replay",
+    "single_query",
+]

@@ -11,11 +11,24 @@ _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 SYSTEM_ROLES = {"system", "developer"}
 
 
-def system_message(instructions: str, lines: Sequence[Line]) -> Iterator[dict[str, Any]]:
-    """The one system message: the agent's instructions, and what the transcript holds of that kind."""
-    told = [instructions, *(line.content for line in lines if line.role in SYSTEM_ROLES)]
+def system_message(blocks: Sequence[str], lines: Sequence[Line]) -> Iterator[dict[str, Any]]:
+    """The one system message: instructions and what is known, then what the transcript holds of that kind."""
+    told = [*blocks, *(line.content for line in lines if line.role in SYSTEM_ROLES)]
     if text := "\n\n".join(filter(None, told)):
         yield {"role": "system", "content": text}
+
+
+def joined_to_question(
+    blocks: Sequence[str], messages: Sequence[Mapping[str, Any]]
+) -> list[Mapping[str, Any]]:
+    """The messages with what was looked up for the last of the user's put before its words."""
+    asked = max((at for at, message in enumerate(messages) if message["role"] == "user"), default=None)
+    text = "\n\n".join(filter(None, blocks))
+    if asked is None or not text:
+        return list(messages)
+    content = messages[asked]["content"]
+    whole = f"{text}\n\n{content}" if isinstance(content, str) else [{"type": "text", "text": text}, *content]
+    return [*messages[:asked], {**messages[asked], "content": whole}, *messages[asked + 1 :]]
 
 
 def chat_messages(lines: Sequence[Line]) -> Iterator[dict[str, Any]]:

@@ -1,65 +1,44 @@
-"""Choose what the model sees, inside the budget, and say for every part why it is there."""
+"""Choose what the model sees, inside the budget, and say for every part why it is there.
+
+The order of the prompt keeps its beginning still, so that a model server can reuse it: instructions, pinned
+facts, the summary, the transcript word for word; then, with the new message, what was looked up for it.
+What doesn't fit goes in this order: neighbours of recalled messages, recalled messages that fit the question
+least, facts in excess of their share, the oldest exchanges, the summary, pinned facts in excess of theirs.
+"""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Protocol
+from itertools import islice
+from typing import Any
 
 from convo import tokens
 from convo.agents import Agent
-from convo.context.chat import chat_messages, system_message
+from convo.context.chat import chat_messages, joined_to_question, system_message
+from convo.context.parts import Fact, Found, Material, Part, Prompt, Told
+from convo.context.quoted import NOTHING, fact_block, recalled_block, summary_block
+from convo.context.verbatim import Choice, Counted, cost, last, left_out, newest_that_fit
 from convo.errors import MessageTooLong
 from convo.history import Line
 
-# Items of other types stay in the transcript; a chat model has no form for them.
-_READABLE = {"message", "function_call", "function_call_output"}
 # No tokenizer packs more characters into a token than this, on average over a message.
 _CHARACTERS_A_TOKEN = 16
+NO_MATERIAL = Material()
+# In a long conversation what is looked up is at most this part of what stands before it, or so many tokens.
+ASIDE, LEAST_ASIDE = 6, 200
 
 
-class Counted(Protocol):
-    """What can say how many tokens it takes."""
+@dataclass(frozen=True)
+class _Aside:
+    """What was looked up for the question, and what of it had no room."""
 
-    @property
-    def content(self) -> str: ...
-
-    def cost(self, model: str) -> int: ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class Part:
-    """One stretch of the prompt: what it holds, what it costs, and why it is there."""
-
-    part: str
-    why: str
-    tokens: int
-    lines: Sequence[Line] = ()
+    facts: Part
+    recalled: Part
+    left: Sequence[Mapping[str, Any]]
 
     @property
-    def manifest(self) -> dict[str, Any]:
-        places = {"from": self.lines[0].position, "to": self.lines[-1].position} if self.lines else {}
-        return {
-            "part": self.part,
-            "why": self.why,
-            "tokens": self.tokens,
-            "messages": len(self.lines),
-            **places,
-        }
-
-
-@dataclass(frozen=True, kw_only=True)
-class Prompt:
-    """What is sent to the model, and the account of it."""
-
-    messages: Sequence[Mapping[str, Any]]
-    manifest: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass
-class _Choice:
-    taken: list[list[Line]] = field(default_factory=list)
-    left: list[tuple[str, list[Line]]] = field(default_factory=list)
-    spent: int = 0
+    def tokens(self) -> int:
+        return self.facts.tokens + self.recalled.tokens
 
 
 def choose(
@@ -68,34 +47,55 @@ def choose(
     earlier: Sequence[Line],
     question: Sequence[Line],
     *,
+    material: Material = NO_MATERIAL,
     budget: int | None = None,
     total_messages: int | None = None,
 ) -> Prompt:
-    """Instructions, the last pairs that fit, and the question; MessageTooLong when not even that fits."""
+    """The prompt for this question; MessageTooLong when not even the question fits."""
     budget = agent.context_tokens if budget is None else budget
-    fixed = check_fits(agent, model, question, budget=budget)
-    readable = [line for line in earlier if line.type in _READABLE]
-    choice = _newest_that_fit(_exchanges(readable), model, pairs=agent.window_pairs, budget=budget - fixed)
-    verbatim = [line for exchange in choice.taken for line in exchange]
+    room = budget - check_fits(agent, model, question, budget=budget)
+    share = room
+    pinned, unpinned = fact_block(
+        "pinned", "pinned by the user", material.pinned, model, room=int(share * agent.memory_share)
+    )
+    summary = summary_block(material.summary, model, room=(room - pinned.tokens) // 2)
+    room -= pinned.tokens + summary.tokens
+    choosing = _Choosing(
+        agent=agent,
+        model=model,
+        earlier=earlier,
+        material=material,
+        share=share,
+        ahead=budget - room,
+        room=room,
+        summarised=summary is not NOTHING,
+    )
+    choice, aside = choosing.both()
+    verbatim = choice.lines
     parts = [
         Part(part="instructions", why=f"agent {agent.name}", tokens=_instructions_cost(agent, model)),
-        Part(part="verbatim", why=_last(len(choice.taken)), tokens=choice.spent, lines=verbatim),
-        Part(part="question", why="the new message", tokens=_cost(question, model), lines=question),
+        pinned,
+        summary,
+        Part(part="verbatim", why=_why(choice, summary, choosing.pairs), tokens=choice.spent, lines=verbatim),
+        aside.recalled,
+        aside.facts,
+        Part(part="question", why="the new message", tokens=cost(question, model), lines=question),
     ]
-    unseen = (total_messages or len(earlier)) - len(earlier)
+    left = [
+        *_left_facts(unpinned),
+        *_uncovered(material, summary),
+        *_older(earlier, choice, material.summary, total_messages),
+        *left_out(choice, model),
+        *aside.left,
+    ]
+    messages = [
+        *system_message([agent.instructions, pinned.text, summary.text], [*verbatim, *question]),
+        *chat_messages([*verbatim, *question]),
+    ]
     return Prompt(
-        messages=[
-            *system_message(agent.instructions, [*verbatim, *question]),
-            *chat_messages([*verbatim, *question]),
-        ],
-        manifest={
-            "budget": budget,
-            "total": fixed + choice.spent,
-            "counted_by": tokens.counter(model),
-            "reply_overhead": tokens.REPLY_OVERHEAD,
-            "parts": [part.manifest for part in parts if part.tokens],
-            "left_out": [*_left_out(choice.left, model), *_older(unseen, earlier)],
-        },
+        messages=joined_to_question([aside.recalled.text, aside.facts.text], messages),
+        manifest=_manifest(parts, left, model, budget=budget),
+        parts=[part for part in parts if part.tokens],
     )
 
 
@@ -107,7 +107,7 @@ def check_fits(agent: Agent, model: str, question: Sequence[Counted], *, budget:
             f"The message has {length} characters, far more than {budget} tokens hold. Shorten it.",
             param="message",
         )
-    instructions, asked = _instructions_cost(agent, model), _cost(question, model)
+    instructions, asked = _instructions_cost(agent, model), cost(question, model)
     fixed = instructions + asked + tokens.REPLY_OVERHEAD
     if fixed > budget:
         raise MessageTooLong(
@@ -119,62 +119,72 @@ def check_fits(agent: Agent, model: str, question: Sequence[Counted], *, budget:
     return fixed
 
 
-def _newest_that_fit(exchanges: list[list[Line]], model: str, *, pairs: int, budget: int) -> _Choice:
-    choice = _Choice()
-    full = ""
-    answered_later = False
-    for exchange in reversed(exchanges):
-        whole, unpaired = _split_unpaired(exchange)
-        if unpaired:
-            choice.left.append(("a tool call and its result are only sent together", unpaired))
-        if answered_later and all(line.role == "user" and line.asked for line in whole):
-            choice.left.append(("a question without an answer, and a later one was answered", whole))
-            continue
-        answered_later = answered_later or any(line.role == "assistant" for line in whole)
-        cost = _cost(whole, model)
-        if not full and len(choice.taken) >= pairs:
-            full = f"older than {_last(pairs)}"
-        elif not full and choice.spent + cost > budget:
-            full = "no room in the budget"
-        if full:
-            choice.left.append((full, whole))
-            continue
-        choice.taken.insert(0, whole)
-        choice.spent += cost
-    return choice
+@dataclass(frozen=True, kw_only=True)
+class _Choosing:
+    """What the choice between the transcript's end and what was looked up depends on."""
+
+    agent: Agent
+    model: str
+    earlier: Sequence[Line]
+    material: Material
+    share: int  # the tokens that instructions and question leave: of them each part has its share
+    ahead: int  # the tokens that stand before the transcript's end
+    room: int  # the tokens that are left
+    summarised: bool
+
+    @property
+    def pairs(self) -> int | None:
+        return None if self.agent.summaries else self.agent.window_pairs
+
+    def both(self) -> tuple[Choice, _Aside]:
+        """The transcript's end, and what was looked up within its share: the end has all that is left."""
+        choice = self._end(self.room)
+        if not choice.cut:
+            return choice, self._looked_up(choice, self.room - choice.spent)
+        # Something must go anyway: the share of what was looked up is kept free for it.
+        choice = self._end(self.room - self._looked_up(choice, self.room).tokens)
+        return choice, self._looked_up(choice, self.room - choice.spent)
+
+    def _end(self, budget: int) -> Choice:
+        return newest_that_fit(self.earlier, self.model, pairs=self.pairs, budget=budget)
+
+    def _looked_up(self, choice: Choice, room: int) -> _Aside:
+        if self.summarised:
+            # A long conversation: most of its prompt stays the same for the next turn, and can be reused.
+            room = min(room, max(LEAST_ASIDE, (self.ahead + choice.spent) // ASIDE))
+        begins = choice.taken[0][0].position if choice.taken else None
+        found = list(islice(_not_shown(self.material, begins), self.agent.recall))
+        facts, no_fact_room = fact_block(
+            "facts",
+            "known about the user",
+            self.material.facts,
+            self.model,
+            room=min(room // 2 if found else room, int(self.share * self.agent.memory_share)),
+        )
+        recalled, no_room = recalled_block(
+            found, self.model, room=min(room - facts.tokens, int(self.share * self.agent.recall_share))
+        )
+        return _Aside(facts, recalled, [*_left_facts(no_fact_room), *_left_found(no_room)])
 
 
-def _last(pairs: int) -> str:
-    return "the last pair" if pairs == 1 else f"the last {pairs} pairs"
+def _not_shown(material: Material, begins: int | None) -> Iterator[Found]:
+    """The messages found that the prompt doesn't hold word for word already."""
+
+    def shown(session: str, position: int) -> bool:
+        return begins is not None and session == material.session and position >= begins
+
+    for hit in material.found:
+        if not shown(*hit.old.place):
+            beside = [old for old in hit.beside if not shown(*old.place)]
+            yield Found(old=hit.old, score=hit.score, beside=beside)
 
 
-def _exchanges(lines: Iterable[Line]) -> list[list[Line]]:
-    """The lines by question: each question with all that followed it, a late tool result beside its call."""
-    homes: dict[str, list[Line]] = {}
-    found: list[list[Line]] = []
-    for line in lines:
-        if not found or line.role == "user":
-            found.append([])
-        home = homes.get(line.call_id, found[-1]) if line.type == "function_call_output" else found[-1]
-        home.append(line)
-        if line.type == "function_call":
-            homes[line.call_id] = home
-    return [exchange for exchange in found if exchange]
-
-
-def _split_unpaired(exchange: list[Line]) -> tuple[list[Line], list[Line]]:
-    """The exchange without the calls and results that lack their other half, and those."""
-    calls = {line.call_id for line in exchange if line.type == "function_call"}
-    results = {line.call_id for line in exchange if line.type == "function_call_output"}
-    unpaired = calls ^ results
-    return (
-        [line for line in exchange if line.call_id not in unpaired],
-        [line for line in exchange if line.call_id in unpaired],
-    )
-
-
-def _cost(lines: Iterable[Counted], model: str) -> int:
-    return sum(line.cost(model) for line in lines)
+def _why(choice: Choice, summary: Part, pairs: int | None) -> str:
+    if pairs is not None:
+        return last(min(pairs, len(choice.taken)) or pairs)
+    if choice.cut:
+        return "as much of the conversation's end as fits"
+    return "all since the summary" if summary.tokens else "the whole conversation"
 
 
 @lru_cache(maxsize=256)
@@ -184,30 +194,51 @@ def _instructions_cost(agent: Agent, model: str) -> int:
     return tokens.count(agent.instructions, model) + tokens.MESSAGE_OVERHEAD
 
 
-def _left_out(left: list[tuple[str, list[Line]]], model: str) -> Iterator[dict[str, Any]]:
-    """One row a reason and stretch, oldest first."""
-    rows: list[dict[str, Any]] = []
-    for why, lines in left:
-        if not lines:
-            continue
-        if rows and rows[-1]["why"] == why:
-            rows[-1]["from"] = lines[0].position
-            rows[-1]["messages"] += len(lines)
-            rows[-1]["tokens"] += _cost(lines, model)
-            continue
-        rows.append(
-            {
-                "why": why,
-                "from": lines[0].position,
-                "to": lines[-1].position,
-                "messages": len(lines),
-                "tokens": _cost(lines, model),
-            }
-        )
-    return reversed(rows)
+def _manifest(
+    parts: Iterable[Part], left: Sequence[Mapping[str, Any]], model: str, *, budget: int
+) -> dict[str, Any]:
+    shown = [part.manifest for part in parts if part.tokens]
+    return {
+        "budget": budget,
+        "total": sum(part["tokens"] for part in shown) + tokens.REPLY_OVERHEAD,
+        "counted_by": tokens.counter(model),
+        "reply_overhead": tokens.REPLY_OVERHEAD,
+        "parts": shown,
+        "left_out": list(left),
+    }
 
 
-def _older(unseen: int, earlier: Sequence[Line]) -> list[dict[str, Any]]:
-    if unseen <= 0 or not earlier:
-        return []
-    return [{"why": "older than what fits", "to": earlier[0].position - 1, "messages": unseen}]
+def _left_facts(facts: Sequence[Fact]) -> Iterator[dict[str, Any]]:
+    if facts:
+        yield {"why": "no room in the share of memories", "sources": [fact.source for fact in facts]}
+
+
+def _left_found(found: Sequence[Found]) -> Iterator[dict[str, Any]]:
+    if found:
+        sources = [{**hit.old.source, "score": round(hit.score, 3)} for hit in found]
+        yield {
+            "why": "no room in the share of recalled messages",
+            "messages": len(found),
+            "sources": sources,
+        }
+
+
+def _uncovered(material: Material, summary: Part) -> Iterator[dict[str, Any]]:
+    """What only the summary would have told, when there is no room for it."""
+    if material.summary and summary is NOTHING:
+        told = material.summary
+        yield {"why": "no room for the summary of these", "from": told.start, "to": told.end}
+
+
+def _older(
+    earlier: Sequence[Line], choice: Choice, summary: Told | None, total_messages: int | None
+) -> Iterator[dict[str, Any]]:
+    """What wasn't even read, because what was read exceeds the budget or the window already."""
+    if not earlier:
+        return
+    first = earlier[0].position
+    unseen = (total_messages or len(earlier)) - len(earlier)
+    if summary and choice.cut and first > summary.end + 1:
+        yield {"why": "older than what fits", "from": summary.end + 1, "to": first - 1}
+    if not summary and unseen > 0:
+        yield {"why": "older than what fits", "to": first - 1, "messages": unseen}

@@ -18,7 +18,7 @@ from convo.history.read import (
     turn_of,
 )
 from convo.history.window import store as keep_window
-from convo.history.write import append, clear, lock, remove
+from convo.history.write import append, clear, lock, remove, stale_from
 
 __all__ = [
     "Draft",
@@ -48,5 +48,6 @@ __all__ = [
     "reap",
     "recent",
     "remove",
+    "stale_from",
     "turn_of",
 ]

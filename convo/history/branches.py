@@ -4,7 +4,7 @@ from django.db.models import Q
 
 from convo.errors import BranchNotActive
 from convo.history.write import recount, stale_from
-from convo.models import Message, Session, Turn
+from convo.models import Message, Session, Turn, UserMemory
 
 
 def boundary(turn: Turn) -> int:
@@ -53,9 +53,12 @@ def activate(session: Session, turn: Turn) -> None:
         if step.asks_id:
             # The question of another turn, without that turn's own reply.
             shown |= Q(turn=step.asks_id, agent="")
+    # What was learned from these was taken back when they went out of sight.
+    Turn.objects.filter(messages__in=behind.filter(shown, active=False)).update(gist="", learned_at=None)
     behind.exclude(shown).update(active=False)
     behind.filter(shown).update(active=True)
     stale_from(session, edge + 1)
+    UserMemory.objects.unsupported(session.person_id).retract()
     recount(session)
 
 

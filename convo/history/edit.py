@@ -11,7 +11,7 @@ from convo import database
 from convo.errors import Gone, NotFound
 from convo.history.ending import lock_free
 from convo.history.write import recount, stale_from
-from convo.models import Evidence, Idempotency, Message, Session, Turn
+from convo.models import Evidence, Idempotency, IndexedMessage, Message, Session, Turn, UserMemory
 
 
 @database.retried
@@ -58,12 +58,16 @@ def _bury(session: Session, rows: Iterable[Message]) -> None:
         content="", item=None, name="", tokens=0, active=False, recallable=False, erased_at=Now()
     )
     Evidence.objects.filter(message__in=keys).delete()
+    # Before the transaction ends nothing of it is found any more.
+    IndexedMessage.objects.filter(message__in=keys).delete()
     # A gist or a draft would tell what was just deleted.
-    Turn.objects.filter(messages__in=keys).update(gist="", draft="", input=[], pieces=[])
+    # What is left of the turn is learned from once more.
+    Turn.objects.filter(messages__in=keys).update(gist="", draft="", input=[], pieces=[], learned_at=None)
     # So would the answer that an append got, kept under its key.
     kept = Idempotency.objects.filter(turn__messages__in=keys, body__isnull=False)
     kept.update(turn=None, status=Gone.status, body=None)
-    stale_from(session, min(positions))
+    stale_from(session, min(positions), erase=True)
+    UserMemory.objects.unsupported(session.person_id).retract()
     recount(session)
 
 

@@ -64,15 +64,18 @@ def newest(session_id: UUID, version: tuple[int, int], *, upto: int | None = Non
     return lines
 
 
-def recent(session_id: UUID, newest: list[Line], *, pairs: int | None, budget: int, model: str) -> list[Line]:
+def recent(
+    session_id: UUID, newest: list[Line], *, pairs: int | None, budget: int, model: str, after: int = 0
+) -> list[Line]:
     """The newest lines, oldest first, back to as many questions as asked for, or as far as the budget holds.
 
-    A little more than fits may come back, never less; what it costs doesn't grow with the transcript.
+    None comes from `after` or before. A little more than fits may come back, never less; what it costs
+    doesn't grow with the transcript.
     """
     kept: list[Line] = []
     questions = spent = 0
     for line in _backwards(session_id, newest):
-        if (pairs is not None and questions >= pairs) or spent > budget:
+        if line.position <= after or (pairs is not None and questions >= pairs) or spent > budget:
             break
         # A question that nobody answered doesn't count: the prompt may leave it out.
         questions += line.role == Message.Role.USER and bool(kept) and kept[-1].role != Message.Role.USER

@@ -10,7 +10,17 @@ from django.utils import timezone
 from convo import database
 from convo.errors import Gone, NotFound
 from convo.history.lines import Draft
-from convo.models import Evidence, Idempotency, Message, Session, Summary, Turn, new_item_id
+from convo.models import (
+    Evidence,
+    Idempotency,
+    IndexedMessage,
+    Message,
+    Session,
+    Summary,
+    Turn,
+    UserMemory,
+    new_item_id,
+)
 
 
 def lock(session_id: UUID) -> Session:
@@ -41,6 +51,7 @@ def append(session: Session, entries: Sequence[tuple[Turn, Draft]], *, active: b
         for position, (turn, draft) in enumerate(entries, session.last_position + 1)
     ]
     Message.objects.bulk_create(rows)
+    _behind_again(entries)
     session.last_position += len(rows)
     if active:
         session.message_count += len(rows)
@@ -59,6 +70,15 @@ def append(session: Session, entries: Sequence[tuple[Turn, Draft]], *, active: b
     return rows
 
 
+def _behind_again(entries: Sequence[tuple[Turn, Draft]]) -> None:
+    """What was indexed of a recorded turn before it went on doesn't hold for the whole of it.
+
+    What was learned does: a turn goes on with replies, and a user's message opens another one.
+    """
+    if done := {turn.pk for turn, _ in entries if turn.indexed_at}:
+        Turn.objects.filter(pk__in=done).update(indexed_at=None)
+
+
 def recount(session: Session) -> None:
     """Count the transcript of a locked session afresh, after its branches or messages have changed."""
     counted = Message.objects.transcript(session).aggregate(messages=Count("id"), tokens=Sum("tokens"))
@@ -70,9 +90,12 @@ def recount(session: Session) -> None:
     session.save(update_fields=["message_count", "token_count", "turn_count", "epoch"])
 
 
-def stale_from(session: Session, position: int) -> None:
-    """Mark the summaries that reach this position: something that they tell has changed."""
-    Summary.objects.filter(session=session, to_position__gte=position, stale=False).update(stale=True)
+def stale_from(session: Session, position: int, *, erase: bool = False) -> None:
+    """Mark the summaries that reach this position: what they tell has changed, or must not be told."""
+    reaching = Summary.objects.filter(session=session, to_position__gte=position)
+    reaching.filter(stale=False).update(stale=True)
+    if erase:
+        reaching.update(text="")
 
 
 @database.retried
@@ -104,8 +127,10 @@ def _delete_contents(session: Session) -> None:
     # One statement a table: Django's own cascade would load every message of a long session first.
     for rows in (
         Evidence.objects.filter(message__session=session),
+        IndexedMessage.objects.filter(session=session),
         Message.objects.filter(session=session),
         Summary.objects.filter(session=session),
         Turn.objects.filter(session=session),
     ):
         rows._raw_delete(rows.db)
+    UserMemory.objects.unsupported(session.person_id).retract()

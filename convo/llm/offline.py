@@ -1,8 +1,8 @@
-"""The responder that answers when no model is configured: out of the conversation alone, and it says so."""
+"""The responder that answers when no model is configured: out of what was said alone, and it says so."""
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from typing import Any
 
 from convo.conf import conf
@@ -14,13 +14,18 @@ MODEL = "offline"
 
 NO_MODEL = (
     "No model is configured yet (set OPENAI_API_KEY or OPENAI_BASE_URL), "
-    "so I can only look things up in this conversation."
+    "so I can only look up what you told me."
 )
-STILL_NO_MODEL = "Still no model is configured, so this comes from our conversation alone."
+STILL_NO_MODEL = "Still no model is configured, so this comes from what you told me alone."
 NOTHING_YET = "I will remember this. Tell me more, or ask me about it in your next message."
 NOTED = "I will remember this too. Ask me about anything you have told me."
 THAT_FITS = "Here is what you told me that fits:"
 PERHAPS = "If you mean what you told me before, that was:"
+
+
+# What memory tells a model, quoted before the user's own words.
+_BLOCK = re.compile(r"^\[([^\]\n]+)\] [^\n]*\n(.*?)^\[end of: \1\]\n*", re.MULTILINE | re.DOTALL)
+_REMEMBERED = re.compile(r"^(?:- |user: )(.+?)(?: \(since [\d-]+\))?$", re.MULTILINE)
 
 
 async def reply(ask: Ask) -> AsyncGenerator[Piece, None]:
@@ -35,12 +40,20 @@ async def reply(ask: Ask) -> AsyncGenerator[Piece, None]:
 
 
 def answer(messages: Sequence[Mapping[str, Any]]) -> str:
-    """What can honestly be said without a model: what the user said earlier that fits the last message."""
-    said = [_text(message).strip() for message in messages if message["role"] == "user"]
+    """What can honestly be said without a model: what the user said before that fits the last message."""
+    said = [_BLOCK.sub("", _text(message)).strip() for message in messages if message["role"] == "user"]
     explained = any(message["role"] == "assistant" for message in messages)
     question = said[-1] if said else ""
-    earlier = [text for text in dict.fromkeys(said) if text and text != question]
+    earlier = [text for text in dict.fromkeys([*_remembered(messages), *said]) if text and text != question]
     return "\n".join([STILL_NO_MODEL if explained else NO_MODEL, *_found(question, earlier)])
+
+
+def _remembered(messages: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """What the user said in other conversations, or is known for, as far as memory tells it."""
+    for message in messages:
+        if message["role"] in {"system", "user"}:
+            for block in _BLOCK.finditer(_text(message)):
+                yield from _REMEMBERED.findall(block[2])
 
 
 def _found(question: str, earlier: list[str]) -> list[str]:

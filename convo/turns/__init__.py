@@ -2,7 +2,7 @@
 
 from convo.turns.again import activate, again
 from convo.turns.ask import ask
-from convo.turns.assemble import assemble, preview
+from convo.turns.assemble import FORMS, assemble, preview, preview_text
 from convo.turns.claim import Claim, OnBusy, begin
 from convo.turns.finish import Result, finish, reap
 from convo.turns.follow import ending, follow, result
@@ -14,6 +14,7 @@ from convo.turns.sessions import new_session, stored
 from convo.turns.stop import cancel, stop_running
 
 __all__ = [
+    "FORMS",
     "Claim",
     "Done",
     "Key",
@@ -34,6 +35,7 @@ __all__ = [
     "launch",
     "new_session",
     "preview",
+    "preview_text",
     "prune",
     "reap",
     "record",

@@ -2,12 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from uuid import UUID
 
 from convo import agents, context, history, llm
-from convo.context import Prompt
+from convo.agents import Agent
+from convo.context import Material, Prompt
 from convo.history import Draft, Line
-from convo.models import AgentVersion, Session, Turn
+from convo.models import AgentVersion, Message, Session, Turn
 from convo.turns.claim import Claim
+
+FORMS = {"text": context.single_query, "planning": context.for_planning}
 
 
 @dataclass(frozen=True)
@@ -23,11 +27,13 @@ def assemble(claim: Claim) -> Assembled:
     """Choose agent, model and prompt for this turn, and note on its row what was chosen and why."""
     agent = agents.get(claim.agent)
     model = agent.model_name
+    query = "\n".join(line.content for line in claim.question if line.role == Message.Role.USER)
+    material = context.gather(claim.turn.session, agent, query, upto=claim.upto)
     hot = history.newest(claim.session_id, claim.before, upto=claim.upto)
-    earlier = history.recent(
-        claim.session_id, hot, pairs=agent.window_pairs, budget=agent.context_tokens, model=model
+    earlier = _earlier(claim.session_id, hot, agent, material, budget=agent.context_tokens)
+    prompt = context.choose(
+        agent, model, earlier, claim.question, material=material, total_messages=claim.message_count
     )
-    prompt = context.choose(agent, model, earlier, claim.question, total_messages=claim.message_count)
     AgentVersion.objects.get_or_create(
         sha256=agent.version, defaults={"name": agent.name, "config": agent.config}
     )
@@ -51,8 +57,38 @@ def preview(session: Session, text: str, *, agent: str = "", max_tokens: int | N
         [history.line_of_draft(Draft(role="user", content=text), session.last_position + 1)] if text else []
     )
     context.check_fits(chosen, model, question, budget=budget)
+    material = context.gather(session, chosen, text, upto=session.last_position)
     hot = history.newest(session.pk, session.version)
-    earlier = history.recent(session.pk, hot, pairs=chosen.window_pairs, budget=budget, model=model)
+    earlier = _earlier(session.pk, hot, chosen, material, budget=budget)
     return context.choose(
-        chosen, model, earlier, question, budget=budget, total_messages=session.message_count
+        chosen,
+        model,
+        earlier,
+        question,
+        material=material,
+        budget=budget,
+        total_messages=session.message_count,
+    )
+
+
+def preview_text(
+    session: Session, text: str, form: str, *, agent: str = "", max_tokens: int | None = None
+) -> tuple[str, Prompt]:
+    """The same prompt as one text within the same budget, in one of the `FORMS`, and what it is made of."""
+    budget = max_tokens or agents.get(agent or session.agent).context_tokens
+    prompt = preview(session, text, agent=agent, max_tokens=max(budget - context.HEADINGS, 1))
+    return FORMS[form](prompt), prompt
+
+
+def _earlier(
+    session_id: UUID, hot: list[Line], agent: Agent, material: Material, *, budget: int
+) -> list[Line]:
+    """The transcript's end, as much of it as this agent may see: what no summary tells, or the last pairs."""
+    return history.recent(
+        session_id,
+        hot,
+        pairs=None if agent.summaries else agent.window_pairs,
+        budget=budget,
+        model=agent.model_name,
+        after=material.summary.end if material.summary else 0,
     )

@@ -8,10 +8,10 @@ from uuid import UUID
 from django.db import transaction
 from django.db.models.expressions import Combinable
 
-from convo import database, history
+from convo import database, history, memory
 from convo.errors import Cancelled, ConvoError, by_code
 from convo.history import Line
-from convo.jobs import swept
+from convo.jobs import swept_anywhere
 from convo.models import Message, Session, Turn
 from convo.turns.claim import Claim
 from convo.turns.reply import Reply
@@ -66,13 +66,14 @@ def finish(claim: Claim, reply: Reply, error: ConvoError | None, seen: Sequence[
         if rows is None:
             return None
         turn = Turn.objects.get(pk=claim.turn.pk)
+        memory.hint(session, [turn])
     if seen and session.epoch == turn.epoch:
         lines = [*seen, *(history.line_of(row, asked=True) for row in rows)]
         history.keep_window(session.pk, session.version, lines)
     return Result(turn, rows)
 
 
-@swept
+@swept_anywhere
 def reap() -> int:
     """End every turn whose process died, keeping what it had saved; how many those were."""
     expired = list(Turn.objects.expired().values_list("session_id", "id"))

@@ -5,7 +5,7 @@ from typing import Any
 
 from convo import history
 from convo.errors import KeyReused, by_code
-from convo.jobs import swept
+from convo.jobs import swept_anywhere
 from convo.models import Idempotency, Turn
 
 
@@ -61,7 +61,7 @@ def _is_answered(turn: Turn) -> bool:
     return turn.ended and turn.status != Turn.Status.FAILED and not retryable
 
 
-@swept
+@swept_anywhere
 def prune() -> int:
     """Delete the keys whose time is over."""
     return Idempotency.objects.old().delete()[0]

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from django.db import transaction
 from django.db.models.functions import Now
 
-from convo import database, history
+from convo import database, history, memory
 from convo.errors import InvalidRequest
 from convo.history import Draft
 from convo.models import Message, Session, Turn
@@ -31,7 +31,9 @@ def record(session: Session, drafts: Sequence[Draft]) -> list[Message]:
                     finished_at=Now(),
                 )
             entries.append((turn, draft))
-        return history.append(locked, entries)
+        rows = history.append(locked, entries)
+        memory.hint(locked, dict.fromkeys(turn for turn, _ in entries))
+        return rows
 
 
 def _open_turn(session: Session) -> Turn | None:
