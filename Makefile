@@ -24,9 +24,8 @@ run: $(RUNS) .env ## Serve Convo on http://127.0.0.1:8000/ (PORT=9000 for anothe
 dev: $(TESTS) .env ## Serve it with PostgreSQL, Valkey and a Celery worker, all started here
 	@exec $(MANAGE) dev
 
-test: $(TESTS) ## Run all tests, on SQLite and on PostgreSQL
-	$(BIN)/python -m pytest --database=sqlite
-	$(BIN)/python -m pytest --database=postgres
+test: $(TESTS) ## Run all tests, on SQLite and on PostgreSQL side by side
+	$(BIN)/python -m tests.both
 
 # Checked as production runs it, whatever .env says.
 lint: export CONVO_DOTENV := 0

@@ -3,8 +3,13 @@
 from typing import Any
 
 from django.contrib import admin
+from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.html import format_html_join
+from django.utils.safestring import SafeString
 
+from convo import memory
 from convo.models import (
     AgentVersion,
     ApiKey,
@@ -15,6 +20,7 @@ from convo.models import (
     Summary,
     Turn,
     UserMemory,
+    Work,
 )
 
 
@@ -107,11 +113,71 @@ class SummaryAdmin(ReadOnly):
     list_select_related = ("session",)
 
 
+class EvidenceInline(admin.TabularInline):
+    model = Evidence
+    fields = readonly_fields = ("message", "said")
+    max_num = 0
+    can_delete = False
+
+    @admin.display(description="what was said")
+    def said(self, evidence: Evidence) -> str:
+        return evidence.message.content
+
+    def get_queryset(self, request: HttpRequest) -> Any:
+        return super().get_queryset(request).select_related("message__session")
+
+
 @admin.register(UserMemory)
 class UserMemoryAdmin(ReadOnly):
+    """Memories are reviewed here; to delete one is to forget it."""
+
     list_display = ("person", "kind", "text", "status", "pinned", "source", "valid_from", "valid_to")
     list_filter = ("status", "kind", "source", "pinned")
     list_select_related = ("person__owner",)
+    search_fields = ("key", "text")
+    readonly_fields = ("chain",)
+    inlines = [EvidenceInline]
+    actions = ["approve", "reject"]
+
+    def has_review_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("convo.change_usermemory")
+
+    @admin.action(description="Approve: let these be used", permissions=["review"])
+    def approve(self, request: HttpRequest, queryset: QuerySet[UserMemory]) -> None:
+        waiting = list(queryset.filter(status=UserMemory.Status.NEEDS_REVIEW).select_related("person"))
+        for row in waiting:
+            memory.change(row, approve=True)
+            self.log_change(request, row, "approved")
+        self.message_user(request, f"Approved: {len(waiting)}.")
+
+    @admin.action(description="Reject: forget what waits for review", permissions=["review"])
+    def reject(self, request: HttpRequest, queryset: QuerySet[UserMemory]) -> None:
+        waiting = list(queryset.filter(status=UserMemory.Status.NEEDS_REVIEW).select_related("person"))
+        for row in waiting:
+            memory.forget(row)
+            self.log_change(request, row, "rejected and forgotten")
+        self.message_user(request, f"Rejected: {len(waiting)}.")
+
+    def delete_model(self, request: HttpRequest, obj: UserMemory) -> None:
+        memory.forget(obj)
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[UserMemory]) -> None:
+        for row in queryset.select_related("person"):
+            memory.forget(row)
+
+    @admin.display(description="through time")
+    def chain(self, row: UserMemory) -> SafeString:
+        """What it replaced, itself, and what replaced it, oldest first."""
+        steps = (
+            (
+                reverse("admin:convo_usermemory_change", args=[step.pk]),
+                step.valid_from.date(),
+                step.text,
+                step.status,
+            )
+            for step in memory.history(row)
+        )
+        return format_html_join("", '<div><a href="{}">{}</a> {} ({})</div>', steps)
 
 
 @admin.register(Evidence)
@@ -124,3 +190,20 @@ class EvidenceAdmin(ReadOnly):
 class AgentVersionAdmin(ReadOnly):
     list_display = ("name", "sha256", "created_at")
     search_fields = ("name", "sha256")
+
+
+@admin.register(Work)
+class WorkAdmin(ReadOnly):
+    list_display = ("kind", "target", "state", "attempts", "next_at", "lease_until", "error")
+    list_filter = ("state", "kind")
+    search_fields = ("target", "error")
+    ordering = ("state", "next_at")
+    actions = ["retry_now"]
+
+    def has_retry_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("convo.change_work")
+
+    @admin.action(permissions=["retry"], description="Retry now what is dead or waits")
+    def retry_now(self, request: HttpRequest, queryset: QuerySet[Work]) -> None:
+        count = Work.objects.filter(pk__in=queryset.values("pk")).retry()
+        self.message_user(request, f"{count} due now; the next sweep does them.")

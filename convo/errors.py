@@ -75,6 +75,12 @@ class CsrfFailed(Forbidden):
     code = "csrf_failed"
 
 
+class NeverStored(InvalidRequest):
+    """This is never remembered: it looks like a secret, or one of this person's rules forbids it."""
+
+    code = "never_stored"
+
+
 class UnknownAgent(InvalidRequest):
     """There is no agent of this name. Choose one of those in agents.yaml."""
 
@@ -132,11 +138,23 @@ class BranchNotActive(ConvoError):
     v1_status = 400
 
 
+class MemoryNotCurrent(ConvoError):
+    """This memory was replaced and is kept as history only. Change the one in its `superseded_by`."""
+
+    status, code, type = 409, "memory_not_current", "invalid_request_error"
+
+
 class SessionClosed(ConvoError):
     """This session is archived or closed and takes no new messages. Set its state to `open` first."""
 
     status, code, type = 409, "session_not_open", "invalid_request_error"
     v1_status = 400
+
+
+class NotSearchable(ConvoError):
+    """What is said in this session is not kept as readable text, so it cannot be searched."""
+
+    status, code, type = 409, "not_searchable", "invalid_request_error"
 
 
 class Gone(ConvoError):

@@ -43,6 +43,8 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
         HTTPS="0",
         ALLOWED_HOSTS="127.0.0.1,localhost,testserver",
         DATABASE_URL=f"sqlite:///{folder}/convo.sqlite3",
+        # What a model is asked, it is asked by the test.
+        CONVO_BACKGROUND_MODEL="offline",
     )
     if early_config.known_args_namespace.database == "postgres":
         server = embedded.postgres(folder / "postgres", max_connections=MAX_CONNECTIONS, fsync="off")

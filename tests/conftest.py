@@ -9,13 +9,35 @@ import httpx2
 import pytest
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AbstractBaseUser
+from django.contrib.contenttypes.management import create_contenttypes
+from django.contrib.contenttypes.models import ContentType
+from django.db import transaction
+from django.db.models.signals import post_migrate
 
 from convo.management import embedded
-from convo.models import ApiKey
-from tests.servers import Server, client_of
+from convo.models import ApiKey, Session
+from tests.faults import wait_until
+from tests.servers import Server, Standing, client_of
 from tests.upstream import Upstream
 
 Serve = Callable[..., Server]
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None) -> None:
+    """The test database, as pytest-django makes it.
+
+    Emptied after a test, its tables get no new content types and permissions, which take longer than most
+    tests: no rule of ours asks for a permission, and Django makes a content type when it needs one.
+    """
+    post_migrate.disconnect(dispatch_uid="django.contrib.auth.management.create_permissions")
+    post_migrate.disconnect(create_contenttypes)
+    # What is remembered of them is gone with the rows.
+    post_migrate.connect(forget_contenttypes)
+
+
+def forget_contenttypes(**_: object) -> None:
+    ContentType.objects.clear_cache()
 
 
 @pytest.fixture
@@ -76,10 +98,49 @@ def serve(transactional_db: None, tmp_path: Path) -> Iterator[Serve]:
         print(f"--- {server.url} wrote:\n{server.log()}")
 
 
+@pytest.fixture(scope="session")
+def standing(django_db_setup: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Standing]:
+    """The servers that `share` finds again; `standing.end()` in a test that needs their connections."""
+    servers = Standing(tmp_path_factory.mktemp("standing"))
+    yield servers
+    servers.end()
+
+
 @pytest.fixture
-def api(serve: Serve, alice_key: str) -> Iterator[httpx2.Client]:
+def share(transactional_db: None, standing: Standing, upstream: Upstream) -> Iterator[Serve]:
+    """Like `serve`, for tests that neither stop nor starve a server: it stays for those that come later.
+
+    `share(**env)` and `share(number=1, **env)` are two servers.
+    """
+    asked: dict[Server, int] = {}
+
+    def find(*, number: int = 0, **env: str) -> Server:
+        server = standing.get(number, env)
+        asked.setdefault(server, len(server.log()))
+        return server
+
+    yield find
+    upstream.release()
+    forget_sessions()
+    wait_until(lambda: not upstream.active)
+    for server, before in asked.items():
+        print(f"--- {server.url} wrote:\n{server.log()[before:]}")
+
+
+def forget_sessions() -> None:
+    """Take all sessions from under the servers that go on, in the order in which they lock rows themselves.
+
+    Whatever a server still does then finds nothing to do, and can't meet the emptying of all tables halfway.
+    """
+    with transaction.atomic():
+        list(Session.objects.select_for_update().order_by("pk").values_list("pk"))
+        Session.objects.all().delete()
+
+
+@pytest.fixture
+def api(share: Serve, alice_key: str) -> Iterator[httpx2.Client]:
     """Alice's client of a server that answers offline."""
-    with client_of(serve(CONVO_OFFLINE_WORD_SECONDS="0"), alice_key) as client:
+    with client_of(share(CONVO_OFFLINE_WORD_SECONDS="0"), alice_key) as client:
         yield client
 
 

@@ -1,5 +1,6 @@
 """What the tests of faults share: a conversation over HTTP, waiting for what must come, other servers."""
 
+import json
 import os
 import signal
 import socket
@@ -14,7 +15,6 @@ from typing import Any
 import httpx2
 
 from tests.servers import ROOT, START_SECONDS, Server, database_url
-from tests.test_streaming import events
 
 # Short enough for a test to see them pass, and far from what a busy machine takes for a beat.
 LEASE_SECONDS = 3
@@ -38,6 +38,16 @@ def wait_until(true: Callable[[], Any], *, seconds: float = 30) -> Any:
         assert time.monotonic() < end, "it took too long"
         time.sleep(0.02)
     return found
+
+
+def events(response: httpx2.Response) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The name and the data of each event, as it comes."""
+    name = ""
+    for line in response.iter_lines():
+        if line.startswith("event: "):
+            name = line.removeprefix("event: ")
+        if line.startswith("data: "):
+            yield name, json.loads(line.removeprefix("data: "))
 
 
 def new_session(client: httpx2.Client) -> str:

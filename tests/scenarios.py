@@ -26,12 +26,17 @@ The scenario is the request's `model`; a trailing number, where shown, sets N. A
 | `surrogates`       | NUL, a lone surrogate, a pair split over two frames, an emoji cut inside its bytes |
 | `length`           | two words, finish_reason `length`                                                 |
 | `refusal`          | a refusal in place of content                                                     |
+| `learner`          | what is asked of it in the background: notes on a turn, with a fact for each      |
+|                    | "[fact SLOT: TEXT]" in it, or a summary; "[reply: …]" in the data: just that      |
+| `learner-held`     | the same once `release()` was called                                              |
+| `summariser`       | another name for `learner`; `summariser-N` replies N words, `summariser-held`     |
 
 Usage counts words: of all messages, and of the reply; half of the prompt's words, rounded down, are "cached".
 """
 
 import asyncio
 import json
+import re
 import socket
 import struct
 from collections.abc import Awaitable, Callable
@@ -248,6 +253,50 @@ async def refusal(reply: Reply) -> None:
     reply.end()
 
 
+def data_of(reply: Reply) -> list[dict[str, Any]]:
+    """The objects that stand, a line each, in the last message."""
+    return [json.loads(line) for line in text_of(reply.heard["messages"][-1]).splitlines()]
+
+
+def as_told(data: list[dict[str, Any]]) -> str | None:
+    """What a message wants the whole reply to be: `[reply: …]`."""
+    told = (re.search(r"\[reply: (.*?)\]$", row.get("text", ""), re.DOTALL) for row in data)
+    return next((match[1] for match in told if match), None)
+
+
+async def background(reply: Reply) -> None:
+    data = data_of(reply)
+    text = as_told(data)
+    if text is None:
+        text = notes(data) if "id" in data[0] else summary(data)
+    if reply.name.endswith("-held"):
+        await reply.released.wait()
+    reply.say("word " * reply.number or text or "\n")
+    reply.end()
+
+
+def notes(data: list[dict[str, Any]]) -> str:
+    facts = [
+        {
+            "kind": "identity",
+            "slot": match[1] or None,
+            "text": match[2],
+            "evidence": [row["id"]],
+            "confidence": 0.9,
+        }
+        for row in data
+        for match in re.finditer(r"\[fact ?(\w*): (.*?)\]", row["text"])
+    ]
+    first = data[0]["text"].partition("[")[0].strip()
+    return json.dumps({"gist": f"Says: {first}", "title": f"About {first}", "facts": facts})
+
+
+def summary(data: list[dict[str, Any]]) -> str:
+    earlier = "".join(row["earlier_summary"] + " " for row in data if "earlier_summary" in row)
+    places = [row["position"] for row in data if "position" in row]
+    return f"{earlier}They spoke from {places[0]} to {places[-1]}."
+
+
 LAST_FRAMES = {
     "silent-end": b"",
     "done-only": b"data: [DONE]\n\n",
@@ -259,6 +308,7 @@ NAMED += [empty_choices, null_content, surrogates, length, refusal]
 SCENARIOS: dict[str, Callable[[Reply], Awaitable[None]]] = {
     **{scenario.__name__.replace("_", "-"): scenario for scenario in NAMED},
     **dict.fromkeys(LAST_FRAMES, break_off),
+    **dict.fromkeys(["learner", "learner-held", "summariser", "summariser-held"], background),
     **dict.fromkeys(["401", "404", "429", "500"], refuse),
 }
 

@@ -15,6 +15,9 @@ from django.db import connection
 ROOT = Path(__file__).resolve().parent.parent
 START_SECONDS = 60
 STOP_SECONDS = 20
+# So few that their connections leave room for what a test starts of its own.
+MOST_STANDING = 4
+STANDING_POOL = {"CONVO_POOL_SIZE": "10"}
 
 
 def database_url() -> str:
@@ -74,6 +77,34 @@ class Server:
     def log(self) -> str:
         """All that it has written to stderr."""
         return self._log.read_text(errors="replace")
+
+
+class Standing:
+    """Servers that outlive the test that asked for them: starting one takes two seconds of a processor."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._servers: dict[tuple[object, ...], Server] = {}
+        self._started = 0
+
+    def get(self, number: int, env: dict[str, str]) -> Server:
+        """The server of this number and environment; a new one if there is none, or it has died."""
+        key = (number, *sorted(env.items()))
+        server = self._servers.pop(key, None)
+        if server is None or server.process.poll() is not None:
+            # The one that was asked for longest ago makes room.
+            while len(self._servers) >= MOST_STANDING:
+                self._servers.pop(next(iter(self._servers))).kill()
+            self._started += 1
+            server = Server(self._folder / f"{self._started}.log", port=0, **{**STANDING_POOL, **env})
+        self._servers[key] = server
+        return server
+
+    def end(self) -> None:
+        """End them all; whoever asks again gets new ones."""
+        for server in self._servers.values():
+            server.kill()
+        self._servers.clear()
 
 
 def client_of(server: Server, key: str = "") -> httpx2.Client:

@@ -7,6 +7,8 @@ from pytest_django import Settings
 from convo import agents
 from convo.errors import UnknownAgent
 
+pytestmark = pytest.mark.once
+
 GOOD = """
 default: writer
 defaults: {window_pairs: 4}

@@ -15,6 +15,7 @@ from django.core import signing
 from pytest_django import Settings
 
 from convo.models import ApiKey
+from tests.conftest import Serve
 from tests.servers import Server, client_of
 from tests.test_rest_api import QUERY, SESSIONS, Caller, ok, rows
 
@@ -149,6 +150,7 @@ def test_a_session_keeps_its_texts_to_the_letter(caller: Caller, field: str) -> 
     assert (again[field], again["metadata"]) == (FAMILY, {FAMILY: FAMILY})
 
 
+@pytest.mark.once
 def test_the_refusal_points_at_the_place(caller: Caller, session: str) -> None:
     said = TEXTS["item"].send(caller, session, NUL)
     assert refused(said)["param"] == "messages[0].item.summary"
@@ -217,6 +219,7 @@ BODIES = {
 }
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("kind", BODIES)
 def test_a_body_that_is_no_json_object_is_refused(caller: Caller, session: str, kind: str) -> None:
     before = rows()
@@ -229,6 +232,7 @@ def test_a_body_that_is_no_json_object_is_refused(caller: Caller, session: str, 
     ok(caller.send(QUERY, b'{"message": "a"}'))
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("depth", [33, 100, 900, 985])
 def test_an_item_is_not_nested_deeper_than_can_be_written_again(
     caller: Caller, session: str, depth: int
@@ -246,6 +250,7 @@ def test_an_item_is_not_nested_deeper_than_can_be_written_again(
     ok(caller.get(f"{session}history/"))
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     "kind",
     [
@@ -278,6 +283,7 @@ FORMS = {
 }
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("kind", FORMS)
 def test_a_bad_form_is_refused(caller: Caller, kind: str) -> None:
     before = rows()
@@ -287,6 +293,7 @@ def test_a_bad_form_is_refused(caller: Caller, kind: str) -> None:
     ok(caller.send(QUERY, b"message=a", content_type="application/x-www-form-urlencoded"))
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     "metadata",
     [
@@ -365,6 +372,7 @@ FIELDS = [
 ]
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(("method", "path", "given", "field", "wrong"), FIELDS)
 def test_a_field_of_the_wrong_type_is_refused(
     caller: Caller, session: str, method: str, path: str, given: dict[str, Any], field: str, wrong: str
@@ -443,6 +451,7 @@ def test_a_bad_message_is_refused_and_so_are_those_beside_it(caller: Caller, ses
     ok(caller.send(f"{session}messages/", {"messages": [good, good]}), 201)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     "field", ["owner", "id", "epoch", "kind", "storage", "last_position", "created_at", "x"]
 )
@@ -522,6 +531,7 @@ def test_a_last_event_that_is_none_is_refused(caller: Caller, session: str, give
     assert caller.get(at, headers={"Last-Event-ID": "0"}).status_code == 200
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("depth", [900, 930, 945])
 def test_a_deep_body_is_no_500_where_none_is_read(caller: Caller, session: str, depth: int) -> None:
     body = b'{"x": ' + b"[" * depth + b"]" * depth + b"}"
@@ -532,6 +542,7 @@ def test_a_deep_body_is_no_500_where_none_is_read(caller: Caller, session: str, 
         assert answer.status_code in {201, 204, 404} or refused(answer)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     "path",
     [SESSIONS, "./", "./history/", "./context/", "./messages/1/", "./turns/1/", "./query/", "./messages/"],
@@ -622,6 +633,7 @@ def test_two_different_people_in_one_request_are_refused(caller: Caller) -> None
 # Methods, media types, hosts (F41, F42, F46).
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "PATCH", "DELETE", "TRACE", "PROPFIND", "get"])
 def test_another_method_is_405(caller: Caller, session: str, method: str) -> None:
     taken = {
@@ -642,12 +654,14 @@ def test_another_method_is_405(caller: Caller, session: str, method: str) -> Non
     ok(caller.get(session))
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("accept", ["application/xml", "image/*", "text/event-stream;q=x, a/b"])
 def test_a_media_type_that_cannot_be_had_is_406(caller: Caller, accept: str) -> None:
     answer = caller.get(SESSIONS, headers={"Accept": accept})
     assert answer.status_code == 200 or refused(answer, 406)["code"] == "not_acceptable"
 
 
+@pytest.mark.once
 def test_an_unknown_format_is_404(caller: Caller) -> None:
     for path in (
         f"{SESSIONS}?format=xyz",
@@ -659,6 +673,7 @@ def test_an_unknown_format_is_404(caller: Caller) -> None:
     ok(caller.get(f"{SESSIONS}?format=json"))
 
 
+@pytest.mark.once
 def test_a_forged_host_is_refused_and_no_link_carries_one(caller: Caller) -> None:
     refused(caller.get(SESSIONS, headers={"Host": "evil.example"}))
     for _ in range(2):
@@ -687,12 +702,10 @@ def test_ten_megabytes_can_be_appended(caller: Caller, session: str) -> None:
 # What only the wire can show.
 
 
-@pytest.fixture(scope="module")
-def server(django_db_setup: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """One server for all the tests below; it answers offline."""
-    running = Server(tmp_path_factory.mktemp("server") / "log", CONVO_OFFLINE_WORD_SECONDS="0")
-    yield running
-    running.kill()
+@pytest.fixture
+def server(share: Serve) -> Server:
+    """A server that answers offline."""
+    return share(CONVO_OFFLINE_WORD_SECONDS="0")
 
 
 @pytest.fixture
@@ -725,6 +738,7 @@ def status(answer: bytes) -> int:
     return int(answer.split(b" ", 2)[1])
 
 
+@pytest.mark.once
 def test_a_body_that_says_it_is_too_large_is_refused_unread(server: Server, alice_key: str) -> None:
     before = rows()
     for length in ("20000001", "21000000", "999999999999"):
@@ -734,6 +748,7 @@ def test_a_body_that_says_it_is_too_large_is_refused_unread(server: Server, alic
     assert rows() == before
 
 
+@pytest.mark.once
 def test_a_chunked_body_is_read(wire: httpx2.Client) -> None:
     made = wire.post(
         SESSIONS,
@@ -743,6 +758,7 @@ def test_a_chunked_body_is_read(wire: httpx2.Client) -> None:
     assert ok(made, 201)["title"] == "in pieces"
 
 
+@pytest.mark.once
 def test_a_chunked_body_that_grows_too_large_is_refused(server: Server, alice_key: str) -> None:
     before = rows()
     megabyte = b"f4240\r\n" + b" " * 1_000_000 + b"\r\n"
@@ -751,6 +767,7 @@ def test_a_chunked_body_that_grows_too_large_is_refused(server: Server, alice_ke
     assert rows() == before
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("order", ["length first", "encoding first"])
 def test_length_and_chunks_in_one_request_smuggle_nothing_in(
     server: Server, alice_key: str, order: str
@@ -764,6 +781,7 @@ def test_length_and_chunks_in_one_request_smuggle_nothing_in(
     assert rows() == before or status(answer) == 201
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("length", ["-1", "abc", "1, 2", "9" * 5000, "0x10", "+2", "2\r\nContent-Length: 3"])
 def test_a_length_that_is_none_is_refused(server: Server, alice_key: str, length: str) -> None:
     before = rows()
@@ -773,6 +791,7 @@ def test_a_length_that_is_none_is_refused(server: Server, alice_key: str, length
     assert rows() == before
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     "path", ["%00", "%ED%A0%80", "%FF", "é", "a%0d%0aX-Evil:%201", "%2e%2e/%2e%2e", "a" * 20_000]
 )
@@ -783,6 +802,7 @@ def test_a_strange_address_on_the_wire_is_a_4xx(server: Server, alice_key: str, 
         assert b"X-Evil" not in answer.partition(b"\r\n\r\n")[0]
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     "charset",
     [
@@ -819,6 +839,7 @@ def test_a_name_in_the_header_is_utf_8(wire: httpx2.Client, name: str) -> None:
     assert refused(latin_1)["param"] == "user"
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("path", "body", "expected"),
     [
@@ -845,6 +866,7 @@ def test_who_asks_for_events_gets_errors_as_one(
     assert rows() == before
 
 
+@pytest.mark.once
 def test_who_asks_for_events_without_a_key_gets_401_as_an_event(server: Server) -> None:
     with client_of(server) as stranger:
         answer = stranger.post(QUERY, json={"message": "a"}, headers={"Accept": "text/event-stream"})

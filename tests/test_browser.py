@@ -24,7 +24,7 @@ STRICT = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self
 
 
 @pytest.fixture
-def browser(serve: Serve, chromium: str) -> Iterator[Browser]:
+def browser(serve: Serve, share: Serve, chromium: str) -> Iterator[Browser]:
     """Chromium; it ends before the database is emptied, as its event loop would forbid that."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
@@ -37,14 +37,28 @@ def page(browser: Browser) -> Page:
     return browser.new_page(viewport={"width": 1280, "height": 860})
 
 
+# Anybody is a guest.
+GUESTS = {"DEBUG": "1", "CONVO_OFFLINE_WORD_SECONDS": "0.005"}
+
+
 @pytest.fixture
 def welcoming(serve: Serve) -> Serve:
-    """Starts servers at which anybody is a guest."""
+    """Starts servers for guests, which a test may stop."""
 
-    def start(**options: str | int) -> Server:
-        return serve(**{"DEBUG": "1", "CONVO_OFFLINE_WORD_SECONDS": "0.005", **options})
+    def start(*, port: int = 0, **env: str) -> Server:
+        return serve(port=port, **{**GUESTS, **env})
 
     return start
+
+
+@pytest.fixture
+def house(share: Serve) -> Serve:
+    """Servers for guests, which stay for the next test."""
+
+    def find(**env: str) -> Server:
+        return share(**{**GUESTS, **env})
+
+    return find
 
 
 def ask(page: Page, text: str) -> None:
@@ -100,10 +114,8 @@ def test_a_first_conversation_is_remembered_through_reload_and_restart(welcoming
     picture(page, "dark")
 
 
-def test_words_are_shown_before_the_last_one_is_written(
-    welcoming: Serve, page: Page, upstream: Upstream
-) -> None:
-    page.goto(welcoming(OPENAI_BASE_URL=upstream.url, CONVO_MODEL="hold").url)
+def test_words_are_shown_before_the_last_one_is_written(house: Serve, page: Page, upstream: Upstream) -> None:
+    page.goto(house(OPENAI_BASE_URL=upstream.url, CONVO_MODEL="hold").url)
     ask(page, OPENING)
     reply = page.locator(".exchange .said .text")
     expect(reply).to_have_text("first second ")
@@ -118,9 +130,9 @@ def test_words_are_shown_before_the_last_one_is_written(
 
 
 def test_the_model_is_shown_what_came_before_and_the_page_says_so(
-    welcoming: Serve, page: Page, upstream: Upstream
+    house: Serve, page: Page, upstream: Upstream
 ) -> None:
-    page.goto(welcoming(OPENAI_BASE_URL=upstream.url, CONVO_MODEL="echo").url)
+    page.goto(house(OPENAI_BASE_URL=upstream.url, CONVO_MODEL="echo").url)
     ask(page, OPENING)
     replied(page, 1)
     ask(page, FOLLOW_UP)
@@ -130,9 +142,9 @@ def test_the_model_is_shown_what_came_before_and_the_page_says_so(
     expect(page.get_by_role("row", name="Earlier messages")).to_contain_text("1–2")
 
 
-def test_it_works_without_javascript(welcoming: Serve, browser: Browser) -> None:
+def test_it_works_without_javascript(house: Serve, browser: Browser) -> None:
     page = browser.new_page(java_script_enabled=False)
-    page.goto(welcoming().url)
+    page.goto(house().url)
     for turn, text in enumerate([OPENING, FOLLOW_UP], 1):
         page.get_by_role("textbox", name="Message").fill(text)
         page.get_by_role("button", name="Send").click()
@@ -145,9 +157,9 @@ def test_it_works_without_javascript(welcoming: Serve, browser: Browser) -> None
     expect(page.get_by_role("navigation", name="Your conversations")).not_to_contain_text(OPENING)
 
 
-def test_on_a_phone_nothing_scrolls_sideways(welcoming: Serve, page: Page) -> None:
+def test_on_a_phone_nothing_scrolls_sideways(house: Serve, page: Page) -> None:
     page.set_viewport_size(PHONE)  # type: ignore[arg-type]
-    page.goto(welcoming().url)
+    page.goto(house().url)
     assert not is_wider_than_the_screen(page)
     ask(page, "Unbroken" * 40)
     replied(page, 1)
@@ -166,9 +178,9 @@ def test_on_a_phone_nothing_scrolls_sideways(welcoming: Serve, page: Page) -> No
 
 
 def test_markup_is_shown_as_text_and_nothing_runs_or_is_fetched_from_outside(
-    welcoming: Serve, page: Page, upstream: Upstream
+    house: Serve, page: Page, upstream: Upstream
 ) -> None:
-    server = welcoming(OPENAI_BASE_URL=upstream.url, CONVO_MODEL="echo")
+    server = house(OPENAI_BASE_URL=upstream.url, CONVO_MODEL="echo")
     asked: list[str] = []
     trouble: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
@@ -195,9 +207,9 @@ def strictly(route: Route) -> None:
 
 
 def test_a_failing_model_is_told_in_words_and_can_be_asked_again(
-    welcoming: Serve, page: Page, upstream: Upstream
+    house: Serve, page: Page, upstream: Upstream
 ) -> None:
-    page.goto(welcoming(OPENAI_BASE_URL=upstream.url, CONVO_MODEL="drop").url)
+    page.goto(house(OPENAI_BASE_URL=upstream.url, CONVO_MODEL="drop").url)
     ask(page, OPENING)
     expect(page.locator("#turn-1")).to_contain_text("Not the whole reply.")
     expect(page.locator("#turn-1 .said .text")).to_have_text("one two ")
@@ -233,10 +245,10 @@ def test_a_stream_that_breaks_is_told_honestly(welcoming: Serve, page: Page, ups
     expect(page.get_by_role("button", name="Try again")).to_be_hidden()
 
 
-def test_a_refused_message_goes_back_into_the_box(welcoming: Serve, page: Page, tmp_path: Path) -> None:
+def test_a_refused_message_goes_back_into_the_box(house: Serve, page: Page, tmp_path: Path) -> None:
     brief = tmp_path / "agents.yaml"
     brief.write_text("default: brief\nagents:\n  brief:\n    context_tokens: 100\n")
-    page.goto(welcoming(CONVO_AGENTS_FILE=str(brief)).url)
+    page.goto(house(CONVO_AGENTS_FILE=str(brief)).url)
     long = "walnuts " * 200
     ask(page, long)
     expect(page.get_by_role("alert")).to_contain_text("Shorten the message")
@@ -248,8 +260,8 @@ def test_a_refused_message_goes_back_into_the_box(welcoming: Serve, page: Page, 
     replied(page, 1)
 
 
-def test_enter_sends_and_shift_enter_begins_a_line(welcoming: Serve, page: Page) -> None:
-    page.goto(welcoming().url)
+def test_enter_sends_and_shift_enter_begins_a_line(house: Serve, page: Page) -> None:
+    page.goto(house().url)
     box = page.get_by_role("textbox", name="Message")
     box.focus()
     low = box.bounding_box()
@@ -266,9 +278,9 @@ def test_enter_sends_and_shift_enter_begins_a_line(welcoming: Serve, page: Page)
 
 
 def test_a_reader_who_scrolled_up_is_left_where_they_are(
-    welcoming: Serve, page: Page, upstream: Upstream
+    house: Serve, page: Page, upstream: Upstream
 ) -> None:
-    page.goto(welcoming(OPENAI_BASE_URL=upstream.url, CONVO_MODEL="endless").url)
+    page.goto(house(OPENAI_BASE_URL=upstream.url, CONVO_MODEL="endless").url)
     ask(page, OPENING)
     written = "document.querySelector('.said .text').textContent.length"
     page.wait_for_function("document.documentElement.scrollHeight > 2 * innerHeight")

@@ -38,7 +38,8 @@ def result(id: str, output: str = "seen") -> dict[str, Any]:
 
 
 def agent(**fields: Any) -> Agent:
-    return Agent(**{"name": "test", "instructions": "", "window_pairs": 10, "context_tokens": 4000, **fields})
+    plain = {"instructions": "", "window_pairs": 10, "context_tokens": 4000, "summaries": False}
+    return Agent(**{"name": "test", **plain, **fields})
 
 
 def said(prompt: Prompt) -> list[str]:

@@ -1,6 +1,7 @@
 """The reference says what the code says: its tables are compared with the code, its links are followed."""
 
 import ast
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -100,7 +101,9 @@ def test_every_key_of_an_agent_is_in_the_reference_with_its_default() -> None:
     fields = {name: field.default for name, field in agents.Agent.model_fields.items() if name != "name"}
     shown = {bare(row[0]): row[1] for row in table("docs/reference/agents-yaml.md", "Key")}
     assert shown.keys() == fields.keys()
-    numbers = {name: str(default) for name, default in fields.items() if isinstance(default, int)}
+    numbers = {
+        name: json.dumps(default) for name, default in fields.items() if isinstance(default, int | float)
+    }
     assert {name: bare(shown[name]) for name in numbers} == numbers
     top = {bare(row[0]) for row in table("docs/reference/agents-yaml.md", "Top-level key")}
     assert top == {*agents.Agents.model_fields, "defaults"}

@@ -45,11 +45,11 @@ def server(request: pytest.FixtureRequest, serve: Serve, tmp_path: Path) -> Iter
 
 @pytest.mark.parametrize("at_once", [2, 20])
 def test_of_several_questions_at_once_one_is_answered_and_the_others_are_told(
-    serve: Serve, alice_key: str, upstream: Upstream, at_once: int
+    share: Serve, alice_key: str, upstream: Upstream, at_once: int
 ) -> None:
     """F47"""
     env = {"OPENAI_BASE_URL": upstream.url, "CONVO_MODEL": "hold", **QUICK}
-    servers = [serve(**env), serve(**env)]
+    servers = [share(**env), share(number=1, **env)]
     with ExitStack() as stack:
         clients = [stack.enter_context(client_of(server, alice_key)) for server in servers]
         session = new_session(clients[0])
@@ -78,9 +78,9 @@ def test_of_several_questions_at_once_one_is_answered_and_the_others_are_told(
     manage("verify")
 
 
-def test_messages_appended_at_once_all_have_a_place_of_their_own(serve: Serve, alice_key: str) -> None:
+def test_messages_appended_at_once_all_have_a_place_of_their_own(share: Serve, alice_key: str) -> None:
     """F48"""
-    servers = [serve(), serve()]
+    servers = [share(), share(number=1)]
     with ExitStack() as stack:
         clients = [stack.enter_context(client_of(server, alice_key)) for server in servers]
         session = new_session(clients[0])
@@ -104,10 +104,10 @@ def test_messages_appended_at_once_all_have_a_place_of_their_own(serve: Serve, a
 
 
 def test_a_session_that_is_cleared_while_a_reply_is_written_stays_empty(
-    serve: Serve, alice_key: str, upstream: Upstream
+    share: Serve, alice_key: str, upstream: Upstream
 ) -> None:
     """F56"""
-    server = serve(OPENAI_BASE_URL=upstream.url, CONVO_MODEL="hold", **QUICK)
+    server = share(OPENAI_BASE_URL=upstream.url, CONVO_MODEL="hold", **QUICK)
     with client_of(server, alice_key) as client:
         session, other = new_session(client), new_session(client)
         with asking(client, session) as cleared, asking(client, other) as control:

@@ -103,11 +103,14 @@ def test_a_killed_server_keeps_the_question_and_what_was_saved_of_the_reply(
 
 @pytest.mark.parametrize(
     ("kind", "number"),
-    [("serve", signal.SIGTERM), ("serve", signal.SIGINT), ("granian", signal.SIGTERM)],
-    ids=["uvicorn", "uvicorn by Ctrl-C", "granian"],
+    [
+        pytest.param("serve", signal.SIGTERM, id="uvicorn"),
+        pytest.param("serve", signal.SIGINT, id="uvicorn by Ctrl-C", marks=pytest.mark.once),
+        pytest.param("granian", signal.SIGTERM, id="granian"),
+    ],
 )
 def test_a_server_that_is_told_to_end_tells_its_readers_and_saves_what_they_have(
-    start: Start, serve: Serve, alice_key: str, upstream: Upstream, kind: str, number: signal.Signals
+    start: Start, share: Serve, alice_key: str, upstream: Upstream, kind: str, number: signal.Signals
 ) -> None:
     """F2"""
     server = start(kind, OPENAI_BASE_URL=upstream.url, CONVO_MODEL="hold", **QUICK)
@@ -128,7 +131,7 @@ def test_a_server_that_is_told_to_end_tells_its_readers_and_saves_what_they_have
     assert (whole[0].status_code, whole[0].json()["error"]["code"]) == (503, "server_shutdown")
     assert upstream.idle.wait(5)
     assert set(Turn.objects.values_list("status", "error__code")) == {("partial", "server_shutdown")}
-    with client_of(serve(OPENAI_BASE_URL=upstream.url, CONVO_MODEL="words-2"), alice_key) as client:
+    with client_of(share(OPENAI_BASE_URL=upstream.url, CONVO_MODEL="words-2"), alice_key) as client:
         assert said(client, streamed) == ["u:streamed?", "a:first second "]
         assert ask(client, streamed, "again?").status_code == 200
     manage("verify")
@@ -166,6 +169,7 @@ def refuses_connections(server: Server) -> bool:
     return False
 
 
+@pytest.mark.once
 def test_a_server_that_ends_is_not_ready_and_begins_no_reply(
     serve: Serve, alice_key: str, upstream: Upstream
 ) -> None:
@@ -189,12 +193,12 @@ def test_a_server_that_ends_is_not_ready_and_begins_no_reply(
 
 @pytest.mark.parametrize("kind", ["uvicorn-impatient", "granian-impatient"])
 def test_a_server_that_cannot_end_its_replies_leaves_them_to_the_next(
-    start: Start, serve: Serve, alice_key: str, upstream: Upstream, kind: str
+    start: Start, share: Serve, alice_key: str, upstream: Upstream, kind: str
 ) -> None:
     """F3"""
     env = {"OPENAI_BASE_URL": upstream.url, **QUICK}
     server = start(kind, CONVO_MODEL="hold", **env)
-    other = serve(CONVO_MODEL="words-2", **env)
+    other = share(CONVO_MODEL="words-2", **env)
     with client_of(server, alice_key) as client:
         session = new_session(client)
         with asking(client, session, "one?") as arriving:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +39,8 @@ Converse = Callable[[httpx2.Client], list[float]]
 class Valkey:
     """A Valkey process that a test may kill, freeze and start again, on the same port with the same data."""
 
-    def __init__(self, folder: Path) -> None:
-        self.port = free_port()
+    def __init__(self, folder: Path, port: int) -> None:
+        self.port = port
         self.url = f"redis://127.0.0.1:{self.port}"
         self._server = ValkeyServer(port=self.port, data_dir=folder, persist=True, appendonly="yes")
         self._pid = 0
@@ -71,10 +72,16 @@ class Valkey:
             client.config_set("maxmemory", int(yes))
 
 
+@pytest.fixture(scope="module")
+def port() -> int:
+    """Where every Redis of these tests listens, one after the other, so that servers find the next one."""
+    return free_port()
+
+
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Valkey]:
+def store(tmp_path: Path, port: int) -> Iterator[Valkey]:
     """A Redis of this test's own, not started yet."""
-    valkey = Valkey(tmp_path / "valkey")
+    valkey = Valkey(tmp_path / "valkey", port)
     yield valkey
     with suppress(ProcessLookupError):
         valkey.kill()
@@ -93,17 +100,26 @@ def running(store: Valkey) -> Valkey:
 
 
 @pytest.fixture
-def client(running: Valkey, begin: Callable[[str], Server], alice_key: str) -> Iterator[httpx2.Client]:
-    """Alice's client of a server on a Redis that works."""
-    with client_of(begin(running.url), alice_key) as client:
-        yield client
+def two(share: Serve, upstream: Upstream, running: Valkey, alice_key: str) -> Iterator[list[httpx2.Client]]:
+    """Alice's clients of two processes on a Redis that works, and that both have found."""
+    env = {**QUICK, **AGENTS, "OPENAI_BASE_URL": upstream.url, "REDIS_URL": running.url}
+    with ExitStack() as stack:
+        servers = [share(number=number, **env) for number in range(2)]
+        clients = [stack.enter_context(client_of(server, alice_key)) for server in servers]
+        for client in clients:
+            wait_until(partial(keeps_windows, client, running))
+        upstream.forget()
+        yield clients
 
 
 @pytest.fixture
-def there(running: Valkey, begin: Callable[[str], Server], alice_key: str) -> Iterator[httpx2.Client]:
-    """Her client of another process on the same Redis."""
-    with client_of(begin(running.url), alice_key) as client:
-        yield client
+def client(two: list[httpx2.Client]) -> httpx2.Client:
+    return two[0]
+
+
+@pytest.fixture
+def there(two: list[httpx2.Client]) -> httpx2.Client:
+    return two[1]
 
 
 def timed(took: list[float], call: Callable[..., httpx2.Response], *args: Any, **fields: Any) -> Any:
@@ -158,6 +174,7 @@ def keeps_windows(client: httpx2.Client, store: Valkey) -> bool:
     return any(session in key for key in store.windows())
 
 
+@pytest.mark.once
 def test_a_server_starts_and_works_without_its_redis_and_uses_it_once_it_is_there(
     begin: Callable[[str], Server], store: Valkey, alice_key: str, converse: Converse
 ) -> None:
@@ -186,6 +203,7 @@ def test_a_redis_that_is_killed_is_missed_by_nobody_and_used_again_when_it_is_ba
     converse(client)
 
 
+@pytest.mark.once
 def test_a_redis_that_hangs_costs_little_and_slows_no_stream(
     client: httpx2.Client, running: Valkey, converse: Converse
 ) -> None:
@@ -222,6 +240,7 @@ def test_every_fault_on_the_way_to_redis_is_survived_and_forgotten(
             wait_until(lambda: keeps_windows(client, running))
 
 
+@pytest.mark.once
 def test_a_redis_that_is_flushed_under_load_is_filled_again(
     client: httpx2.Client, running: Valkey, converse: Converse
 ) -> None:
@@ -244,6 +263,7 @@ def spoil(client: redis.Redis, key: str, foreign: str) -> None:
     client.set(key, kind)
 
 
+@pytest.mark.once
 def test_a_redis_full_of_garbage_is_not_believed(
     client: httpx2.Client, running: Valkey, upstream: Upstream
 ) -> None:
@@ -263,6 +283,7 @@ def test_a_redis_full_of_garbage_is_not_believed(
     assert keeps_windows(client, running)
 
 
+@pytest.mark.once
 def test_a_redis_that_is_full_takes_nothing_and_nothing_is_missed(
     client: httpx2.Client, there: httpx2.Client, running: Valkey, upstream: Upstream, converse: Converse
 ) -> None:
@@ -281,6 +302,7 @@ def test_a_redis_that_is_full_takes_nothing_and_nothing_is_missed(
     assert keeps_windows(client, running)
 
 
+@pytest.mark.once
 def test_a_process_that_cannot_reach_redis_leaves_nothing_stale_for_one_that_can(
     begin: Callable[[str], Server], there: httpx2.Client, running: Valkey, alice_key: str
 ) -> None:
@@ -344,6 +366,7 @@ def test_readers_in_other_processes_hear_everything_whatever_becomes_of_redis(
     assert len(upstream.heard) == 1
 
 
+@pytest.mark.once
 def test_readers_in_other_processes_hear_everything_while_redis_comes_and_goes(
     serve: Serve, running: Valkey, upstream: Upstream, alice_key: str
 ) -> None:

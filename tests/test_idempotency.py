@@ -22,7 +22,7 @@ from tests.conftest import Serve
 from tests.faults import NEVER, QUICK, wait_until
 from tests.servers import Server, client_of
 from tests.talk import begin, finish
-from tests.test_auth import APPEND, ASK, COLLECTIONS, OBJECTS, WRITES, address
+from tests.test_auth import APPEND, ASK, COLLECTIONS, OBJECTS, WRITES, address, remember
 from tests.test_rest_api import QUERY, SESSIONS, Caller, ok, rows
 from tests.test_turns import expire
 from tests.upstream import Upstream
@@ -50,12 +50,16 @@ def caller(alice_key: str) -> Caller:
 
 
 @pytest.fixture
-def session(caller: Caller) -> str:
-    """The address of a session of Alice's: a recorded message, then a question whose answer broke off."""
+def session(caller: Caller, alice: User) -> str:
+    """The address of a session of Alice's: a recorded message, then a question whose answer broke off.
+
+    A memory of hers has the session's id.
+    """
     address = caller.make()
     caller.append(address, *APPEND["messages"])
     caller.ask(address, "first")
     Turn.objects.filter(number=2).update(status=Turn.Status.PARTIAL)
+    remember(alice, address.split("/")[-2])
     return address
 
 
@@ -354,12 +358,12 @@ def test_a_question_whose_session_was_deleted_is_not_asked_in_a_new_one(
 
 
 @pytest.fixture
-def two(serve: Serve, upstream: Upstream) -> Callable[..., list[Server]]:
+def two(share: Serve, upstream: Upstream) -> Callable[..., list[Server]]:
     """Starts two web processes on one database, whose model does this."""
 
     def start(name: str, **env: str) -> list[Server]:
         chosen = {**QUICK, "OPENAI_BASE_URL": upstream.url, "CONVO_MODEL": name, **env}
-        return [serve(**chosen) for _ in range(2)]
+        return [share(number=number, **chosen) for number in range(2)]
 
     return start
 

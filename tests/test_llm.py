@@ -28,6 +28,8 @@ from convo.llm.upstream import limit_name
 from convo.tokens import count
 from tests.upstream import Upstream
 
+pytestmark = pytest.mark.once
+
 Configure = Callable[..., None]
 
 HELLO = [{"role": "user", "content": "hello out there"}]
@@ -490,6 +492,13 @@ def test_the_offline_responder_quotes_only_what_the_user_said(role: str) -> None
 
 
 @pytest.mark.usefixtures("without_a_model")
+def test_the_offline_responder_reads_what_memory_tells_it_and_the_question_alone() -> None:
+    known = "[known] Facts.\n- Lives in Lisbon (since 2026-03-02)\n[end of: known]"
+    old = "[recalled] Messages.\nOn 2026-03-02:\nuser: I sail a boat.\n[end of: recalled]"
+    answer = offline(f"{old}\n\n{known}\n\nWhere in Lisbon is my boat?")
+    assert answer.splitlines()[-2:] == ["“I sail a boat.”", "“Lives in Lisbon”"]
+
+
 def test_the_offline_responder_quotes_the_part_of_a_long_message_that_fits() -> None:
     answer = offline("It rained all day. " * 50 + "The key is under the mat.", "Where is the key?")
     assert "The key is under the mat." in answer

@@ -105,7 +105,9 @@ def test_under_a_reply_stands_what_the_model_saw(client: Client) -> None:
 def test_what_was_left_out_is_told_with_its_reason(
     client: Client, configure: Configure, tmp_path: Path
 ) -> None:
-    (tmp_path / "agents.yaml").write_text("default: brief\nagents:\n  brief:\n    window_pairs: 1\n")
+    (tmp_path / "agents.yaml").write_text(
+        "default: brief\nagents:\n  brief:\n    window_pairs: 1\n    summaries: false\n"
+    )
     configure(AGENTS_FILE=str(tmp_path / "agents.yaml"))
     first = client.post("/", {"message": OPENING})
     page = client.post(first["Location"], {"message": FOLLOW_UP}, follow=True).content.decode()

@@ -56,9 +56,9 @@ def session(caller: Caller) -> str:
 
 
 @pytest.fixture
-def server(serve: Serve, upstream: Upstream) -> Server:
+def server(share: Serve, upstream: Upstream) -> Server:
     """A server whose model says two words, and the last one when it is released."""
-    return serve(**QUICK, OPENAI_BASE_URL=upstream.url, CONVO_MODEL="hold")
+    return share(**QUICK, OPENAI_BASE_URL=upstream.url, CONVO_MODEL="hold")
 
 
 @pytest.fixture
@@ -148,8 +148,8 @@ def test_a_reader_that_lost_its_stream_goes_on_where_it_was(
     assert len(upstream.heard) == 1
 
 
-def test_the_events_of_a_failure_end_in_the_error(serve: Serve, alice_key: str, upstream: Upstream) -> None:
-    server = serve(OPENAI_BASE_URL=upstream.url, CONVO_MODEL="silent-end")
+def test_the_events_of_a_failure_end_in_the_error(share: Serve, alice_key: str, upstream: Upstream) -> None:
+    server = share(OPENAI_BASE_URL=upstream.url, CONVO_MODEL="silent-end")
     with client_of(server, alice_key) as client:
         live = frames(client.post(QUERY, json={"message": "hello", "stream": True}).text)
         assert [name for _, name, _ in live] == ["turn.started", "delta", "delta", "error"]
@@ -157,6 +157,7 @@ def test_the_events_of_a_failure_end_in_the_error(serve: Serve, alice_key: str, 
         assert frames(client.get(f"{turn_of(live[0][2])}events/").text) == live
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("after", ["", "-1", "x", "1.5", "9" * 30, "%00", "٣"])
 def test_a_place_that_is_none_is_refused(session: str, caller: Caller, after: str) -> None:
     answer = caller.get(f"{session}turns/1/events/?after={after}")
@@ -309,6 +310,7 @@ def test_what_is_done_to_no_turn_is_404(
     assert rows() == before
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(("action", "body"), AGAIN)
 @pytest.mark.parametrize("wrong", [b"[]", b'"x"', b"{", {"nonsense": 1}, {"agent": 1}, {"stream": "maybe"}])
 def test_what_makes_no_sense_is_refused(
@@ -476,6 +478,7 @@ def test_a_queue_that_is_full_takes_nobody(
         ok(waiting.result())
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("on_busy", ["", "wait", None, 1, ["queue"]])
 def test_a_policy_that_is_none_is_refused(session: str, caller: Caller, on_busy: Any) -> None:
     answer = caller.send(f"{session}query/", {"message": "hello", "on_busy": on_busy})

@@ -24,7 +24,7 @@ from convo.events.mirror import stream_of
 from convo.models import ME, Message, Person, Session, Turn
 from tests.conftest import Serve
 from tests.faults import LEASE_SECONDS, QUICK, new_session, wait_until
-from tests.servers import ROOT, Server, client_of
+from tests.servers import ROOT, Server, Standing, client_of
 from tests.talk import begin
 from tests.test_turns import expire
 from tests.upstream import Upstream
@@ -85,10 +85,10 @@ def live(request: pytest.FixtureRequest) -> dict[str, str]:
 
 
 @pytest.fixture
-def two(serve: Serve, upstream: Upstream, live: dict[str, str]) -> tuple[Server, Server]:
+def two(share: Serve, upstream: Upstream, live: dict[str, str]) -> tuple[Server, Server]:
     """Two processes of one service; agents answer as they are called."""
     env = {**QUICK, **AGENTS, **live, "OPENAI_BASE_URL": upstream.url}
-    return serve(**env), serve(**env)
+    return share(**env), share(number=1, **env)
 
 
 @pytest.fixture
@@ -518,9 +518,10 @@ def test_a_log_is_found_on_its_own_event_loop_alone(turn: Turn, hot: redis.Redis
 
 @pytest.mark.postgres
 def test_200_streams_and_their_200_followers_in_another_process_finish_on_20_connections_each(
-    serve: Serve, valkey: str, alice_key: str, upstream: Upstream
+    serve: Serve, standing: Standing, valkey: str, alice_key: str, upstream: Upstream
 ) -> None:
     """F29"""
+    standing.end()
     # With leases as long as they are: here many share two processors.
     env = {**AGENTS, "OPENAI_BASE_URL": upstream.url, "REDIS_URL": valkey, "CONVO_POOL_SIZE": "20"}
     here, there = serve(**env), serve(**env)
@@ -571,13 +572,13 @@ async def frames_of(response: httpx2.Response) -> AsyncIterator[bytes]:
 
 
 def test_a_reader_who_heard_more_than_was_saved_is_told_that_the_reply_broke_off(
-    serve: Serve, alice: Any, alice_key: str
+    share: Serve, alice: Any, alice_key: str
 ) -> None:
     """F17b: two words were heard, the process died before it saved one."""
     session = Session.objects.create(owner=alice, person=Person.objects.named(alice, ME), agent="assistant")
     expire(begin(session))
     jobs.sweep()
-    with client_of(serve(), alice_key) as client:
+    with client_of(share(), alice_key) as client:
         told = client.get(f"/api/v1/sessions/{session.pk}/turns/1/events/", headers={"Last-Event-ID": "2"})
     assert told.text.startswith("id: 3\nevent: error\n")
     assert '"code": "interrupted"' in told.text

@@ -3,10 +3,8 @@
 import asyncio
 import json
 import socket
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 from urllib.parse import urlsplit
 
 import httpx2
@@ -14,19 +12,11 @@ import pytest
 
 from convo.models import Message, Turn
 from tests.conftest import Serve
-from tests.servers import Server, client_of
+from tests.faults import events, wait_until
+from tests.servers import Server, Standing, client_of
 from tests.upstream import Upstream
 
 READERS = 150
-
-
-def events(response: httpx2.Response) -> Iterator[tuple[str, dict[str, Any]]]:
-    name = ""
-    for line in response.iter_lines():
-        if line.startswith("event: "):
-            name = line.removeprefix("event: ")
-        if line.startswith("data: "):
-            yield name, json.loads(line.removeprefix("data: "))
 
 
 @contextmanager
@@ -37,9 +27,9 @@ def streaming(client: httpx2.Client, message: str = "hello") -> Iterator[httpx2.
 
 
 def test_the_first_word_arrives_before_the_last_is_written(
-    serve: Serve, alice_key: str, upstream: Upstream
+    share: Serve, alice_key: str, upstream: Upstream
 ) -> None:
-    server = serve(OPENAI_BASE_URL=upstream.url, CONVO_MODEL="hold")
+    server = share(OPENAI_BASE_URL=upstream.url, CONVO_MODEL="hold")
     with client_of(server, alice_key) as client, streaming(client) as response:
         assert response.headers["content-type"].startswith("text/event-stream")
         arriving = events(response)
@@ -53,8 +43,8 @@ def test_the_first_word_arrives_before_the_last_is_written(
     assert rest[-1][1]["message"]["content"] == said
 
 
-def test_a_silent_stream_has_a_heartbeat(serve: Serve, alice_key: str, upstream: Upstream) -> None:
-    server = serve(OPENAI_BASE_URL=upstream.url, CONVO_MODEL="hold", CONVO_SSE_HEARTBEAT_SECONDS="0.1")
+def test_a_silent_stream_has_a_heartbeat(share: Serve, alice_key: str, upstream: Upstream) -> None:
+    server = share(OPENAI_BASE_URL=upstream.url, CONVO_MODEL="hold", CONVO_SSE_HEARTBEAT_SECONDS="0.1")
     with client_of(server, alice_key) as client, streaming(client) as response:
         lines = []
         for line in response.iter_lines():
@@ -68,12 +58,12 @@ def test_a_silent_stream_has_a_heartbeat(serve: Serve, alice_key: str, upstream:
 @pytest.mark.parametrize("streamed", [True, False], ids=["streamed", "whole"])
 @pytest.mark.parametrize("leaves", ["before", "during", "after"])
 def test_a_reader_that_leaves_takes_nothing_with_it(
-    serve: Serve, alice_key: str, upstream: Upstream, leaves: str, streamed: bool
+    share: Serve, alice_key: str, upstream: Upstream, leaves: str, streamed: bool
 ) -> None:
-    server = serve(OPENAI_BASE_URL=upstream.url, CONVO_MODEL="slow-20")
+    server = share(OPENAI_BASE_URL=upstream.url, CONVO_MODEL="slow-20")
     for number in range(20):
         _ask_and_leave(server, alice_key, f"question {number}", leaves=leaves, streamed=streamed)
-    _wait_until(lambda: Turn.objects.filter(status="complete").count() == 20)
+    wait_until(lambda: Turn.objects.filter(status="complete").count() == 20)
     assert Message.objects.filter(role="assistant").exclude(content="").count() == 20
 
 
@@ -88,30 +78,24 @@ def _ask_and_leave(server: Server, key: str, message: str, *, leaves: str, strea
         reader.sendall(head.encode() + body)
         if leaves == "before":
             # As soon as the server has the question; nothing of the answer was read.
-            _wait_until(lambda: Message.objects.filter(content=message).exists())
+            wait_until(lambda: Message.objects.filter(content=message).exists())
         if leaves == "during" and streamed:
             seen = b""
             while b"event: delta" not in seen:
                 seen += reader.recv(4096)
         if leaves == "during" and not streamed:
-            _wait_until(lambda: Turn.objects.filter(messages__content=message, model="slow-20").exists())
+            wait_until(lambda: Turn.objects.filter(messages__content=message, model="slow-20").exists())
         if leaves == "after":
             seen = b""
             while not seen.endswith(b"0\r\n\r\n") and b'"message":{' not in seen:
                 seen += reader.recv(65536)
 
 
-def _wait_until(true: Any, *, seconds: float = 20) -> None:
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, "it took too long"
-        time.sleep(0.02)
-
-
 @pytest.mark.postgres
 def test_150_streams_at_once_finish_on_a_postgresql_with_60_connections(
-    serve: Serve, alice_key: str, upstream: Upstream
+    serve: Serve, standing: Standing, alice_key: str, upstream: Upstream
 ) -> None:
+    standing.end()
     server = serve(OPENAI_BASE_URL=upstream.url, CONVO_MODEL="hold")
     started = 0
     everybody = asyncio.Event()

@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from threading import Barrier
 from typing import Any
 from urllib.parse import urlsplit
@@ -19,7 +20,7 @@ from pytest_django import DjangoAssertNumQueries, Settings
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from convo import history, turns
+from convo import history, search, turns
 from convo.history import Draft, Line, window
 from convo.history.window import Breaker, Resting
 from convo.models import ME, Person, Session
@@ -30,12 +31,15 @@ pytestmark = pytest.mark.django_db
 
 # All that a cache which is away may add to a row of reads, with five times the slack.
 PATIENCE_SECONDS = 5 * 0.5
+AGENTS = Path(__file__).with_name("agents.yaml")
 ABOUT_CONNECTING = {"hello", "client", "info", "config", "select"}
 
 
 @pytest.fixture
-def session(alice: Any) -> Session:
-    return Session.objects.create(owner=alice, person=Person.objects.named(alice, ME), agent="assistant")
+def session(alice: Any, settings: Settings) -> Session:
+    """A session whose agent sees the transcript alone: no summary, no memory."""
+    settings.CONVO = {**settings.CONVO, "AGENTS_FILE": str(AGENTS)}
+    return Session.objects.create(owner=alice, person=Person.objects.named(alice, ME), agent="echo")
 
 
 def keep_windows_in(settings: Settings, url: str) -> None:
@@ -98,6 +102,23 @@ def test_a_warm_context_read_makes_one_query_and_one_get(
     assert commands(hot) == {"get": 1}
     assert [message["content"] for message in warm.messages][-3:] == ["one", "two", "three"]
     assert warm == cold
+
+
+def test_memory_adds_the_same_few_queries_to_a_warm_read_however_long_the_past(
+    session: Session, hot: redis.Redis
+) -> None:
+    Session.objects.filter(pk=session.pk).update(agent="remembers")
+    asked = []
+    for _ in range(2):
+        say(session, *("The Danube flows through Vienna." for _ in range(100)))
+        search.index_turns()
+        turns.preview(Session.objects.get(pk=session.pk), "Where does the Danube flow?", max_tokens=900)
+        with CaptureQueriesContext(connection) as queries:
+            found = Session.objects.get(pk=session.pk)
+            warm = turns.preview(found, "Where does the Danube flow?", max_tokens=900)
+        asked.append(len(queries))
+        assert "Danube flows" in str(warm.messages)
+    assert asked[0] == asked[1] <= 10
 
 
 def test_over_http_a_warm_read_asks_for_the_session_and_for_no_message(

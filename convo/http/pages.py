@@ -43,10 +43,11 @@ SUGGESTIONS = {
 }
 PARTS = {
     "instructions": "Instructions",
-    "memories": "Memories",
+    "pinned": "Pinned memories",
     "summary": "Summary",
     "verbatim": "Earlier messages",
     "recalled": "Recalled",
+    "facts": "Memories",
     "question": "Question",
     "format": "Format",
 }

@@ -6,7 +6,9 @@ from django.urls import include, path, re_path
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 
 from convo.http import errors, health, pages
+from convo.http.rest.memories import MemoryViewSet
 from convo.http.rest.router import Router
+from convo.http.rest.search import SearchViewSet
 from convo.http.rest.sessions import QueryViewSet, SessionViewSet
 from convo.http.rest.turns import MessageViewSet, TurnViewSet
 
@@ -14,6 +16,8 @@ router = Router()
 router.register("sessions", SessionViewSet, basename="session")
 router.register(r"sessions/(?P<session>[^/.]+)/messages", MessageViewSet, basename="message")
 router.register(r"sessions/(?P<session>[^/.]+)/turns", TurnViewSet, basename="turn")
+router.register("memories", MemoryViewSet, basename="memory")
+router.register("search", SearchViewSet, basename="search")
 router.register("query", QueryViewSet, basename="query")
 
 # For everybody: a wrong key is no reason not to see the documentation.

@@ -92,7 +92,55 @@ WHOLE_TURN = _object(
     manifest={**_OPEN, "nullable": True},
     alternatives=_list(_WHOLE),
 )
-PROMPT = _object(messages=_list(_OPEN), manifest=_OPEN)
+MEMORY = _object(
+    id=_ID,
+    user=_NAME,
+    kind=_TEXT,
+    slot=_NAME,
+    text=_TEXT,
+    confidence={"type": "number"},
+    status=_TEXT,
+    pinned=_YES,
+    source=_TEXT,
+    valid_from=_WHEN,
+    valid_to=_MAYBE,
+    superseded_by={**_ID, "nullable": True},
+)
+_EVIDENCE = _object(message=_TEXT, session=_ID, turn=_WHOLE, position=_WHOLE, text=_TEXT, created_at=_WHEN)
+EXPLAINED_MEMORY: Schema = {
+    **MEMORY,
+    "properties": {**MEMORY["properties"], "evidence": _list(_EVIDENCE)},
+}
+MEMORIES, FACT_HISTORY = _page(MEMORY), _object(results=_list(MEMORY))
+FORGOTTEN, RULES = _object(forgotten=_WHOLE), _object(rules=_list(_TEXT))
+# Messages or one text, as `form` says.
+PROMPT = _object(messages=_list(_OPEN), text=_TEXT, manifest=_OPEN) | {"required": ["manifest"]}
+REPLAY = _object(
+    budget=_WHOLE,
+    total=_WHOLE,
+    counted_by=_TEXT,
+    reply_overhead=_WHOLE,
+    parts=_list(_OPEN),
+    left_out=_list(_OPEN),
+)
+
+_LINE = _object(position=_WHOLE, role=_TEXT, name=_NAME, text=_TEXT)
+FOUND = _object(
+    session=_ID,
+    turn=_WHOLE,
+    position=_WHOLE,
+    id=_TEXT,
+    role=_TEXT,
+    name=_NAME,
+    text=_TEXT,
+    highlights=_list(_object(start=_WHOLE, end=_WHOLE)),
+    score={"type": "number"},
+    score_parts={"type": "object", "additionalProperties": {"type": "number"}},
+    before=_list(_LINE),
+    after=_list(_LINE),
+    created_at=_WHEN,
+    links=_object(session=_TEXT, message=_TEXT),
+)
 
 _REFUSALS = {
     400: "Something in the request is not valid; `param` points at it.",
@@ -137,6 +185,9 @@ _STREAM: dict[Any, Any] = {
 EVENTS = _STREAM | _told(_REFUSALS)
 
 
+SEARCH_ANSWERS = answers(_object(results=_list(FOUND))) | _told({409: "The session keeps no readable text."})
+
+
 def _parameter(name: str, kind: Any, description: str, **options: Any) -> OpenApiParameter:
     return OpenApiParameter(name, kind, description=description, **options)
 
@@ -154,6 +205,23 @@ LIST_PARAMETERS = [
     _PAGE_SIZE,
     _USER,
 ]
+MEMORIES_PARAMETERS = [
+    _parameter(
+        "status",
+        OpenApiTypes.STR,
+        "active (when left out), needs_review or superseded.",
+        enum=["active", "needs_review", "superseded"],
+    ),
+    _parameter("kind", OpenApiTypes.STR, "Only facts of this kind."),
+    _parameter("q", OpenApiTypes.STR, "Words of the text."),
+    _parameter("cursor", OpenApiTypes.STR, "From `next` or `previous`."),
+    _PAGE_SIZE,
+    _USER,
+]
+EXPLAIN_PARAMETERS = [
+    _parameter("explain", OpenApiTypes.STR, "1 adds the messages it was learned from.", enum=["0", "1"]),
+    _USER,
+]
 EVENTS_PARAMETERS = [
     _parameter("after", OpenApiTypes.INT, "Only events behind this one, as with the header Last-Event-ID."),
     _USER,
@@ -165,10 +233,22 @@ HISTORY_PARAMETERS = [
     _PAGE_SIZE,
     _USER,
 ]
+SEARCH_PARAMETERS = [
+    _parameter(
+        "q", OpenApiTypes.STR, "What to look for: words or a question, up to 1000 characters.", required=True
+    ),
+    _parameter("session", OpenApiTypes.UUID, "Only in this session."),
+    _parameter("agent", OpenApiTypes.STR, "Only turns of this agent."),
+    _parameter("after", OpenApiTypes.DATETIME, "Only what was said after this moment."),
+    _parameter("before", OpenApiTypes.DATETIME, "Only what was said before this moment."),
+    _PAGE_SIZE,
+    _USER,
+]
 CONTEXT_PARAMETERS = [
     _parameter("query", OpenApiTypes.STR, "The question to assemble the prompt for."),
     _parameter("max_tokens", OpenApiTypes.INT, "The budget; the agent's when left out."),
     _parameter("agent", OpenApiTypes.STR, "The agent; the session's when left out."),
+    _parameter("form", OpenApiTypes.STR, "`messages`, or one string: `text` with the query, `planning`."),
     _USER,
 ]
 

@@ -17,7 +17,7 @@ from convo.http.auth import named_person, whose
 from convo.http.once import once
 from convo.http.rest import fields, schema
 from convo.http.rest.asking import answer
-from convo.http.rest.paging import link, sessions_page
+from convo.http.rest.paging import link, page_by
 from convo.http.rest.schema import answers
 from convo.http.rest.viewset import ConvoViewSet
 from convo.http.show import message_json, session_json
@@ -63,7 +63,7 @@ class SessionViewSet(ConvoViewSet):
     parameters = {
         "list": ("agent", "state", "q", "active_after", "active_before", "cursor", "page_size"),
         "history": ("after", "before", "order", "page_size"),
-        "context": ("query", "max_tokens", "agent"),
+        "context": ("query", "max_tokens", "agent", "form"),
     }
 
     def get_serializer_class(self) -> type[fields.Strict]:
@@ -75,8 +75,8 @@ class SessionViewSet(ConvoViewSet):
     def list(self, request: Request) -> Response:
         """Your sessions, the most recently active first."""
         cursor, size = self.asked.text("cursor"), self.asked.page_size()
-        page = sessions_page(request, self._filtered(request), cursor=cursor, size=size)
-        results = [session_json(session) for session in page.sessions]
+        page = page_by(request, self._filtered(request), by="last_activity", cursor=cursor, size=size)
+        results = [session_json(session) for session in page.rows]
         return Response({"results": results, "next": page.next, "previous": page.previous})
 
     @extend_schema(responses=answers(schema.SESSION, status=201, writes=True))
@@ -145,13 +145,14 @@ class SessionViewSet(ConvoViewSet):
     def context(self, request: Request, pk: str) -> Response:
         """The prompt that `query` would get, and why each part is in it. No model is asked."""
         asked = self.asked
-        prompt = turns.preview(
-            self.session(pk),
-            asked.text("query"),
-            agent=asked.text("agent"),
-            max_tokens=asked.whole("max_tokens", least=1, most=10_000_000),
-        )
-        return Response({"messages": prompt.messages, "manifest": prompt.manifest})
+        agent, most = asked.text("agent"), asked.whole("max_tokens", least=1, most=10_000_000)
+        session, query = self.session(pk), asked.text("query")
+        form = asked.choice("form", "messages", *turns.FORMS)
+        if form == "messages":
+            prompt = turns.preview(session, query, agent=agent, max_tokens=most)
+            return Response({"messages": prompt.messages, "manifest": prompt.manifest})
+        text, prompt = turns.preview_text(session, query, form, agent=agent, max_tokens=most)
+        return Response({"text": text, "manifest": prompt.manifest})
 
     def _filtered(self, request: Request) -> QuerySet[Session]:
         asked = self.asked

@@ -6,7 +6,7 @@ from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from convo import history, turns
+from convo import context, history, turns
 from convo.errors import InvalidRequest
 from convo.history import Draft
 from convo.http import sse
@@ -105,6 +105,12 @@ class TurnViewSet(ConvoViewSet):
         turn = self._turn(session, number)
         after = self.asked.whole("after")
         return sse.replay(turn, after=_last_event_id(request) if after is None else after)
+
+    @extend_schema(responses=answers(schema.REPLAY))
+    @action(detail=True, methods=["get"])
+    def context(self, request: Request, session: str, number: str) -> Response:
+        """What the model saw in this turn, part by part; what was deleted or forgotten since has no text."""
+        return Response(context.replay(self._turn(session, number)))
 
     @extend_schema(request=None, responses=answers(schema.WHOLE_TURN, writes=True))
     @action(detail=True, methods=["post"])

@@ -34,7 +34,7 @@ class EventStreamRenderer(renderers.BaseRenderer):
         return frame(0, "error" if status >= 400 else "message", data if data is not None else {})
 
 
-class ConvoViewSet(viewsets.GenericViewSet[Session]):
+class ConvoViewSet(viewsets.GenericViewSet[Any]):
     """A view set of Convo: needs no setting of the project that it is part of."""
 
     authentication_classes = AUTHENTICATION

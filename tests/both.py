@@ -1,0 +1,43 @@
+"""All tests, on SQLite and on PostgreSQL side by side: `python -m tests.both`; options go to pytest.
+
+What the run on SQLite writes is shown as it comes, and the other one's whole when both have ended.
+"""
+
+import signal
+import subprocess
+import sys
+import tempfile
+from typing import IO
+
+
+def begin(database: str, options: list[str], output: IO[str] | None) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-m", "pytest", f"--database={database}", *options]
+    return subprocess.Popen(command, stdout=output, stderr=output and subprocess.STDOUT, text=True)
+
+
+def ended(run: "subprocess.Popen[str]") -> int:
+    """Its exit status. Ctrl-C goes to the runs as well, and each stops the servers that it has started."""
+    while True:
+        try:
+            return run.wait()
+        except KeyboardInterrupt:
+            continue
+
+
+def main(options: list[str]) -> int:
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as written:
+        runs = [begin("postgres", options, written), begin("sqlite", options, None)]
+
+        def stop(*_: object) -> None:
+            for run in runs:
+                run.terminate()
+
+        signal.signal(signal.SIGTERM, stop)
+        statuses = [ended(run) for run in runs]
+        written.seek(0)
+        print(written.read(), end="", flush=True)
+    return max(map(abs, statuses))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
