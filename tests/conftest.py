@@ -21,6 +21,7 @@ from tests.servers import Server, Standing, client_of
 from tests.upstream import Upstream
 
 Serve = Callable[..., Server]
+there: list[Standing] = []
 
 
 @pytest.fixture(scope="session")
@@ -102,8 +103,17 @@ def serve(transactional_db: None, tmp_path: Path) -> Iterator[Serve]:
 def standing(django_db_setup: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Standing]:
     """The servers that `share` finds again; `standing.end()` in a test that needs their connections."""
     servers = Standing(tmp_path_factory.mktemp("standing"))
+    there.append(servers)
     yield servers
     servers.end()
+
+
+@pytest.fixture(autouse=True)
+def _undisturbed(request: pytest.FixtureRequest) -> None:
+    """No server that sweeps goes on beside a test that hasn't asked for it."""
+    if "share" not in request.fixturenames:
+        for servers in there:
+            servers.calm()
 
 
 @pytest.fixture

@@ -17,7 +17,8 @@ START_SECONDS = 60
 STOP_SECONDS = 20
 # So few that their connections leave room for what a test starts of its own.
 MOST_STANDING = 4
-STANDING_POOL = {"CONVO_POOL_SIZE": "10"}
+# They sweep as they start and then no more, unless a test says else: other tests are on the same database.
+STANDING = {"CONVO_POOL_SIZE": "10", "CONVO_SWEEP_SECONDS": "100000"}
 
 
 def database_url() -> str:
@@ -96,9 +97,16 @@ class Standing:
             while len(self._servers) >= MOST_STANDING:
                 self._servers.pop(next(iter(self._servers))).kill()
             self._started += 1
-            server = Server(self._folder / f"{self._started}.log", port=0, **{**STANDING_POOL, **env})
+            server = Server(self._folder / f"{self._started}.log", port=0, **{**STANDING, **env})
         self._servers[key] = server
         return server
+
+    def calm(self) -> None:
+        """End those that go on sweeping: what they find would be another test's work."""
+        for key, server in list(self._servers.items()):
+            if "CONVO_SWEEP_SECONDS" in dict(key[1:]):  # type: ignore[call-overload]
+                server.kill()
+                del self._servers[key]
 
     def end(self) -> None:
         """End them all; whoever asks again gets new ones."""

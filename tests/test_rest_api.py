@@ -26,7 +26,7 @@ from pytest_django import Settings
 
 from convo.http import errors
 from convo.http.urls import router
-from convo.models import Message, Person, Session, Turn, Work
+from convo.models import IndexedMemory, IndexedMessage, Message, Person, Session, Turn, Work
 from tests.conftest import Serve
 from tests.servers import Server, client_of
 from tests.upstream import Upstream
@@ -82,8 +82,9 @@ def ok(response: Any, status: int = 200) -> Any:
 
 
 def rows(*, but: type[Model] | None = None) -> dict[str, int]:
-    """How many rows each table has, but the ledger of background work: equal where nothing may change."""
-    tables = {get_user_model(), *apps.get_app_config("convo").get_models()} - {but, Work}
+    """How many rows each table has, but the background's own: equal where nothing may change."""
+    own = {Work, IndexedMessage, IndexedMemory}
+    tables = {get_user_model(), *apps.get_app_config("convo").get_models()} - own - {but}
     return {table.__name__: table._default_manager.count() for table in tables}
 
 
