@@ -18,7 +18,7 @@ The scenario is the request's `model`; a trailing number, where shown, sets N. A
 | `html`             | status 200 with a web page                                                        |
 | `malformed`        | two words, then a frame that is not JSON                                          |
 | `error-in-stream`  | two words, then an `error` object                                                 |
-| `endless`          | words until the reader leaves                                                     |
+| `endless`, `endless-N` | words until the reader leaves, with N ms (1) after each                       |
 | `huge-chunk`       | 10 MB of text in one frame                                                        |
 | `tool-call`        | two parallel calls, their arguments in pieces that alternate                      |
 | `empty-choices`    | `choices: []` before and after two words                                          |
@@ -198,7 +198,7 @@ async def html(reply: Reply) -> None:
 async def endless(reply: Reply) -> None:
     while True:
         reply.say("again ")
-        await asyncio.sleep(0.001)
+        await asyncio.sleep((reply.number or 1) / 1000)
 
 
 async def huge_chunk(reply: Reply) -> None:

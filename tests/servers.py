@@ -85,12 +85,12 @@ class Standing:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._servers: dict[tuple[object, ...], Server] = {}
+        self._servers: dict[tuple[int, tuple[tuple[str, str], ...]], Server] = {}
         self._started = 0
 
     def get(self, number: int, env: dict[str, str]) -> Server:
         """The server of this number and environment; a new one if there is none, or it has died."""
-        key = (number, *sorted(env.items()))
+        key = (number, tuple(sorted(env.items())))
         server = self._servers.pop(key, None)
         if server is None or server.process.poll() is not None:
             # The one that was asked for longest ago makes room.
@@ -104,7 +104,7 @@ class Standing:
     def calm(self) -> None:
         """End those that go on sweeping: what they find would be another test's work."""
         for key, server in list(self._servers.items()):
-            if "CONVO_SWEEP_SECONDS" in dict(key[1:]):  # type: ignore[call-overload]
+            if "CONVO_SWEEP_SECONDS" in dict(key[1]):
                 server.kill()
                 del self._servers[key]
 

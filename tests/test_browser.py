@@ -280,7 +280,7 @@ def test_enter_sends_and_shift_enter_begins_a_line(house: Serve, page: Page) -> 
 def test_a_reader_who_scrolled_up_is_left_where_they_are(
     house: Serve, page: Page, upstream: Upstream
 ) -> None:
-    page.goto(house(OPENAI_BASE_URL=upstream.url, CONVO_MODEL="endless").url)
+    page.goto(house(OPENAI_BASE_URL=upstream.url, CONVO_MODEL="endless-4").url)
     ask(page, OPENING)
     written = "document.querySelector('.said .text').textContent.length"
     page.wait_for_function("document.documentElement.scrollHeight > 2 * innerHeight")

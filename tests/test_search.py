@@ -239,6 +239,22 @@ def test_a_forgotten_message_and_a_branch_that_is_not_shown_are_not_found(alice:
     assert len(found(alice, "demo")) == 2
 
 
+def test_what_was_read_for_one_question_is_read_anew_for_the_next_when_something_has_changed(
+    alice: Any,
+) -> None:
+    session = session_of(alice)
+    say(session, "The demo is on Thursday.", "The demo is in Graz.")
+    assert len(found(alice, "demo")) == 2
+    say(session, "The demo was moved to Linz.")
+    assert len(found(alice, "demo")) == 3
+    history.delete_message(session.pk, 2)
+    assert "The demo is in Graz." not in found(alice, "demo Graz")
+    IndexedMessage.objects.update(vector=None, model="", dim=0)
+    assert all(not hit.parts.get("meaning") for hit in search.find(session.person, alice, "demo"))
+    search.index_vectors()
+    assert any(hit.parts.get("meaning") for hit in search.find(session.person, alice, "demo"))
+
+
 def test_the_copies_of_a_fork_are_told_once(alice: Any) -> None:
     session = session_of(alice)
     say(session, "The demo is on Thursday.")

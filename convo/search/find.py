@@ -13,7 +13,7 @@ from convo.errors import NotSearchable
 from convo.history import Line
 from convo.models import IndexedMemory, Message, Person, Session, Turn, UserMemory
 from convo.search import dates, embed, score
-from convo.search.embed import unpacked, without
+from convo.search.embed import without
 from convo.search.propose import Where, propose
 from convo.search.score import Pool, Question, Rarity, Row
 from convo.search.words import asked_words, spans
@@ -139,23 +139,22 @@ def ranked(
 
 
 def _meaning(pool: Pool, question: Question) -> tuple[Any, Any] | None:
-    model = embed.model_name()
-    dim = next((row.dim for row in pool.rows if row.model == model), 0)
-    if not dim:
+    vectors = pool.vectors(embed.model_name())
+    if vectors is None:
         return None
-    asked = embed.embed([without({row.name for row in pool.rows}, question.text)])
-    if asked is None or asked.shape[1] != dim:
+    asked = embed.embed([without(pool.names, question.text)])
+    if asked is None or asked.shape[1] != vectors.shape[1]:
         return None
-    stored = [row.vector if row.model == model and row.dim == dim else None for row in pool.rows]
-    return unpacked(stored, dim), asked[0]
+    return vectors, asked[0]
 
 
 def _hits(
     where: Where, question: Question, ranking: Sequence[tuple[Row, dict[str, float]]], neighbours: int
 ) -> list[Hit]:
     keys = [row.message_id for row, _ in ranking]
-    # What was deleted since it was ranked is not there any more.
-    rows = Message.objects.filter(pk__in=keys, erased_at=None).values_list(*_FIELDS)
+    # What was deleted or forgotten since it was read is not there any more.
+    there = Message.objects.filter(pk__in=keys, active=True, recallable=True, erased_at=None)
+    rows = there.values_list(*_FIELDS)
     found = {row[0]: Found(*row) for row in rows}
     chosen = [(found[row.message_id], parts) for row, parts in ranking if row.message_id in found]
     lines = _lines([message for message, _ in chosen], neighbours, where.before_position)

@@ -11,6 +11,7 @@ from django.db.models import QuerySet
 
 from convo.models import IndexedMessage, Person, Session, place_of, wide_place
 from convo.models.search import IndexedMessageQuerySet, quoted
+from convo.search import kept
 from convo.search.score import REACH, Pool, Question, Rarity, Row
 
 # With so few messages each of them is ranked.
@@ -32,6 +33,11 @@ FIELDS = (
     "message__item_id",
 )
 
+_INDEXED = "SELECT COUNT(*), MAX(message_id), SUM(dim), MIN(model), MAX(model) FROM ({rows}) AS indexed"
+_STATES = (
+    "SELECT COUNT(*), SUM(epoch), SUM(last_position), MIN(CAST(id AS TEXT)), MAX(CAST(id AS TEXT)) "
+    "FROM ({rows}) AS state"
+)
 # The place is part of the word that is looked up, so nobody else's message is counted, or comes back.
 _HOLDING = {
     "sqlite": "FROM convo_terms WHERE convo_terms MATCH %s",
@@ -74,9 +80,25 @@ class Where:
             return IndexedMessage.objects.filter(person=self.person)
         return IndexedMessage.objects.filter(owner=self.owner)
 
-    def is_small(self) -> bool:
-        """Is there so little that all of it can be ranked?"""
-        return self.rows()[: FEW + 1].count() <= FEW
+    def sessions(self) -> QuerySet[Session]:
+        """The sessions that these are from."""
+        if self.session is not None:
+            return Session.objects.filter(pk=self.session.pk)
+        if self.person is not None:
+            return Session.objects.filter(person=self.person)
+        return Session.objects.filter(owner=self.owner)
+
+    def version(self) -> tuple[int, tuple[Any, ...]]:
+        """How many messages there are, if few, and what changes when they do or what is shown does."""
+        rows = self.rows().values_list("message_id", "dim", "model")[: FEW + 1]
+        states = self.sessions().values_list("id", "epoch", "last_position")
+        with connection.cursor() as cursor:
+            cursor.execute(*_over(_INDEXED, rows))
+            indexed = cursor.fetchone()
+            if indexed[0] > FEW:
+                return indexed[0], ()
+            cursor.execute(*_over(_STATES, states))
+            return indexed[0], (*indexed, *cursor.fetchone())
 
     def place_rows(self) -> IndexedMessageQuerySet:
         """All in the place whose words are looked up: a person's session shares its person's."""
@@ -111,8 +133,9 @@ class Where:
 
 def propose(where: Where, question: Question) -> tuple[Pool, Rarity]:
     """The messages worth ranking, and how rare the question's words are in the place that was searched."""
-    if where.is_small():
-        pool = Pool(_read(where.found(where.rows())))
+    count, version = where.version()
+    if count <= FEW:
+        pool = _small(where, version)
         return pool, pool.rarity(question.words)
     rarity = _rarity(where, [*question.words, *question.days])
     candidates = _candidates(where, rarity)
@@ -121,6 +144,23 @@ def propose(where: Where, question: Question) -> tuple[Pool, Rarity]:
         return Pool(_read(where.found(where.rows()).order_by("-message_id")[:FEW])), rarity
     neighbours = _NEIGHBOURS.format(reach=REACH, keys=", ".join(map(str, candidates)))
     return Pool(_read(where.found(IndexedMessage.objects.extra(where=[neighbours])))), rarity
+
+
+def _small(where: Where, version: tuple[Any, ...]) -> Pool:
+    """All that may be found in a place with few messages."""
+
+    def read() -> Pool:
+        return Pool(_read(where.found(where.rows())))
+
+    if where.agent or where.after or where.before or where.before_position is not None:
+        return read()
+    session = where.session.pk.hex if where.session else ""
+    return kept.pool(f"{connection.settings_dict['NAME']} {where.place} {session}", version, read)
+
+
+def _over(statement: str, rows: QuerySet[Any, Any]) -> tuple[str, Any]:
+    sql, params = rows.query.sql_with_params()
+    return statement.format(rows=sql), params
 
 
 def _read(rows: QuerySet[IndexedMessage]) -> list[Row]:

@@ -3,13 +3,15 @@
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from convo.search import words
 from convo.search.dates import WHEN
-from convo.search.embed import Vectors
+from convo.search.embed import Vectors, unpacked
 
 Numbers = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -83,10 +85,34 @@ class Pool:
         positions = np.array([row.position for row in rows], dtype=np.int64)
         order = np.lexsort((positions, sessions))
         self.rows = [rows[at] for at in order]
+        self._vectors: dict[str, Vectors | None] = {}
         self._sessions, self._positions = sessions[order], positions[order]
         self._steps = [self._apart(step) for step in range(1, min(REACH, len(rows) - 1) + 1)]
         self._text = Text([text for row in self.rows for text in (row.words, row.asked)])
         self.told, self.asked = self._text.lengths[0::2], self._text.lengths[1::2]
+
+    @cached_property
+    def names(self) -> set[str]:
+        """Who speaks in them."""
+        return {row.name for row in self.rows}
+
+    @cached_property
+    def times(self) -> Numbers:
+        """Which rows tell a time."""
+        return np.array([row.days.endswith(WHEN) for row in self.rows], dtype=float)
+
+    @cached_property
+    def _changes(self) -> Any:
+        """Between which rows and the next one the speaker changes."""
+        return np.array([one.name != other.name for one, other in pairwise(self.rows)], dtype=bool)
+
+    def vectors(self, model: str) -> Vectors | None:
+        """The rows' vectors of this model; None when it made none of them."""
+        if model not in self._vectors:
+            dim = next((row.dim for row in self.rows if row.model == model), 0)
+            stored = [row.vector if row.model == model and row.dim == dim else None for row in self.rows]
+            self._vectors[model] = unpacked(stored, dim) if dim else None
+        return self._vectors[model]
 
     def occurrences(self, words: Sequence[str]) -> tuple[Numbers, Numbers]:
         """How often each row states each of these words, and how often it asks with it."""
@@ -118,8 +144,7 @@ class Pool:
         """The value of the message right before each row, where somebody else said it."""
         found = np.zeros_like(values, dtype=float)
         if self._steps:
-            other = np.array([a.name != b.name for a, b in zip(self.rows, self.rows[1:], strict=False)])
-            right_before = (self._steps[0] == 1) & other
+            right_before = (self._steps[0] == 1) & self._changes
             found[1:] = np.where(right_before.reshape((-1,) + (1,) * (values.ndim - 1)), values[:-1], 0)
         return found
 
@@ -170,8 +195,7 @@ def scores(
         "meaning": by_meaning(pool, meaning, around=around),
         "speaker": named.speaks,
         "dates": by_dates(pool, question),
-        "times": np.array([row.days.endswith(WHEN) for row in pool.rows], dtype=float)
-        * (ASKED_WHEN if question.asks_when else 1),
+        "times": pool.times * (ASKED_WHEN if question.asks_when else 1),
         "asking": pool.asked / np.maximum(pool.told + pool.asked, 1),
     }
     return {term: WEIGHTS[term] * values * (term not in without) for term, values in found.items()}
@@ -223,6 +247,8 @@ class _Named(NamedTuple):
 def _named(pool: Pool, text: str) -> _Named:
     """Who of the speakers the question names: their messages, and the words that name them."""
     asked = set(re.findall(r"\w+", text.lower()))
-    called = {name for name in {row.name for row in pool.rows} if asked & set(name.lower().split())}
-    speaks = np.array([row.name in called for row in pool.rows], dtype=float)
+    called = {name for name in pool.names if asked & set(name.lower().split())}
+    speaks = np.array(
+        [row.name in called for row in pool.rows] if called else [0] * len(pool.rows), dtype=float
+    )
     return _Named(speaks, {stem for name in called for stem in words.words(name)})
