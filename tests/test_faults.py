@@ -2,6 +2,7 @@
 
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -113,8 +114,11 @@ def test_a_session_that_is_cleared_while_a_reply_is_written_stays_empty(
         with asking(client, session) as cleared, asking(client, other) as control:
             wait_until(lambda: Turn.objects.filter(draft="first second ").count() == 2)
             assert client.delete(f"/api/v1/sessions/{session}/history/").status_code == 204
+            begun = time.monotonic()
             name, told = list(cleared)[-1]
             assert (name, told["error"]["code"]) == ("error", "turn_cancelled")
+            # By its heart, long before the model's silence would end it.
+            assert time.monotonic() - begun < 10
             wait_until(lambda: upstream.active == 1)
             upstream.release()
             assert list(control)[-1][0] == "turn.completed"
