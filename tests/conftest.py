@@ -5,7 +5,6 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import httpx2
 import pytest
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AbstractBaseUser
@@ -17,7 +16,7 @@ from django.db.models.signals import post_migrate
 from convo.management import embedded
 from convo.models import ApiKey, Session
 from tests.faults import wait_until
-from tests.servers import Server, Standing, client_of
+from tests.servers import Server, Standing
 from tests.upstream import Upstream
 
 Serve = Callable[..., Server]
@@ -145,13 +144,6 @@ def forget_sessions() -> None:
     with transaction.atomic():
         list(Session.objects.select_for_update().order_by("pk").values_list("pk"))
         Session.objects.all().delete()
-
-
-@pytest.fixture
-def api(share: Serve, alice_key: str) -> Iterator[httpx2.Client]:
-    """Alice's client of a server that answers offline."""
-    with client_of(share(CONVO_OFFLINE_WORD_SECONDS="0"), alice_key) as client:
-        yield client
 
 
 def component(title: str, *names: str, get: str) -> str:

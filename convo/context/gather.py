@@ -30,8 +30,7 @@ def gather(session: Session, agent: Agent, query: str, *, upto: int) -> Material
 
 def _summary(session: Session, upto: int) -> Told | None:
     """The latest summary that tells of nothing behind this position."""
-    fresh = Summary.objects.filter(session=session, thread="", stale=False, to_position__lte=upto)
-    found = fresh.order_by("-to_position").first()
+    found = Summary.objects.fresh(session).filter(to_position__lte=upto).first()
     if found is None:
         return None
     return Told(id=found.pk, start=session.base_position + 1, end=found.to_position, text=found.text)

@@ -77,8 +77,10 @@ def recalled_block(found: Sequence[Found], model: str, *, room: int) -> tuple[Pa
 
     left = [hit for hit in found if not take(hit.old)]
     hits = {hit.old.place: hit for hit in found if hit.old.place in taken}
-    # As far as there is room: the neighbours of the best first.
-    all(take(old) for hit in hits.values() for old in hit.beside)
+    for old in (old for hit in hits.values() for old in hit.beside):
+        # The neighbours of the best first, as far as there is room.
+        if not take(old):
+            break
     if not taken:
         return NOTHING, left
     text = _recalled(taken.values())

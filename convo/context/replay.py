@@ -43,7 +43,7 @@ def _stretch(turn: Turn, part: Mapping[str, Any]) -> list[dict[str, Any]]:
     )
     # What the turn saw was active then; of alternatives, those of its own path are not told apart any more.
     shown = rows.filter(active=True) if part["part"] == "verbatim" else rows
-    return [_words(row) for row in shown.order_by("position")]
+    return [{"position": row.position, **_text(row)} for row in shown.order_by("position")]
 
 
 def _messages(turn: Turn, sources: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -72,10 +72,6 @@ def _memories(turn: Turn, sources: Sequence[Mapping[str, Any]]) -> list[dict[str
         evidence = [places[id] for id in source["evidence"] if id in places]
         told.append({**source, "evidence": evidence, "text": row.text or None if row else None})
     return told
-
-
-def _words(row: Message) -> dict[str, Any]:
-    return {"position": row.position, "role": row.role, **_text(row)}
 
 
 def _text(row: Message | None) -> dict[str, Any]:

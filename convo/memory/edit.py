@@ -1,6 +1,5 @@
 """What a person does about their own memories: adds one, corrects it, keeps it at hand, lets it be used."""
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +10,7 @@ from django.utils import timezone
 from convo import database
 from convo.errors import InvalidRequest, MemoryNotCurrent, NeverStored, NotFound
 from convo.memory import screen
+from convo.memory.facts import slot_name
 from convo.models import Evidence, Person, UserMemory
 
 LONGEST_TEXT = 1000
@@ -23,7 +23,7 @@ Status = UserMemory.Status
 @transaction.atomic
 def remember(person: Person, text: str, *, kind: str, slot: str | None = None) -> tuple[UserMemory, bool]:
     """A fact that the person states themself, and whether it is new; one that is known stays as it is."""
-    return _put(_locked(person), text, kind=kind.strip().casefold(), slot=_slot(slot))
+    return _put(_locked(person), text, kind=kind.strip().casefold(), slot=slot_name(slot))
 
 
 @database.retried
@@ -89,11 +89,6 @@ def _locked(person: Person) -> Person:
     """The person's row, made if need be and locked until the transaction ends: who learns locks it too."""
     row = person if person.pk else Person.objects.named(person.owner, person.ref)
     return Person.objects.select_for_update(no_key=True).get(pk=row.pk)
-
-
-def _slot(name: str | None) -> str | None:
-    """The slot's name as learning writes it, so that what is stated and what is learned share it."""
-    return re.sub(r"\W+", "_", (name or "").strip().casefold()).strip("_") or None
 
 
 def _corrected(person: Person, row: UserMemory, text: str) -> UserMemory:

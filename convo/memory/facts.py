@@ -116,10 +116,15 @@ def one_line(text: str, most: int) -> str:
     return (cut.rsplit(" ", 1)[0] if " " in cut[most // 2 :] else cut).rstrip(" ,;:") + "…"
 
 
+def slot_name(given: str | None) -> str | None:
+    """A slot's name in one form, so that what is stated and what is learned share it."""
+    return re.sub(r"\W+", "_", (given or "").strip().casefold()).strip("_") or None
+
+
 def _fact(given: _Fact, theirs: dict[str, Message]) -> Fact:
     return Fact(
         kind=given.kind.strip().casefold(),
-        slot=re.sub(r"\W+", "_", (given.slot or "").strip().casefold()).strip("_") or None,
+        slot=slot_name(given.slot),
         text=" ".join(given.text.split()),
         evidence=[theirs[id] for id in dict.fromkeys(given.evidence)],
         source=UserMemory.Source.MODEL,

@@ -6,10 +6,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterator
 
-from django.conf import settings
-
-from convo.conf import conf
-from convo.models import Person
+from convo.models import Person, pepper
 
 # A rule that begins so names a kind of memory; any other is words that the text must not have.
 KIND = "kind:"
@@ -18,8 +15,7 @@ KIND = "kind:"
 def text_key(person: Person, text: str) -> str:
     """The keyed hash of what a text says, the same however it is written; another one for each person."""
     said = f"{person.pk}:{_words_of(text)}"
-    pepper = (conf().key_pepper or settings.SECRET_KEY).encode()
-    return hmac.new(pepper, said.encode(), hashlib.sha256).hexdigest()
+    return hmac.new(pepper(), said.encode(), hashlib.sha256).hexdigest()
 
 
 def is_never_stored(person: Person, text: str, kind: str = "") -> bool:

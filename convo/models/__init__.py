@@ -3,7 +3,7 @@
 from convo.models.idempotency import Idempotency
 from convo.models.memories import Evidence, UserMemory
 from convo.models.messages import Message, Summary, new_item_id
-from convo.models.people import ME, NOBODY, ApiKey, Person
+from convo.models.people import ME, NOBODY, ApiKey, Person, pepper
 from convo.models.search import IndexedMemory, IndexedMessage, place_of, wide_place
 from convo.models.sessions import Session
 from convo.models.turns import AgentVersion, Turn
@@ -26,6 +26,7 @@ __all__ = [
     "UserMemory",
     "Work",
     "new_item_id",
+    "pepper",
     "place_of",
     "wide_place",
 ]

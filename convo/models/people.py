@@ -40,16 +40,17 @@ class Person(models.Model):
         return f"{self.owner} / {self.ref or 'nobody'}"
 
 
-def _pepper() -> bytes:
+def pepper() -> bytes:
+    """What makes the keyed hashes in the database worthless without this server."""
     return (conf().key_pepper or settings.SECRET_KEY).encode()
 
 
 def _hash(raw: str) -> str:
-    return hmac.new(_pepper(), raw.encode(), hashlib.sha256).hexdigest()
+    return hmac.new(pepper(), raw.encode(), hashlib.sha256).hexdigest()
 
 
 def _pepper_id() -> str:
-    return hashlib.sha256(b"pepper id:" + _pepper()).hexdigest()[:8]
+    return hashlib.sha256(b"pepper id:" + pepper()).hexdigest()[:8]
 
 
 class ApiKeyQuerySet(models.QuerySet["ApiKey"]):

@@ -2,11 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from uuid import UUID
 
 from convo import agents, context, history, llm
 from convo.agents import Agent
-from convo.context import Material, Prompt
+from convo.context import Prompt
 from convo.history import Draft, Line
 from convo.models import AgentVersion, Message, Session, Turn
 from convo.turns.claim import Claim
@@ -27,12 +26,15 @@ def assemble(claim: Claim) -> Assembled:
     """Choose agent, model and prompt for this turn, and note on its row what was chosen and why."""
     agent = agents.get(claim.agent)
     model = agent.model_name
-    query = "\n".join(line.content for line in claim.question if line.role == Message.Role.USER)
-    material = context.gather(claim.turn.session, agent, query, upto=claim.upto)
     hot = history.newest(claim.session_id, claim.before, upto=claim.upto)
-    earlier = _earlier(claim.session_id, hot, agent, material, budget=agent.context_tokens)
-    prompt = context.choose(
-        agent, model, earlier, claim.question, material=material, total_messages=claim.message_count
+    prompt = _prompt(
+        claim.turn.session,
+        agent,
+        claim.question,
+        hot,
+        upto=claim.upto,
+        budget=agent.context_tokens,
+        messages=claim.message_count,
     )
     AgentVersion.objects.get_or_create(
         sha256=agent.version, defaults={"name": agent.name, "config": agent.config}
@@ -57,17 +59,14 @@ def preview(session: Session, text: str, *, agent: str = "", max_tokens: int | N
         [history.line_of_draft(Draft(role="user", content=text), session.last_position + 1)] if text else []
     )
     context.check_fits(chosen, model, question, budget=budget)
-    material = context.gather(session, chosen, text, upto=session.last_position)
-    hot = history.newest(session.pk, session.version)
-    earlier = _earlier(session.pk, hot, chosen, material, budget=budget)
-    return context.choose(
+    return _prompt(
+        session,
         chosen,
-        model,
-        earlier,
         question,
-        material=material,
+        history.newest(session.pk, session.version),
+        upto=session.last_position,
         budget=budget,
-        total_messages=session.message_count,
+        messages=session.message_count,
     )
 
 
@@ -80,15 +79,29 @@ def preview_text(
     return FORMS[form](prompt), prompt
 
 
-def _earlier(
-    session_id: UUID, hot: list[Line], agent: Agent, material: Material, *, budget: int
-) -> list[Line]:
-    """The transcript's end, as much of it as this agent may see: what no summary tells, or the last pairs."""
-    return history.recent(
-        session_id,
+def _prompt(
+    session: Session,
+    agent: Agent,
+    question: Sequence[Line],
+    hot: list[Line],
+    *,
+    upto: int,
+    budget: int,
+    messages: int,
+) -> Prompt:
+    """What there is for this question behind `upto`, gathered and chosen."""
+    model = agent.model_name
+    query = "\n".join(line.content for line in question if line.role == Message.Role.USER)
+    material = context.gather(session, agent, query, upto=upto)
+    # As much of the transcript's end as this agent may see: what no summary tells, or the last pairs.
+    earlier = history.recent(
+        session.pk,
         hot,
         pairs=None if agent.summaries else agent.window_pairs,
         budget=budget,
-        model=agent.model_name,
+        model=model,
         after=material.summary.end if material.summary else 0,
+    )
+    return context.choose(
+        agent, model, earlier, question, material=material, budget=budget, total_messages=messages
     )
