@@ -213,3 +213,10 @@ def test_an_answer_given_again_is_told_nothing_of_what_came_after_it(alice: Any)
     assert upto > 6
     assert {hit.old.position for hit in then.found} <= set(range(1, 7))
     assert {old.position for hit in then.found for old in hit.beside} <= set(range(1, 7))
+
+
+def test_an_agent_that_recalls_no_messages_is_told_facts_all_the_same(alice: Any) -> None:
+    say(session(alice), HOME)
+    told = gather(session(alice), Agent(name="known", recall=0), "Do I live in Lisbon?", upto=0)
+    assert told.found == []
+    assert [fact.text for fact in told.facts] == ["Lives in Lisbon"]

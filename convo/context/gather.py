@@ -18,13 +18,13 @@ def gather(session: Session, agent: Agent, query: str, *, upto: int) -> Material
     known = agent.memory and session.person.ref != NOBODY
     facts = _facts(session, query) if known else []
     summary = _summary(session, upto) if agent.summaries else None
-    looked_up = bool(agent.recall and query.strip())
+    asked = bool(query.strip())
     return Material(
         session=str(session.pk),
         pinned=[fact for fact, pinned in facts if pinned],
-        facts=[fact for fact, pinned in facts if not pinned] if looked_up else [],
+        facts=[fact for fact, pinned in facts if not pinned] if asked else [],
         summary=summary,
-        found=_found(session, query, everywhere=known, upto=upto) if looked_up else [],
+        found=_found(session, query, everywhere=known, upto=upto) if asked and agent.recall else [],
     )
 
 
