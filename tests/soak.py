@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ from convo import jobs
 from convo.management.embedded import undisturbed
 from convo.models import Message, Session, Turn
 from tests.clients import Client
-from tests.recorded import DONE, Database, Stored, problems, read_back
+from tests.recorded import DONE, Database, Deed, Stored, problems, read_back
 from tests.servers import ROOT, Server, client_of, database_url
 
 CLIENTS, SERVERS, SHARED_SESSIONS = 6, 2, 2
@@ -117,8 +117,13 @@ class World:
         self._valkey.stop()
 
 
-def run(*, seed: int, seconds: float, folder: Path, key: str, upstream: str) -> Outcome:
-    """Let the clients act for so long, then compare what they were told with what there is."""
+def run(
+    *, seed: int, seconds: float, folder: Path, key: str, upstream: str, wanted: Set[str] = frozenset()
+) -> Outcome:
+    """Let the clients act for so long, then compare what they were told with what there is.
+
+    On a slow machine they go on until each of the wanted actions has been done once.
+    """
     history, agents = folder / "history.jsonl", folder / "agents.yaml"
     agents.write_text(AGENTS, encoding="utf-8")
     env = {"OPENAI_BASE_URL": upstream, "CONVO_AGENTS_FILE": str(agents)}
@@ -130,12 +135,13 @@ def run(*, seed: int, seconds: float, folder: Path, key: str, upstream: str) -> 
         ]
         with acting(clients):
             world.suffer(seed, seconds)
+            _go_on_until(wanted, history)
         _let_the_dead_be_found()
         deeds = read_back(history)
         found = [*problems(deeds, _database()), *_verified(world.env)]
     return Outcome(
         problems=found,
-        done=Counter(deed.action for deed in deeds if deed.outcome == DONE),
+        done=_done(deeds),
         told=Counter(f"{deed.outcome} {deed.status}" for deed in deeds),
         destroyed=world.destroyed,
     )
@@ -163,6 +169,16 @@ def _new_sessions(world: World, key: str) -> list[str]:
     with client_of(world.servers[0], key) as client:
         made = [client.post("/api/v1/sessions/", json={}) for _ in range(SHARED_SESSIONS)]
     return [response.json()["id"] for response in made]
+
+
+def _done(deeds: list[Deed]) -> Counter[str]:
+    return Counter(deed.action for deed in deeds if deed.outcome == DONE)
+
+
+def _go_on_until(wanted: Set[str], history: Path) -> None:
+    end = time.monotonic() + END_SECONDS
+    while time.monotonic() < end and not wanted <= set(_done(read_back(history))):
+        time.sleep(0.5)
 
 
 def _let_the_dead_be_found() -> None:
