@@ -1,73 +1,196 @@
-"""How fast messages are indexed and found: `python -m benchmarks.search [--messages N]`.
+"""How fast messages are indexed beside replies that stream, and how fast they are found.
 
-Run it with DATABASE_URL naming a database that is migrated and may be written to; what it writes it removes.
+`python -m benchmarks.search` measures SQLite and PostgreSQL, in temporary folders. A server that has just
+started finds 10,000 messages that are not in the index; while its own worker takes them in, it streams
+replies of a model that says a word every 20 ms. Then this process indexes them again, with nothing beside it.
 """
 
 import argparse
 import os
 import random
-import secrets
+import subprocess
+import sys
+import tempfile
+import threading
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from itertools import pairwise
+from pathlib import Path
 from statistics import median, quantiles
+from typing import Any
 
-import django
+from django.contrib.auth import get_user_model
+from django.core.management import call_command
+from django.db import connection
+from django.db.models import Max, Min
 
-os.environ.setdefault("DJANGO_SETTINGS_MODULE", "project.settings")
-django.setup()
-
-from django.contrib.auth import get_user_model  # noqa: E402
-
-from convo import history, search, turns  # noqa: E402
-from convo.history import Draft  # noqa: E402
-from convo.models import Person, Session, Turn  # noqa: E402
+from benchmarks.databases import database
+from convo import search, turns
+from convo.history import Draft
+from convo.models import ApiKey, Person, Turn
+from tests.servers import Server, client_of
+from tests.upstream import Upstream
 
 WORDS = [
     first + second
     for first in "bdfgklmnprst"
     for second in ("ale", "iro", "undo", "este", "amo", "ikki", "or")
 ]
-SESSIONS = 50
 QUESTIONS = 200
+# So many replies stream at a time, with so long between two words.
+READERS, BETWEEN = 4, 0.02
+IDLE_SECONDS = 5
+ONLY_INDEXED = "defaults: {learn: false, memory: false, summaries: false}"
+AGENTS = f"default: assistant\n{ONLY_INDEXED}\nagents: {{assistant: {{}}}}\n"
+TICKS = os.sysconf("SC_CLK_TCK")
+
+Gap = tuple[float, float]
 
 
 def sentence(draw: random.Random) -> str:
     return " ".join(draw.choices(WORDS, k=draw.randint(5, 25))) + draw.choice([".", "?", "!"])
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--messages", type=int, default=10_000)
-    messages = parser.parse_args().messages
+def said(owner: Any, *, messages: int, sessions: int) -> Person:
+    """A person who has said this, and none of it is in the index."""
     draw = random.Random(7)
-    users = get_user_model()
-    owner = users._default_manager.create(**{users.USERNAME_FIELD: f"benchmark-{secrets.token_hex(6)}"})
+    person = Person.objects.named(owner, "somebody")
+    for _ in range(sessions):
+        session, _ = turns.stored(turns.new_session(owner, person.ref))
+        roles = [("user", "assistant")[number % 2] for number in range(messages // sessions)]
+        turns.record(session, [Draft(role=role, content=sentence(draw)) for role in roles])
+    return person
+
+
+@contextmanager
+def read(server: Server, key: str) -> Iterator[list[Gap]]:
+    """Replies that are read one after the other; when each word came, and how long after the one before."""
+    gaps: list[Gap] = []
+    over = threading.Event()
+
+    def one_after_the_other() -> None:
+        with client_of(server, key) as client:
+            while not over.is_set():
+                body = {"message": "Tell me more.", "stream": True, "user": "reader"}
+                with client.stream("POST", "/api/v1/query/", json=body) as response:
+                    moments = [
+                        time.perf_counter() for line in response.iter_lines() if line == "event: delta"
+                    ]
+                gaps.extend((now, 1000 * (now - before)) for before, now in pairwise(moments))
+
+    readers = [threading.Thread(target=one_after_the_other) for _ in range(READERS)]
+    for reader in readers:
+        reader.start()
     try:
-        person = Person.objects.named(owner, "somebody")
-        for _ in range(SESSIONS):
-            session, _ = turns.stored(turns.new_session(owner, person.ref))
-            said = [
-                Draft(role=("user", "assistant")[number % 2], content=sentence(draw))
-                for number in range(messages // SESSIONS)
-            ]
-            turns.record(session, said)
-        search.find(person, owner, "load the model")
-        begun = time.perf_counter()
-        while Turn.objects.filter(session__owner=owner, indexed_at=None).exists():
-            search.index_turns()
-        taken = time.perf_counter() - begun
-        print(f"indexed {messages} messages in {taken:.1f} s: {messages / taken:.0f} a second")
-        waits = []
-        for _ in range(QUESTIONS):
-            question = " ".join(draw.choices(WORDS, k=6))
-            begun = time.perf_counter()
-            search.find(person, owner, question)
-            waits.append(1000 * (time.perf_counter() - begun))
-        print(f"a search: {median(waits):.1f} ms, p95 {quantiles(waits, n=20)[-1]:.1f} ms")
+        yield gaps
     finally:
-        for pk in Session.objects.filter(owner=owner).values_list("pk", flat=True):
-            history.remove(pk)
-        owner.delete()
+        over.set()
+        for reader in readers:
+            reader.join()
+
+
+def told(title: str, gaps: Sequence[Gap]) -> None:
+    waits = sorted(wait for _, wait in gaps)
+    parts, seconds = quantiles(waits, n=100), gaps[-1][0] - gaps[0][0]
+    print(
+        f"  {title}: {len(waits) / seconds:.0f} words a second, {median(waits):.1f} ms between two, "
+        f"p95 {parts[94]:.1f}, p99 {parts[98]:.1f}, longest {waits[-1]:.0f}",
+        flush=True,
+    )
+
+
+def beside_replies(owner: Any, person: Person, messages: int) -> None:
+    key = ApiKey.objects.issue(owner)[1]
+    ours = Turn.objects.filter(session__person=person)
+    with Upstream() as upstream, tempfile.TemporaryDirectory() as folder, ExitStack() as ending:
+        # Summaries and facts are other work, and have other measurements.
+        (agents := Path(folder) / "agents.yaml").write_text(AGENTS)
+        server = Server(
+            Path(folder) / "log",
+            CONVO_AGENTS_FILE=str(agents),
+            OPENAI_BASE_URL=upstream.url,
+            CONVO_MODEL=f"slow-{1000 * BETWEEN:.0f}",
+            DATABASE_URL=os.environ["DATABASE_URL"],
+        )
+        ending.callback(server.kill)
+        with read(server, key) as gaps:
+            while ours.filter(indexed_at=None).exists():
+                time.sleep(0.2)
+            indexed, used = time.perf_counter(), processor_seconds(server)
+            time.sleep(IDLE_SECONDS)
+        server.stop()
+    moments = ours.aggregate(first=Min("indexed_at"), last=Max("indexed_at"))
+    # What the first moment told of had been made before it.
+    rest = messages - len(ours.filter(indexed_at=moments["first"])) * 2
+    taken = (moments["last"] - moments["first"]).total_seconds()
+    print(f"  the server's own worker: {rest / taken:.0f} messages a second,")
+    print(f"    {used:.1f} s of the server's processor time from its start until then, replies included")
+    told("streams meanwhile", [gap for gap in gaps if gap[0] <= indexed])
+    told("streams afterwards", [gap for gap in gaps if gap[0] > indexed])
+
+
+def processor_seconds(server: Server) -> float:
+    fields = Path(f"/proc/{server.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS
+
+
+def alone(person: Person, messages: int) -> None:
+    Turn.objects.filter(session__person=person).update(indexed_at=None)
+    wall, used = time.perf_counter(), time.process_time()
+    while search.index_turns():
+        pass
+    wall, used = time.perf_counter() - wall, time.process_time() - used
+    print(
+        f"  a process of its own: {messages / wall:.0f} a second, {messages / used:.0f} by its processor time"
+    )
+
+
+def found(owner: Any, person: Person) -> None:
+    draw = random.Random(8)
+    waits, used = [], []
+    for _ in range(QUESTIONS):
+        question = " ".join(draw.choices(WORDS, k=6))
+        begun, before = time.perf_counter(), time.process_time()
+        search.find(person, owner, question)
+        waits.append(1000 * (time.perf_counter() - begun))
+        used.append(1000 * (time.process_time() - before))
+    print(
+        f"  a search: {median(waits):.1f} ms, p95 {quantiles(waits, n=20)[-1]:.1f}; "
+        f"{median(used):.1f} ms of this process's processor time"
+    )
+
+
+def measure(messages: int, sessions: int) -> None:
+    call_command("migrate", verbosity=0)
+    owner = get_user_model().objects.create_user("benchmark")
+    person = said(owner, messages=messages, sessions=sessions)
+    print(f"{connection.vendor}, {messages} messages in {sessions} sessions, load {os.getloadavg()[0]:.1f}")
+    beside_replies(owner, person, messages)
+    search.find(person, owner, "load the model")
+    alone(person, messages)
+    found(owner, person)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.search", description=__doc__)
+    parser.add_argument("--messages", type=int, default=10_000)
+    parser.add_argument("--sessions", type=int, default=200)
+    parser.add_argument("--database", choices=("sqlite", "postgres"), action="append")
+    parser.add_argument("--here", action="store_true", help="on the database of DATABASE_URL, which is new")
+    given = parser.parse_args()
+    if given.here:
+        measure(given.messages, given.sessions)
+        return 0
+    options = ["--here", "--messages", str(given.messages), "--sessions", str(given.sessions)]
+    status = 0
+    for kind in given.database or ("sqlite", "postgres"):
+        with database(kind) as url:
+            environment = {**os.environ, "DATABASE_URL": url}
+            command = [sys.executable, "-m", "benchmarks.search", *options]
+            status = max(status, subprocess.run(command, env=environment, check=False).returncode)
+    return status
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -3,23 +3,22 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import UUID
 
 import numpy as np
-from django.db.models import F, Q
+from django.db.models import F
 
 from convo.errors import NotSearchable
 from convo.history import Line
-from convo.models import IndexedMemory, Message, Person, Session, Turn, UserMemory
+from convo.models import IndexedMemory, Person, Session, UserMemory
 from convo.search import dates, embed, score
 from convo.search.embed import without
 from convo.search.propose import Where, propose
 from convo.search.score import Pool, Question, Rarity, Row
+from convo.search.shown import shown
 from convo.search.words import asked_words, spans
 
-# What a Line is made of, apart from whom it was asked.
-_LINE = ("position", "turn", "type", "role", "name", "agent", "content", "item", "tokens")
 LONGEST = 1000
 # A message without a word of the question is found when it means more of it than most do; much more where
 # none has one, for then the question may be about nothing that was ever said.
@@ -49,23 +48,6 @@ class Hit:
     def highlights(self) -> list[tuple[int, int]]:
         """Where in the text the words stand that were looked for."""
         return spans(self.content, self.wanted)
-
-
-class Found(NamedTuple):
-    """What a hit tells of its message."""
-
-    message_id: int
-    item_id: str
-    session_id: UUID
-    turn: int
-    position: int
-    role: str
-    name: str
-    content: str
-    created_at: datetime
-
-
-_FIELDS = ("pk", "item_id", "session_id", "turn__number", *Found._fields[4:])
 
 
 def find(
@@ -129,7 +111,8 @@ def ranked(
     said = terms["words"].any()
     answers = (terms["words"] > 0) | (terms["dates"] > 0) | (terms["meaning"] >= (NEAR if said else NEARER))
     found: dict[str, tuple[Row, dict[str, float]]] = {}
-    for at in sorted(np.flatnonzero(answers).tolist(), key=lambda at: (-total[at], pool.rows[at].message_id)):
+    candidates = np.flatnonzero(answers)
+    for at in candidates[np.lexsort((pool.keys[candidates], -total[candidates]))].tolist():
         row = pool.rows[at]
         if row.item_id not in found:
             found[row.item_id] = row, {term: float(values[at]) for term, values in terms.items()}
@@ -151,51 +134,29 @@ def _meaning(pool: Pool, question: Question) -> tuple[Any, Any] | None:
 def _hits(
     where: Where, question: Question, ranking: Sequence[tuple[Row, dict[str, float]]], neighbours: int
 ) -> list[Hit]:
-    keys = [row.message_id for row, _ in ranking]
-    # What was deleted or forgotten since it was read is not there any more.
-    there = Message.objects.filter(pk__in=keys, active=True, recallable=True, erased_at=None)
-    rows = there.values_list(*_FIELDS)
-    found = {row[0]: Found(*row) for row in rows}
-    chosen = [(found[row.message_id], parts) for row, parts in ranking if row.message_id in found]
-    lines = _lines([message for message, _ in chosen], neighbours, where.before_position)
+    said = shown([row.message_id for row, _ in ranking], neighbours, where.before_position)
     wanted = frozenset(question.words)
+    # What was deleted or forgotten since it was read is not there any more.
+    there = [(found, parts) for row, parts in ranking if (found := said.at(row.session, row.position))]
     return [
         Hit(
-            **message._asdict(),
+            message_id=found.message_id,
+            item_id=found.item_id,
+            session_id=found.session_id,
+            turn=found.number,
+            position=found.position,
+            role=found.role,
+            name=found.name,
+            content=found.content,
+            created_at=found.created_at,
             score=round(sum(parts.values()), 4),
             parts={term: round(value, 4) for term, value in parts.items() if value},
-            before=_around(message, lines, range(-neighbours, 0)),
-            after=_around(message, lines, range(1, neighbours + 1)),
+            before=said.around(found, range(-neighbours, 0)),
+            after=said.around(found, range(1, neighbours + 1)),
             wanted=wanted,
         )
-        for message, parts in chosen
+        for found, parts in there
     ]
-
-
-def _around(message: Found, lines: Mapping[UUID, Sequence[Line]], away: range) -> list[Line]:
-    return [line for line in lines.get(message.session_id, []) if line.position - message.position in away]
-
-
-def _lines(messages: Sequence[Found], neighbours: int, before: int | None) -> dict[UUID, list[Line]]:
-    """The lines around these messages, by session: what may be recalled, and nothing newer than asked for."""
-    if not messages or not neighbours:
-        return {}
-    places: dict[UUID, set[int]] = {}
-    for message in messages:
-        around = range(message.position - neighbours, message.position + neighbours + 1)
-        places.setdefault(message.session_id, set()).update(around)
-    near = Q()
-    for session, positions in places.items():
-        near |= Q(session=session, position__in=positions)
-    rows = Message.objects.filter(near, thread="", active=True, recallable=True, erased_at=None)
-    if before is not None:
-        rows = rows.filter(position__lt=before)
-    found: dict[UUID, list[Line]] = {}
-    # Tuples, for rows of Django's take longer to make than all the rest of a search.
-    for session, kind, *fields in rows.order_by("position").values_list("session", "turn__kind", *_LINE):
-        line = Line(**dict(zip(_LINE, fields, strict=True)), asked=kind == Turn.Kind.REPLY)
-        found.setdefault(session, []).append(line)
-    return found
 
 
 def find_memories(person: Person, query: str, *, limit: int = 10) -> list[tuple[int, float]]:

@@ -1,13 +1,13 @@
 """The first stage: the database's own index proposes messages that may answer, out of any number."""
 
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import numpy as np
 from django.db import connection
-from django.db.models import QuerySet
+from django.db.models import QuerySet, Sum
 
 from convo.models import IndexedMessage, Person, Session, place_of, wide_place
 from convo.models.search import IndexedMessageQuerySet, quoted
@@ -33,21 +33,25 @@ FIELDS = (
     "message__item_id",
 )
 
-_INDEXED = (
-    "SELECT COUNT(*), MAX(message_id), SUM(dim), MIN(model), MAX(model) FROM "
-    "(SELECT message_id, dim, model FROM convo_indexedmessage "
-    f"WHERE {{column}} = %s LIMIT {FEW + 1}) AS indexed"
+# Counted by an index alone, and no further than matters.
+_COUNT = (
+    f"SELECT COUNT(*) FROM (SELECT 1 FROM convo_indexedmessage WHERE {{column}} = %s LIMIT {FEW + 1}) AS few"
 )
-_STATES = (
-    "SELECT COUNT(*), SUM(epoch), SUM(last_position), MIN(CAST(id AS TEXT)), MAX(CAST(id AS TEXT)) "
-    "FROM convo_session WHERE {column} = %s"
-)
+_STATE = """
+    SELECT * FROM (
+        SELECT COUNT(*), MAX(message_id) FROM convo_indexedmessage WHERE {column} = %s
+    ) AS indexed, (
+        SELECT COUNT(*), SUM(epoch), SUM(last_position), MIN(CAST(id AS TEXT)), MAX(CAST(id AS TEXT))
+        FROM convo_session WHERE {session} = %s
+    ) AS said
+"""
 # The place is part of the word that is looked up, so nobody else's message is counted, or comes back.
 _HOLDING = {
     "sqlite": "FROM convo_terms WHERE convo_terms MATCH %s",
     "postgresql": "FROM convo_indexedmessage WHERE terms @@ %s::tsquery",
 }
-_KEY = {"sqlite": "rowid", "postgresql": "message_id"}
+# As one text: to make a row of each key would take longer than to find them.
+_KEYS = {"sqlite": "group_concat(rowid)", "postgresql": "string_agg(message_id::text, ',')"}
 _NEIGHBOURS = """
     convo_indexedmessage.message_id IN (
         SELECT neighbour.message_id FROM convo_indexedmessage candidate
@@ -93,18 +97,26 @@ class Where:
         field: Any = IndexedMessage._meta.get_field(whose)
         key = field.get_db_prep_value((self.session or self.person or self.owner).pk, connection)
         with connection.cursor() as cursor:
-            cursor.execute(_INDEXED.format(column=field.column), [key])
-            indexed = cursor.fetchone()
-            if indexed[0] > FEW:
-                return indexed[0], ()
-            cursor.execute(_STATES.format(column="id" if self.session else field.column), [key])
-            return indexed[0], (*indexed, *cursor.fetchone())
+            cursor.execute(_COUNT.format(column=field.column), [key])
+            count = cursor.fetchone()[0]
+            if count > FEW:
+                return count, ()
+            state = _STATE.format(column=field.column, session="id" if self.session else field.column)
+            cursor.execute(state, [key, key])
+            state = cursor.fetchone()
+            return state[0], state
 
-    def place_rows(self) -> IndexedMessageQuerySet:
-        """All in the place whose words are looked up: a person's session shares its person's."""
-        if self.person is not None and self.person.ref and self.session is not None:
-            return IndexedMessage.objects.filter(person=self.person)
-        return self.rows()
+    def total(self) -> int:
+        """How many messages the place has whose words are looked up: a person's session shares its person's.
+
+        The sessions know. To count what is indexed of them takes as long as all the rest of a search.
+        """
+        sessions = Session.objects.filter(owner=self.owner, kind=Session.Kind.CONVERSATION)
+        if self.person is not None and self.person.ref:
+            sessions = sessions.filter(person=self.person)
+        elif self.session is not None:
+            sessions = sessions.filter(pk=self.session.pk)
+        return sessions.aggregate(total=Sum("message_count"))["total"] or 0
 
     def found(self, rows: IndexedMessageQuerySet) -> IndexedMessageQuerySet:
         """What of these may be found: whose it is stands in the query itself, before anything is ranked.
@@ -163,14 +175,14 @@ def _read(rows: QuerySet[IndexedMessage]) -> list[Row]:
     sql, params = rows.values_list(*FIELDS).query.sql_with_params()
     with connection.cursor() as cursor:
         cursor.execute(sql, params)
-        return [Row(*found) for found in cursor.fetchall()]
+        return list(map(Row._make, cursor.fetchall()))
 
 
 def _rarity(where: Where, words: Sequence[str]) -> Rarity:
     """How often each word was said in this place, counted by the index in one statement."""
     words = list(dict.fromkeys(words))
     found = _each(where.place, words, "(SELECT count(*) {holding})", "")
-    return Rarity(counts={words[at]: count for at, count in found}, total=where.place_rows().count())
+    return Rarity(counts={words[at]: count for at, count in found}, total=where.total())
 
 
 def _candidates(where: Where, rarity: Rarity) -> list[int]:
@@ -181,27 +193,33 @@ def _candidates(where: Where, rarity: Rarity) -> list[int]:
         if count and (count <= left or not chosen):
             chosen.append(word)
             left -= count
-    worth: dict[int, float] = defaultdict(float)
-    rare = [rarity.of(word) for word in chosen]
-    for at, key in _each(where.place, chosen, "{key}", "{holding}"):
-        worth[key] += rare[at]
-    if where.narrow and chosen:
+    held = _each(where.place, chosen, _KEYS[connection.vendor], "{holding}")
+    found = [
+        (np.fromstring(keys, dtype=np.int64, sep=","), rarity.of(chosen[at])) for at, keys in held if keys
+    ]
+    if not found:
+        return []
+    keys, places = np.unique(np.concatenate([keys for keys, _ in found]), return_inverse=True)
+    worth = np.bincount(places, np.repeat([rare for _, rare in found], [len(keys) for keys, _ in found]))
+    if where.narrow:
         saying = IndexedMessage.objects.saying(f"{where.place}.{word}" for word in chosen)
         if where.session is not None:
             saying = saying.filter(session=where.session)
-        allowed = set(where.found(saying).values_list("message_id", flat=True))
-        worth = {key: value for key, value in worth.items() if key in allowed}
-    return sorted(worth, key=lambda key: (-worth[key], key))[:CANDIDATES]
+        allowed = np.isin(keys, list(where.found(saying).values_list("message_id", flat=True)))
+        keys, worth = keys[allowed], worth[allowed]
+    return list(keys[np.lexsort((keys, -worth))[:CANDIDATES]].tolist())
 
 
-def _each(place: str, words: Sequence[str], what: str, whence: str) -> list[tuple[int, int]]:
-    """What the index has of each of these words in a place: its number among them, and a key or a count."""
+def _each(place: str, words: Sequence[str], what: str, whence: str) -> list[tuple[int, Any]]:
+    """What the index has of each of these words in a place: its number among them, and keys or a count."""
     if not words:
         return []
-    parts = {"holding": _HOLDING[connection.vendor], "key": _KEY[connection.vendor]}
+    holding = _HOLDING[connection.vendor]
     with connection.cursor() as cursor:
         cursor.execute(
-            " UNION ALL ".join(f"SELECT {at}, {what} {whence}".format(**parts) for at in range(len(words))),
+            " UNION ALL ".join(
+                f"SELECT {at}, {what} {whence}".format(holding=holding) for at in range(len(words))
+            ),
             [quoted(f"{place}.{word}") for word in words],
         )
         return list(cursor.fetchall())

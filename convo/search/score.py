@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
+from math import log
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -32,6 +33,8 @@ WEIGHTS = {
     "times": 1.0,
     "asking": -3.0,
 }
+# So many words' places are known at a time: a pool may be asked about any number of them.
+MOST_WORDS = 200
 # What a score can be looked at without.
 TERMS = ("neighbours", *WEIGHTS)
 # To a question for a time an answer that tells one weighs more.
@@ -73,7 +76,7 @@ class Rarity:
 
     def of(self, word: str) -> float:
         count = min(self.counts.get(word, 0), self.total)
-        return float(np.log(1 + (self.total - count + 0.5) / (count + 0.5)))
+        return log(1 + (self.total - count + 0.5) / (count + 0.5))
 
 
 class Pool:
@@ -86,8 +89,11 @@ class Pool:
         order = np.lexsort((positions, sessions))
         self.rows = [rows[at] for at in order]
         self._vectors: dict[str, Vectors | None] = {}
+        self.keys = np.array([row.message_id for row in self.rows], dtype=np.int64)
         self._sessions, self._positions = sessions[order], positions[order]
         self._steps = [self._apart(step) for step in range(1, min(REACH, len(rows) - 1) + 1)]
+        back, on = (np.array([0.0, *weights, 0.0]) for weights in (BACK, ON))
+        self._weights = [(back[apart], on[apart]) for apart in self._steps]
         self._text = Text([text for row in self.rows for text in (row.words, row.asked)])
         self.told, self.asked = self._text.lengths[0::2], self._text.lengths[1::2]
 
@@ -114,6 +120,10 @@ class Pool:
             self._vectors[model] = unpacked(stored, dim) if dim else None
         return self._vectors[model]
 
+    def whole(self, model: str) -> bool:
+        """Has each row its vector of this model?"""
+        return all(row.model == model for row in self.rows)
+
     def occurrences(self, words: Sequence[str]) -> tuple[Numbers, Numbers]:
         """How often each row states each of these words, and how often it asks with it."""
         found = self._text.occurrences(words)
@@ -132,12 +142,11 @@ class Pool:
 
     def around(self, values: Numbers) -> Numbers:
         """Each row's value and, each with its weight, those of its neighbours; along the first axis."""
-        back, on = (np.array([0.0, *weights, 0.0]) for weights in (BACK, ON))
         found = values.astype(float, copy=True)
-        for step, apart in enumerate(self._steps, 1):
-            shape = (-1,) + (1,) * (values.ndim - 1)
-            found[step:] += back[apart].reshape(shape) * values[:-step]
-            found[:-step] += on[apart].reshape(shape) * values[step:]
+        shape = (-1,) + (1,) * (values.ndim - 1)
+        for step, (back, on) in enumerate(self._weights, 1):
+            found[step:] += back.reshape(shape) * values[:-step]
+            found[:-step] += on.reshape(shape) * values[step:]
         return found
 
     def after(self, values: Numbers) -> Numbers:
@@ -167,6 +176,8 @@ class Text:
 
     def _column(self, word: str) -> Numbers:
         if word not in self._found:
+            if len(self._found) >= MOST_WORDS:
+                self._found.clear()
             places = list(self._places(f" {word} "))
             texts = np.searchsorted(self._starts, places, side="right") - 1
             self._found[word] = np.bincount(texts, minlength=len(self._starts)).astype(float)
@@ -205,16 +216,18 @@ def by_words(pool: Pool, asked_for: Sequence[str], rarity: Rarity, *, around: bo
     """BM25F of the words asked for, as a share of what all of them together are worth."""
     if not asked_for:
         return np.zeros(len(pool.rows))
-    told, asked = pool.occurrences(asked_for)
+    worth = {word: rarity.of(word) for word in asked_for}
+    # Of the stems that a word may have, most were never said here.
+    said = [word for word in asked_for if rarity.counts.get(word)]
+    told, asked = pool.occurrences(said)
     heard = told + ASKS * asked
     seen, lengths = heard, pool.told + ASKS * pool.asked
     if around:
         seen = pool.around(seen) + ANSWERS * pool.after(asked)
         lengths = pool.around(lengths) + ANSWERS * pool.after(pool.asked)
     norm = K1 * (1 - B + B * lengths / max(lengths.mean(), 1e-9))
-    worth = np.array([rarity.of(word) for word in asked_for])
-    found = (seen * (K1 + 1) / (seen + norm[:, None])) @ worth
-    return np.asarray(found / max(worth.sum(), 1e-9))
+    found = (seen * (K1 + 1) / (seen + norm[:, None])) @ np.array([worth[word] for word in said])
+    return np.asarray(found / max(sum(worth.values()), 1e-9))
 
 
 def by_meaning(pool: Pool, meaning: tuple[Vectors, Numbers] | None, *, around: bool = True) -> Numbers:
@@ -223,7 +236,7 @@ def by_meaning(pool: Pool, meaning: tuple[Vectors, Numbers] | None, *, around: b
         return np.zeros(len(pool.rows))
     vectors, question = meaning
     near = vectors @ question
-    known = np.abs(vectors).sum(axis=1) > 0
+    known = vectors.any(axis=1)
     smooth = pool.around(near) if around else near
     if not known.any():
         return np.zeros(len(pool.rows))
