@@ -16,6 +16,7 @@ from convo import tokens
 from convo.conf import conf
 from convo.errors import UnknownAgent
 
+PASSTHROUGH = "passthrough"
 _INSTRUCTIONS = "You are a helpful assistant with a good memory of this conversation. Answer plainly."
 
 
@@ -40,6 +41,9 @@ class Agent(BaseModel):
     recall_share: float = Field(default=0.3, ge=0, le=1, description="Of context_tokens, for these.")
     memory: bool = Field(default=True, description="Learn about the user, and tell the model what is known.")
     learn: bool = Field(default=True, description="Think after a turn: a title, a line about it, facts.")
+    whole: bool = Field(
+        default=False, description="Send all there is; the aids above only once it is too much."
+    )
     memory_share: float = Field(default=0.1, ge=0, le=1, description="Of context_tokens, for these facts.")
 
     @model_validator(mode="after")
@@ -51,6 +55,16 @@ class Agent(BaseModel):
                 "which leaves no room for a message: shorten them or raise context_tokens"
             )
         return self
+
+    @property
+    def pairs(self) -> int | None:
+        """So many exchanges are shown word for word; None: all since the summary, or all there are."""
+        return None if self.summaries or self.whole else self.window_pairs
+
+    @property
+    def unaided(self) -> "Agent":
+        """The same without summary and recall."""
+        return self.model_copy(update={"summaries": False, "recall": 0})
 
     @property
     def title(self) -> str:
@@ -149,13 +163,23 @@ def default_name() -> str:
     return _load(conf().agents_file).default
 
 
-def get(name: str) -> Agent:
-    """The agent of this name; a name that nobody has is the caller's mistake, told with those that exist."""
+def get(name: str, *, model: str = "") -> Agent:
+    """The agent of this name; a name that nobody has is the caller's mistake, told with those that exist.
+
+    `passthrough` answers with the model that is named, and adds nothing; agents.yaml may say otherwise.
+    """
+    if name == PASSTHROUGH:
+        base = everyone().get(name) or _passthrough()
+        return base.model_copy(update={"model": model or base.model})
     try:
         return everyone()[name]
     except KeyError:
         known = ", ".join(everyone())
         raise UnknownAgent(f"There is no agent {name!r}. Choose one of: {known}.", param="agent") from None
+
+
+def _passthrough() -> Agent:
+    return Agent(name=PASSTHROUGH, whole=True, context_tokens=conf().context_tokens)
 
 
 def check(**_: object) -> list[Error]:

@@ -18,6 +18,8 @@ class Conf:
     openai_api_key: str = ""
     openai_base_url: str = ""
     max_body: int = 20_000_000
+    context_tokens: int = 128_000
+    chain_days: int = 30
     guests: bool = False
     key_pepper: str = ""
     redis_url: str = ""

@@ -11,7 +11,11 @@ class ConvoError(Exception):
     type = "server_error"
     # The status and code that the OpenAI-compatible surface uses, where they differ: its clients retry 409.
     v1_status: int | None = None
+    # '' where its clients get a code of null.
     v1_code: str | None = None
+    v1_param: str | None = None
+    # Was something stored before it went wrong, so that the same request would store it twice?
+    kept = False
 
     def __init__(
         self,
@@ -49,6 +53,36 @@ class MissingParameter(InvalidRequest):
     """A field that this call needs is missing. `param` names it."""
 
     code = "missing_required_parameter"
+
+
+class WrongType(InvalidRequest):
+    """A value is of the wrong type. The message says which type is expected there."""
+
+    code = "invalid_type"
+
+
+class InvalidItem(InvalidRequest):
+    """This item says nothing that could be used later. Send it as it was received, or leave it out."""
+
+    code = "invalid_item"
+
+
+class ItemInConversation(InvalidRequest):
+    """An item with this id is in the conversation already. Leave it out, or leave out its id."""
+
+    code = "item_already_in_conversation"
+
+
+class InvalidInput(InvalidRequest):
+    """The input does not go with what it goes on from. The message names the item."""
+
+    v1_code = ""
+
+
+class PreviousResponseNotFound(InvalidRequest):
+    """There is no such response to go on from: it is unknown, deleted, or was not stored."""
+
+    code = "previous_response_not_found"
 
 
 class Malformed(InvalidRequest):
@@ -91,6 +125,13 @@ class NotFound(ConvoError):
     """Nothing is here, or it is not yours. Check the id."""
 
     status, code, type = 404, "not_found", "invalid_request_error"
+    v1_code = ""
+
+
+class ModelNotFound(NotFound):
+    """There is no such model here. `GET /v1/models` lists those that there are."""
+
+    code = v1_code = "model_not_found"
 
 
 class MethodNotAllowed(ConvoError):
@@ -115,7 +156,7 @@ class TurnInProgress(ConvoError):
     """Another turn is running in this session. Wait for it, or try again after the seconds in Retry-After."""
 
     status, code, type = 409, "turn_in_progress", "invalid_request_error"
-    v1_status, v1_code = 400, "conversation_locked"
+    v1_status, v1_code, v1_param = 400, "conversation_locked", "conversation"
 
 
 class KeyInFlight(ConvoError):

@@ -225,14 +225,17 @@ SWEEP_SECONDS = number("CONVO_SWEEP_SECONDS", 15, least=0.1)
 CELERY_BEAT_SCHEDULE = {
     "sweep": {"task": "convo.tasks.sweep", "schedule": SWEEP_SECONDS, "options": {"expires": SWEEP_SECONDS}}
 }
-CELERY_BROKER_TRANSPORT_OPTIONS = {
-    # A task of a killed worker comes back after this; swept often, or it takes ten times as long.
-    "visibility_timeout": 2 * CELERY_TASK_TIME_LIMIT,
-    "unacked_restore_interval": 5,
-    "unacked_restore_throttle": 1,
-    "socket_timeout": 5,
-    "socket_connect_timeout": 2,
-}
+# Each kind of broker takes options of its own.
+CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, Any] = {}
+if urlsplit(CELERY_BROKER_URL).scheme.partition("+")[0] in {"redis", "rediss", "sentinel"}:
+    CELERY_BROKER_TRANSPORT_OPTIONS = {
+        # A task of a killed worker comes back after this; swept often, or it takes ten times as long.
+        "visibility_timeout": 2 * CELERY_TASK_TIME_LIMIT,
+        "unacked_restore_interval": 5,
+        "unacked_restore_throttle": 1,
+        "socket_timeout": 5,
+        "socket_connect_timeout": 2,
+    }
 
 # Who may come in.
 
@@ -282,6 +285,8 @@ CONVO = {
     "OPENAI_API_KEY": text("OPENAI_API_KEY"),
     "OPENAI_BASE_URL": text("OPENAI_BASE_URL"),
     "MAX_BODY": DATA_UPLOAD_MAX_MEMORY_SIZE,
+    "CONTEXT_TOKENS": whole("CONVO_CONTEXT_TOKENS", 128_000, least=50),
+    "CHAIN_DAYS": whole("CONVO_CHAIN_DAYS", 30, least=1, most=36_500),
     "GUESTS": flag("CONVO_GUESTS", default=DEBUG),
     "KEY_PEPPER": text("CONVO_KEY_PEPPER"),
     "REDIS_URL": redis_db(REDIS_URL, 0) if REDIS_URL else "",

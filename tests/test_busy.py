@@ -175,7 +175,9 @@ def test_a_turn_whose_runner_does_not_answer_is_taken_with_its_draft(
 ) -> None:
     model("hold", CANCEL_SECONDS=0.1)
     claim = begin(session)
-    Turn.objects.filter(pk=claim.turn.pk).update(draft="half a re", pieces=[[9]])
+    Turn.objects.filter(pk=claim.turn.pk).update(
+        draft="half a re", pieces=[{"index": 0, "kind": "message", "cuts": [9]}]
+    )
     turns.cancel(claim.turn)
     assert said(session) == ["u:hello", "a:half a re"]
     assert Turn.objects.get(pk=claim.turn.pk).status == "cancelled"

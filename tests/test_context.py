@@ -1,6 +1,7 @@
 """What the model sees: the window, the budget, and the account of both, also at their edges."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -17,8 +18,10 @@ MODEL = "some-local-model"
 
 
 def lines(*said: str | dict[str, Any], start: int = 1) -> list[Line]:
-    """Lines from a short form: "u:text", "a:text", or a tool item."""
-    return [line_of_draft(_draft(what), position) for position, what in enumerate(said, start)]
+    """Lines from a short form: "u:text", "a:text", or a tool item; each "u:" opens a turn."""
+    made = [line_of_draft(_draft(what), position) for position, what in enumerate(said, start)]
+    opened = [0, *(line.position for line in made if line.role == "user")]
+    return [replace(line, turn=max(at for at in opened if at <= line.position)) for line in made]
 
 
 def _draft(what: str | dict[str, Any]) -> Draft:
@@ -168,6 +171,49 @@ def test_a_failed_question_leaves_the_prompt_once_a_later_one_was_answered() -> 
     assert answered.manifest["left_out"][0]["why"].startswith("a question without an answer")
 
 
+def test_a_question_of_several_messages_is_answered_behind_the_last_of_them() -> None:
+    asked = [replace(line, turn=1) for line in lines("u:one", "u:two", "a:both")]
+    prompt = choose(agent(), MODEL, [*asked, *lines("u:q2", "a:r2", start=4)], QUESTION)
+    assert said(prompt) == ["u:one", "u:two", "a:both", "u:q2", "a:r2", "u:which of these?"]
+
+
+def test_a_question_that_is_asked_again_is_told_once() -> None:
+    failed = lines("u:one", "u:two", "u:one", "u:two")
+    prompt = choose(agent(), MODEL, [*lines("u:q1", "a:r1"), *failed], lines("u:one", "u:two", start=9))
+    assert said(prompt) == ["u:q1", "a:r1", "u:one", "u:two"]
+    assert prompt.manifest["left_out"][0]["why"].endswith("which is asked again")
+    recorded = [replace(line, asked=False) for line in lines("u:one")]
+    assert said(choose(agent(), MODEL, recorded, lines("u:one", start=9))) == ["u:one", "u:one"]
+
+
+@pytest.mark.parametrize("pairs", [0, 1])
+def test_results_come_with_the_calls_that_they_answer(pairs: int) -> None:
+    earlier = lines("u:q1", "a:r1", "u:look", call("c1"), call("c2"))
+    results = lines(result("c2", "two"), result("c1", "one"), start=9)
+    prompt = choose(agent(window_pairs=pairs), MODEL, earlier, results)
+    assert [message["role"] for message in prompt.messages] == ["user", "assistant", "tool", "tool"]
+    assert [message.get("content") for message in prompt.messages] == ["look", None, "one", "two"]
+
+
+def test_results_that_do_not_fit_beside_their_calls_are_refused() -> None:
+    earlier = lines("u:" + "look " * 60, call("c1"))
+    assert choose(agent(context_tokens=500), MODEL, earlier, lines(result("c1"))).messages
+    with pytest.raises(MessageTooLong):
+        choose(agent(context_tokens=100), MODEL, earlier, lines(result("c1")))
+
+
+def test_calls_of_two_turns_may_have_the_same_id() -> None:
+    earlier = lines("u:q1", call("c1"), result("c1", "one"), "a:r1", "u:q2", call("c1"))
+    prompt = choose(agent(), MODEL, earlier, lines(result("c1", "two"), start=9))
+    assert [row["content"] for row in prompt.messages if row["role"] == "tool"] == ["one", "two"]
+
+
+def test_what_a_chat_model_has_no_form_for_in_a_question_is_not_sent() -> None:
+    thought = line_of_draft(Draft(role="assistant", type="reasoning", item={"summary": []}), 1)
+    prompt = choose(agent(), MODEL, [], [thought, *QUESTION])
+    assert said(prompt) == ["u:which of these?"]
+
+
 def test_messages_of_parts_reach_the_model_as_parts() -> None:
     parts = [{"type": "input_text", "text": "what is this?"}, {"type": "input_image", "image_url": "data:x"}]
     item = {"type": "message", "content": parts}
@@ -180,9 +226,15 @@ def test_messages_of_parts_reach_the_model_as_parts() -> None:
 
 
 def test_what_a_chat_model_has_no_form_for_is_named() -> None:
+    item = {"type": "message", "content": [{"type": "computer_screenshot", "file_id": "f"}]}
+    (message,) = choose(agent(), MODEL, [], [line_of_draft(Draft(role="user", item=item), 1)]).messages
+    assert message["content"] == "[computer_screenshot]"
+
+
+def test_a_file_reaches_the_model_as_a_file() -> None:
     item = {"type": "message", "content": [{"type": "input_file", "file_id": "f"}]}
     (message,) = choose(agent(), MODEL, [], [line_of_draft(Draft(role="user", item=item), 1)]).messages
-    assert message["content"] == [{"type": "text", "text": "[input_file]"}]
+    assert message["content"] == [{"type": "file", "file": {"file_id": "f"}}]
 
 
 def test_there_is_one_system_message_and_it_is_the_first() -> None:

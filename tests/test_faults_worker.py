@@ -1,5 +1,6 @@
 """Workers, brokers and clocks die, hang and come back: what was behind is done, and once."""
 
+import re
 import signal
 import statistics
 import time
@@ -111,6 +112,11 @@ def hint(store: Valkey, session: UUID, **unknown: Any) -> None:
 
 def summaries(session: UUID) -> int:
     return Summary.objects.filter(session=session).count()
+
+
+def sweeps(worker: CeleryWorker) -> int:
+    """How many sweeps this worker has done."""
+    return len(re.findall(r"Task convo\.tasks\.sweep\S+ succeeded", worker.log()))
 
 
 def asked(upstream: Upstream) -> int:
@@ -377,12 +383,12 @@ def test_a_broker_that_is_away_is_felt_by_no_request_and_made_up_for_in_one_swee
     alice_key: str,
     fault: Fault,
 ) -> None:
-    """F16f"""
+    """F16f: one sweep, the only one that there is, does all that was missed."""
     upstream.release()
     with Proxy(store.port) as proxy:
         broker = f"redis://127.0.0.1:{proxy.port}/1"
         server = serve(**{**env, "CELERY_BROKER_URL": broker, "CONVO_SWEEP_SECONDS": NEVER})
-        worker = work(CELERY_BROKER_URL=broker)
+        worker = work(CELERY_BROKER_URL=broker, beat=False)
         with client_of(server, alice_key) as client:
             first, usual = converse(client)
             wait_until(lambda: summaries(first))
@@ -393,8 +399,11 @@ def test_a_broker_that_is_away_is_felt_by_no_request_and_made_up_for_in_one_swee
             assert max(took) < max(usual) + 1
             assert not any(summaries(session) for session, _ in away)
             proxy.heal()
-            wait_until(lambda: all(summaries(session) for session, _ in away), seconds=60)
-            assert worker.alive
+            assert sweeps(worker) == 0
+            send(store, "convo.tasks.sweep")
+            wait_until(lambda: sweeps(worker), seconds=60)
+            assert all(summaries(session) == 1 for session, _ in away)
+            assert (sweeps(worker), worker.alive) == (1, True)
             again, _ = converse(client)
             wait_until(lambda: summaries(again))
 
@@ -408,6 +417,42 @@ def test_without_workers_the_web_server_steps_in(
     with client_of(server, alice_key) as client:
         session, _ = converse(client)
         wait_until(lambda: summaries(session))
+
+
+# RabbitMQ in the place of Redis, and nobody there.
+
+
+class Waiting(CeleryWorker):
+    """A worker that has begun to look for its broker."""
+
+    def _ready(self) -> bool:
+        assert self.alive, self.log()
+        return "Cannot connect to amqp://" in self.log()
+
+
+def unreachable(env: dict[str, str]) -> dict[str, Any]:
+    """The same environment, with a RabbitMQ that isn't there."""
+    return {**env, "CELERY_BROKER_URL": f"amqp://guest:secret@127.0.0.1:{free_port()}//"}
+
+
+@pytest.mark.once
+def test_without_its_rabbitmq_the_web_server_serves_and_steps_in(
+    serve: Serve, env: dict[str, str], upstream: Upstream, alice_key: str, tmp_path: Path
+) -> None:
+    upstream.release()
+    there = unreachable(env)
+    server, worker = serve(**there), Waiting(tmp_path / "worker.log", **there)
+    try:
+        with client_of(server, alice_key) as client:
+            session, took = converse(client)
+            assert max(took) < 5
+            once(session)
+            assert httpx2.get(f"{server.url}/readyz", trust_env=False).json()["status"] == "ok"
+        wait_until(lambda: "broker takes no hints" in server.log())
+        assert worker.alive
+    finally:
+        worker.kill()
+    assert "secret" not in server.log() + worker.log()
 
 
 # No broker: the worker inside the web server.

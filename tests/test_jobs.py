@@ -50,13 +50,20 @@ class Naming:
         Session.objects.filter(pk=pk).update(title="named")
 
 
+@pytest.fixture(autouse=True)
+def _registered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a test adds to the work that there is goes with the test."""
+    monkeypatch.setattr(kinds, "_kinds", dict(kinds._kinds))
+    for name in ("_batches", "_quick"):
+        monkeypatch.setattr(kinds, name, list(getattr(kinds, name)))
+
+
 @pytest.fixture
-def naming(settings: Settings) -> Iterator[Naming]:
+def naming(settings: Settings) -> Naming:
     settings.CONVO = {**settings.CONVO, "WORK_ATTEMPTS": 3, "WORK_RETRY_SECONDS": 100.0}
     work = Naming()
     jobs.job("name", overdue=work.overdue)(work.do)
-    yield work
-    kinds.withdraw("name")
+    return work
 
 
 @pytest.fixture
@@ -504,10 +511,7 @@ def test_one_that_fails_keeps_no_other_from_its_work(naming: Naming, make: Calla
         jobs.swept(batch)
         jobs.swept_anywhere(batch)
     jobs.job("a broken kind", overdue=broken_list)(naming.do)
-    try:
-        jobs.sweep()
-    finally:
-        kinds.withdraw("a broken kind", broken, works)
+    jobs.sweep()
     assert len(done) >= 2
     assert title(second) == "named"
     assert [work.attempts for work in Work.objects.items()] == [1]
@@ -579,12 +583,9 @@ def test_what_is_quick_is_swept_by_all_at_all_times() -> None:
         return 1
 
     jobs.swept_anywhere(quick)
-    try:
-        assert ledger.take_sweep(spare=False)
-        jobs.sweep()
-        jobs.sweep(spare=True)
-    finally:
-        kinds.withdraw("", quick)
+    assert ledger.take_sweep(spare=False)
+    jobs.sweep()
+    jobs.sweep(spare=True)
     assert done == ["quick", "quick"]
 
 

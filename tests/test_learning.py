@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 from asgiref.sync import async_to_sync
 from django.db import connection
+from django.test import Client
 from pytest_django import Settings
 
-from convo import history, jobs, memory, turns
+from convo import history, jobs, memory, search, turns
 from convo.errors import UpstreamError
 from convo.history import Draft
+from convo.jobs import hints
 from convo.memory import screen
 from convo.models import ME, NOBODY, Evidence, Message, Person, Session, Turn, UserMemory, Work
 from tests.faults import wait_until
@@ -108,6 +110,103 @@ def test_a_title_that_is_there_is_kept(person: Person, model: Any) -> None:
     assert Session.objects.get().title == "My own"
 
 
+def untaught(session: Session, how: str) -> None:
+    """Take away, in one way or another, what the first turn of this session said."""
+    match how:
+        case "delete":
+            history.delete_message(session.pk, 1)
+        case "pop":
+            for _ in range(4):
+                history.pop(session.pk)
+        case "forget":
+            memory.forget(UserMemory.objects.get(text="Likes tea"))
+        case "edit":
+            edited = [Draft(role="user", content="New words.")]
+            async_to_sync(turns.answer)(turns.again(session, 1, edited))
+        case "clear":
+            history.clear(session.pk)
+
+
+@pytest.mark.parametrize(
+    ("how", "next_title"),
+    [
+        ("delete", "About Rain again."),
+        ("forget", "About Rain again."),
+        ("edit", "About New words."),
+        ("pop", ""),
+        ("clear", ""),
+    ],
+)
+def test_a_title_goes_with_the_words_that_taught_it_and_what_is_left_teaches_another(
+    session: Session, person: Person, model: Any, how: str, next_title: str
+) -> None:
+    asked = [Draft(role="user", content="A secret plan. [fact: Likes tea]")]
+    learn(async_to_sync(turns.answer)(turns.begin(session, asked)).turn)
+    taught(session, "Rain again. [fact: Likes jam]")
+    assert Session.objects.get().title == "About A secret plan."
+    untaught(session, how)
+    assert Session.objects.get().title == ""
+    jobs.sweep()
+    assert Session.objects.get().title == next_title
+    assert facts(person) == (["Likes jam"] if how in ("delete", "forget") else [])
+
+
+@pytest.mark.parametrize("how", ["delete", "forget", "edit", "pop", "clear"])
+def test_a_title_that_a_person_set_outlives_what_was_said(
+    session: Session, person: Person, model: Any, alice: Any, how: str
+) -> None:
+    asked = [Draft(role="user", content="A secret plan. [fact: Likes tea]")]
+    learn(async_to_sync(turns.answer)(turns.begin(session, asked)).turn)
+    taught(session, "Rain again.")
+    client = Client()
+    client.force_login(alice)
+    address = f"/api/v1/sessions/{session.pk}/"
+    changed = client.patch(address, {"title": "Plans"}, content_type="application/json")
+    assert changed.json()["title"] == "Plans"
+    untaught(session, how)
+    jobs.sweep()
+    assert Session.objects.get().title == "Plans"
+
+
+def test_a_title_stays_while_its_words_do(session: Session, model: Any) -> None:
+    taught(session, "Rain again.")
+    taught(session, "A secret plan.")
+    history.delete_turn(session.pk, 2)
+    history.delete_message(session.pk, 2)
+    assert Session.objects.get().title == "About Rain again."
+
+
+def test_a_title_that_is_learned_once_more_brings_no_fact_back(
+    session: Session, person: Person, model: Any, upstream: Upstream
+) -> None:
+    taught(session, "A secret plan.")
+    turn = taught(session, "Rain. [fact: Likes tea]")
+    UserMemory.objects.all().delete()
+    history.delete_turn(session.pk, 1)
+    jobs.sweep()
+    assert Session.objects.get().title == "About Rain."
+    assert facts(person) == []
+    assert Turn.objects.get(pk=turn.pk).gist == "Says: Rain."
+    assert len(upstream.heard) == 3
+
+
+def test_a_fork_has_the_title_only_with_the_words_that_taught_it(session: Session, person: Person) -> None:
+    """Without a model a greeting is no title, but what is left of a conversation has to have one."""
+    taught(session, "Hello!")
+    taught(session, "The museum opens on Sunday at ten.")
+    title = Session.objects.get().title
+    assert title == "The museum opens on Sunday at ten."
+    whole, before = history.fork(session, 4), history.fork(session, 2)
+    assert (whole.title, before.title) == (title, "")
+    jobs.sweep()
+    before.refresh_from_db()
+    assert before.title == "Hello!"
+    history.delete_turn(whole.pk, 2)
+    whole.refresh_from_db()
+    assert whole.title == ""
+    assert Session.objects.get(pk=session.pk).title == title
+
+
 def test_evidence_must_be_a_message_of_the_user_in_this_turn(
     session: Session, person: Person, model: Any
 ) -> None:
@@ -159,7 +258,7 @@ def test_a_replay_stores_nothing_twice(
     taught(session, "Paris. [fact home: Lives in Paris]")
     learn(turn)
     assert len(upstream.heard) == 2
-    Turn.objects.update(learned_at=None)
+    Turn.objects.update(learned_at=None, gist="")
     jobs.sweep()
     assert len(upstream.heard) == 4
     assert facts(person) == ["Likes tea", "Lives in Paris"]
@@ -303,6 +402,35 @@ def test_an_agent_that_does_not_learn_asks_no_model(
     turn = taught(session, "Hi. [fact: Likes tea]")
     assert (turn.gist, upstream.heard) == ("", [])
     assert turn.learned_at
+
+
+@pytest.mark.parametrize(
+    ("says", "told"),
+    [
+        ("learn: false, recall: 0", False),
+        ("learn: false", True),
+        ("recall: 0", True),
+    ],
+)
+def test_a_turn_that_nobody_looks_up_or_learns_from_waits_for_the_sweep(
+    session: Session, model: Any, tmp_path: Any, says: str, told: bool
+) -> None:
+    """Its own process need not load what the index is made with. Found it is all the same, and soon."""
+    file = tmp_path / "agents.yaml"
+    file.write_text(f"default: assistant\nagents:\n  assistant: {{{says}}}\n")
+    model("learner", AGENTS_FILE=str(file))
+    hints.listen(+1)
+    try:
+        turn = tell(session, "The museum opens on Sunday.")
+        waiting = len(hints.waiting)
+    finally:
+        hints.waiting.forget()
+        hints.listen(-1)
+    assert waiting == (1 if told else 0)
+    jobs.sweep()
+    assert Turn.objects.filter(pk=turn.pk, indexed_at__isnull=False, learned_at__isnull=False).exists()
+    found = search.find(session.person, session.owner, "museum", limit=5)
+    assert found[0].content == "The museum opens on Sunday."
 
 
 def test_an_old_branch_that_was_not_learned_from_teaches_nothing(

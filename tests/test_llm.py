@@ -92,7 +92,7 @@ def test_a_reply_comes_word_by_word_and_ends_with_its_usage_and_its_finish(serve
 
 def test_the_model_is_sent_what_was_asked_and_nothing_more(server: Upstream) -> None:
     tool = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
-    whole = {"temperature": 0.5, "max_output_tokens": 9, "tools": [tool]}
+    whole = {"temperature": 0.5, "max_output_tokens": 9, "extra": {"tools": [tool]}}
     pieces_of("echo")
     assert server.last == {
         "model": "echo",

@@ -5,7 +5,7 @@ import gc
 import importlib
 import json
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, ExitStack, contextmanager
 from typing import Any
@@ -19,7 +19,7 @@ from django.db import connection
 from pytest_django import Settings
 
 from convo import database, events, jobs
-from convo.events import ENDED_ELSEWHERE, Log
+from convo.events import ENDED_ELSEWHERE, Delta, Log
 from convo.events.mirror import stream_of
 from convo.models import ME, Message, Person, Session, Turn
 from tests.conftest import Serve
@@ -246,7 +246,7 @@ def hot(settings: Settings, valkey: str) -> Iterator[redis.Redis]:
 
 def save(turn: Turn, *deltas: str) -> None:
     """What the heartbeat of the turn's process does now and then."""
-    pieces = [[len(delta) for delta in deltas]]
+    pieces = cuts(deltas)
     Turn.objects.filter(pk=turn.pk).update(draft="".join(deltas), pieces=pieces)
 
 
@@ -254,12 +254,20 @@ def end(turn: Turn, *deltas: str) -> None:
     Message.objects.create(
         session=turn.session, turn=turn, position=1, role="assistant", agent="a", content="".join(deltas)
     )
-    pieces = [[len(delta) for delta in deltas]]
+    pieces = cuts(deltas)
     Turn.objects.filter(pk=turn.pk).update(draft="", pieces=pieces, status="complete", lease_until=None)
 
 
-def entry(at: int, *deltas: str, ended: bool = False) -> dict[Any, Any]:
-    return {"at": at, "deltas": json.dumps(deltas), "ended": int(ended)}
+def cuts(deltas: Sequence[str]) -> list[dict[str, Any]]:
+    return [{"index": 0, "kind": "message", "cuts": [len(delta) for delta in deltas]}]
+
+
+def spoken(*texts: str) -> list[Delta]:
+    return [Delta(0, "message", text) for text in texts]
+
+
+def entry(at: int, *texts: str, ended: bool = False) -> dict[Any, Any]:
+    return {"at": at, "deltas": json.dumps(spoken(*texts)), "ended": int(ended)}
 
 
 async def heard(log: Log[Any], count: int) -> list[str]:
@@ -267,7 +275,7 @@ async def heard(log: Log[Any], count: int) -> list[str]:
     async with asyncio.timeout(SECONDS):
         found: list[str] = []
         async for batch in log.follow(beat=SECONDS):
-            found += batch
+            found += [delta.text for delta in batch]
             if len(found) >= count:
                 return found
     raise AssertionError(f"It ended after {found}.")
@@ -277,7 +285,7 @@ async def ended(log: Log[Any]) -> list[str]:
     """All of the log's deltas, once another process has ended it."""
     async with asyncio.timeout(SECONDS):
         assert await log.ended() is ENDED_ELSEWHERE
-    return log.deltas
+    return [delta.text for delta in log.deltas]
 
 
 def test_what_redis_lost_is_filled_in_by_the_rows(turn: Turn, hot: redis.Redis) -> None:
@@ -372,12 +380,12 @@ def test_a_log_that_redis_refuses_keeps_no_other_from_being_mirrored(turn: Turn,
         logs: dict[UUID, Log[Any]] = {refused: Log(), taken: Log()}
         for key, log in logs.items():
             events.mirror(key, log)
-            log.say("a")
+            log.say(*spoken("a"))
         async with asyncio.timeout(SECONDS):
             while not hot.exists(stream_of(taken)):
                 await asyncio.sleep(0.01)
             for log in logs.values():
-                log.say("b")
+                log.say(*spoken("b"))
                 log.end("over")
             while len(asyncio.all_tasks()) > 1:
                 await asyncio.sleep(0.01)
@@ -385,7 +393,7 @@ def test_a_log_that_redis_refuses_keeps_no_other_from_being_mirrored(turn: Turn,
     asyncio.run(write())
     entries: Any = hot.xrange(stream_of(taken))
     kept = [json.loads(fields[b"deltas"]) for _, fields in entries]
-    assert [delta for deltas in kept for delta in deltas] == ["a", "b"]
+    assert [delta for deltas in kept for _, _, delta, *_ in deltas] == ["a", "b"]
     assert hot.get(stream_of(refused)) == b"something else"
 
 
@@ -399,7 +407,7 @@ def test_only_so_much_of_a_reply_is_kept_in_redis(
         log: Log[Any] = Log()
         events.mirror(turn.key, log)
         for number in range(350):
-            log.say(f"{number} ")
+            log.say(*spoken(f"{number} "))
             while hot.xinfo_stream(stream)["entries-added"] <= number if number else not hot.exists(stream):
                 await asyncio.sleep(0.005)
         log.end("over")
@@ -443,7 +451,7 @@ def test_a_reader_that_leaves_while_a_word_arrives_is_gone() -> None:
         log: Log[Any] = Log()
         reader = asyncio.create_task(heard(log, 2))
         await asyncio.sleep(0)
-        log.say("a")
+        log.say(*spoken("a"))
         reader.cancel()
         await asyncio.wait([reader], timeout=SECONDS)
         assert reader.cancelled()
@@ -477,7 +485,7 @@ def test_event_loops_that_end_are_forgotten(turn: Turn, hot: redis.Redis) -> Non
         events.register(turn.key, log)
         events.mirror(turn.key, log)
         assert await events.log_of(turn.key) is log
-        log.say("a")
+        log.say(*spoken("a"))
         other = await events.log_of(uuid4())
         assert other.ending is ENDED_ELSEWHERE
         while not hot.exists(stream_of(turn.key)):
@@ -499,7 +507,7 @@ def test_a_log_is_found_on_its_own_event_loop_alone(turn: Turn, hot: redis.Redis
     async def write() -> None:
         log: Log[Any] = Log()
         events.register(turn.key, log)
-        log.say("here")
+        log.say(*spoken("here"))
         written.set()
         await asyncio.to_thread(over.wait, SECONDS)
 

@@ -1,5 +1,6 @@
 """A wrong setting is refused at the start, by a sentence that names the variable."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -39,6 +40,40 @@ def check(env: dict[str, str], *, cwd: Path = ROOT) -> "subprocess.CompletedProc
 def test_right_values_are_taken(env: dict[str, str]) -> None:
     ran = check(GOOD | env)
     assert ran.returncode == 0, ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("env", "redis_only"),
+    [
+        ({"REDIS_URL": "redis://store.example"}, True),
+        ({"CELERY_BROKER_URL": "rediss://store.example/3"}, True),
+        ({"CELERY_BROKER_URL": "amqp://me:secret@rabbit.example//"}, False),
+        ({"CELERY_BROKER_URL": "amqps://rabbit.example//", "REDIS_URL": "redis://store.example"}, False),
+        ({"CELERY_BROKER_URL": "", "REDIS_URL": "redis://store.example"}, None),
+        ({}, None),
+    ],
+)
+def test_each_kind_of_broker_gets_its_own_options(env: dict[str, str], redis_only: bool | None) -> None:
+    """RabbitMQ needs no Redis beside it; None: there is no broker, and nothing is handed to one."""
+    program = (
+        "import json; from project import settings; from project.celery import app; "
+        "app.connection_for_write().transport; "
+        "print(json.dumps([settings.CONVO['DELIVER'], app.conf.broker_url or '', "
+        "'visibility_timeout' in app.conf.broker_transport_options]))"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"], **GOOD, **env},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    deliver, url, options = json.loads(ran.stdout)
+    assert deliver == ("" if redis_only is None else "convo.tasks.send")
+    assert url == (env.get("CELERY_BROKER_URL") or ("redis://store.example/1" if redis_only else ""))
+    assert options is bool(redis_only)
 
 
 @pytest.mark.parametrize(

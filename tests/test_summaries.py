@@ -1,17 +1,22 @@
 """Summaries: each tells its stretch and all before it; nothing falls between two, none outlives its text."""
 
 import threading
+from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 import pytest
 from django.db import connection
+from django.utils import timezone
 from pytest_django import Settings
 
 from convo import history, jobs, memory, tokens, turns
 from convo.errors import ConvoError, UpstreamError
 from convo.history import Draft
+from convo.memory import due as weighing
 from convo.memory import stretch
-from convo.models import ME, Message, Person, Session, Summary, Work
+from convo.memory.due import overdue, weigh
+from convo.models import ME, Message, Person, Session, Summary, Turn, Work
 from tests.faults import wait_until
 from tests.upstream import Upstream
 
@@ -326,6 +331,130 @@ def test_the_sweep_finds_what_is_due_and_nothing_else(session: Session, model: A
     talk(short, 1, 4)
     jobs.sweep()
     assert list(Summary.objects.values_list("session", flat=True)) == [session.pk]
+
+
+def due() -> list[Any]:
+    """The sessions that the next sweep begins with."""
+    while weigh():
+        pass
+    return overdue(100)
+
+
+def test_it_finds_what_is_due_however_long_ago_it_was_said(session: Session, model: Any) -> None:
+    talk(session, 1, 5)
+    Session.objects.update(last_activity=timezone.now() - timedelta(days=700))
+    jobs.sweep()
+    assert ranges(session) == [(1, 6)]
+    assert due() == []
+
+
+def test_what_is_due_is_weighed_anew_when_the_transcript_has_become_another(
+    session: Session, model: Any
+) -> None:
+    talk(session, 1, 4)
+    assert due() == []
+    talk(session, 5, 5)
+    assert due() == [session.pk]
+    jobs.sweep()
+    assert due() == []
+    history.delete_message(session.pk, 2)
+    # The summary is stale, and enough is left to make another one of.
+    assert due() == [session.pk]
+    copy = history.fork(session, 10)
+    assert set(due()) == {session.pk, copy.pk}
+    history.clear(session.pk)
+    assert due() == [copy.pk]
+    talk(session, 6, 9)
+    assert due() == [copy.pk]
+
+
+def test_what_is_due_is_weighed_anew_by_other_rules(session: Session, model: Any, alice: Any) -> None:
+    talk(session, 1, 5)
+    model("summariser", summary_turns=4)
+    assert due() == []
+    model("summariser", summary_turns=3)
+    assert due() == [session.pk]
+    model("summariser", summary_turns=4)
+    assert due() == []
+    model("summariser", summary_turns=4, summary_tokens=100)
+    Message.objects.filter(session=session, position=1).update(tokens=100)
+    # Nothing but an append or an edit changes a message, and both are seen.
+    history.delete_message(session.pk, 2)
+    assert due() == [session.pk]
+
+
+def test_each_agent_has_its_own_rules_and_one_that_is_gone_the_default_ones(
+    session: Session, model: Any, settings: Settings, tmp_path: Any
+) -> None:
+    file = tmp_path / "two.yaml"
+    never = "  silent: {summaries: false}\n  patient: {window_pairs: 2, summary_turns: 50}\n"
+    file.write_text(AGENTS.format(context_tokens=4000, summary_turns=3, summary_tokens=100_000) + never)
+    settings.CONVO = {**settings.CONVO, "AGENTS_FILE": str(file)}
+    talk(session, 1, 5)
+    for agent in ("silent", "assistant", "patient", "gone since"):
+        Session.objects.filter(pk=session.pk).change(agent=agent)
+        assert due() == ([session.pk] if agent in ("assistant", "gone since") else [])
+    jobs.sweep()
+    assert ranges(session) == [(1, 6)]
+
+
+def test_what_is_due_stands_behind_no_crowd_that_is_not(
+    session: Session, model: Any, alice: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(weighing, "AT_A_TIME", 2)
+    fields = {"owner": alice, "person": session.person, "agent": "assistant"}
+    for number in range(10):
+        talk(Session.objects.create(id=UUID(int=number), **fields), 1, 2)
+    last = Session.objects.create(id=UUID(int=2**128 - 1), **fields)
+    talk(last, 1, 5)
+    # So that nothing else keeps the sweep going.
+    Turn.objects.update(indexed_at=timezone.now(), learned_at=timezone.now())
+    jobs.sweep()
+    assert ranges(last) == [(1, 6)]
+
+
+def test_a_sweep_asks_nothing_of_those_that_have_not_changed(
+    session: Session, model: Any, alice: Any, django_assert_num_queries: Any
+) -> None:
+    for _ in range(10):
+        talk(Session.objects.create(owner=alice, person=session.person, agent="assistant"), 1, 4)
+    assert due() == []
+    with django_assert_num_queries(3):
+        assert due() == []
+
+
+def test_what_was_said_while_it_was_weighed_is_weighed_again(session: Session, model: Any) -> None:
+    talk(session, 1, 4)
+    seen = Session.objects.get()
+    talk(session, 5, 5)
+    weighing._write([seen], "some rules", due=False)
+    assert Session.objects.get().weighed_rules == ""
+    weighing._write([Session.objects.get()], "some rules", due=False)
+    assert Session.objects.get().weighed_rules == "some rules"
+
+
+def test_what_no_summary_would_tell_makes_none_due(session: Session, model: Any) -> None:
+    model("summariser", summary_turns=1000, summary_tokens=200)
+    turns.record(session, [Draft(role="system", content="rule " * 300)])
+    talk(session, 1, 5)
+    assert due() == []
+    turns.record(session, [Draft(role="user", content="word " * 300)])
+    talk(session, 7, 8)
+    assert due() == [session.pk]
+
+
+def test_what_can_not_be_summarised_yet_is_not_tried_in_every_sweep(session: Session, model: Any) -> None:
+    turns.record(session, [Draft(role="user", content="look up"), call("c1")])
+    talk(session, 2, 6)
+    turns.record(session, [Draft(role="user", content="at last"), result("c1")])
+    assert due() == [session.pk]
+    jobs.sweep()
+    # A call waits for its result, which is still among what is told in full.
+    assert due() == []
+    assert ranges(session) == []
+    talk(session, 8, 9)
+    jobs.sweep()
+    assert ranges(session)[-1][1] > 12
 
 
 def test_two_thousand_messages_behind_are_caught_up_with(session: Session, model: Any) -> None:

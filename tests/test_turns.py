@@ -73,7 +73,7 @@ def test_a_turn_leaves_its_question_its_reply_and_its_account(session: Session) 
     assert said(session)[0] == "u:what is new?"
     assert result.message is not None
     assert said(session)[1] == "a:" + result.message.content
-    assert sum(turn.pieces[0]) == len(result.message.content)
+    assert sum(turn.pieces[0]["cuts"]) == len(result.message.content)
     assert turn.input_tokens
     assert turn.output_tokens
     assert turn.created_at <= turn.first_token_at <= turn.finished_at  # type: ignore[operator]
@@ -118,7 +118,9 @@ def test_while_a_turn_runs_the_session_is_taken(session: Session) -> None:
 
 def expire(claim: Claim, *, draft: str = "") -> None:
     past = timezone.now() - timedelta(seconds=1)
-    Turn.objects.filter(pk=claim.turn.pk).update(lease_until=past, draft=draft)
+    Turn.objects.filter(pk=claim.turn.pk).update(
+        lease_until=past, draft=draft, pieces=[{"index": 0, "kind": "message", "cuts": [len(draft)]}]
+    )
 
 
 @pytest.mark.parametrize(("draft", "status"), [("half a re", "partial"), ("", "failed")])

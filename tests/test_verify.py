@@ -126,6 +126,17 @@ def test_the_call_at_the_very_end_may_wait_for_its_result(
     assert found() == [f"position {calls[0].position}: a tool call without its result"]
 
 
+def test_a_session_that_keeps_nothing_is_clean_until_something_of_it_is_kept(
+    alice: Any, model: Callable[[str], None]
+) -> None:
+    model("tool-call")
+    finish(turns.begin(turns.new_chain(alice, "", storage="none"), user("weather?")))
+    assert found() == []
+    Turn.objects.filter(session__storage="none").update(input=["weather?"])
+    told = "something of its reply or its question is kept, though its session keeps nothing"
+    assert found() == [f"turn 1: {told}"]
+
+
 # One deliberate breakage each.
 
 
@@ -256,11 +267,16 @@ BREAKAGES: dict[str, tuple[Callable[[Session], Any], str]] = {
     ),
     "no reply": (lambda s: at(2).delete(), "turn 1: complete, but its reply is not there"),
     "pieces": (
-        lambda s: turn(1).update(pieces=[[1, 2]]),
+        lambda s: turn(1).update(pieces=[{"index": 0, "kind": "message", "cuts": [1, 2]}]),
         "turn 1: its pieces do not add up to its reply",
     ),
     "too many pieces": (
-        lambda s: turn(1).update(pieces=[[6, 6, 6], [4]]),
+        lambda s: turn(1).update(
+            pieces=[
+                {"index": 0, "kind": "message", "cuts": [6, 6, 6]},
+                {"index": 1, "kind": "function_call", "cuts": [4]},
+            ]
+        ),
         "turn 1: its pieces do not add up to its reply",
     ),
     "later parent": (

@@ -1,6 +1,6 @@
 """What the model sees: gathered, chosen within the budget, and explained."""
 
-from convo.context.choose import check_fits, choose
+from convo.context.choose import as_given, check_fits, choose
 from convo.context.gather import gather
 from convo.context.parts import Material, Part, Prompt
 from convo.context.replay import replay
@@ -11,6 +11,7 @@ __all__ = [
     "Material",
     "Part",
     "Prompt",
+    "as_given",
     "check_fits",
     "choose",
     "for_planning",

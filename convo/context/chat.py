@@ -1,6 +1,7 @@
 """The chosen lines as the messages of a chat completions request."""
 
 import re
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -8,6 +9,8 @@ from convo.history import Line
 
 # Other names than these are refused by OpenAI, and with them the whole request.
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+IN_SHORT = "What was said before this, in short:"
+_FILE = ("file_id", "file_data", "filename")
 SYSTEM_ROLES = {"system", "developer"}
 
 
@@ -33,26 +36,32 @@ def joined_to_question(
 
 def chat_messages(lines: Sequence[Line]) -> Iterator[dict[str, Any]]:
     """The lines as chat completions messages; each call's result right behind the message that calls."""
-    results = {line.call_id: line for line in lines if line.type == "function_call_output"}
+    # Some servers give the calls of each turn the same ids again, and a result may be told again where the
+    # model failed on it: each call has the last one before the next call of its id.
+    results: defaultdict[str, list[Line]] = defaultdict(list)
+    for line in lines:
+        if line.type == "function_call":
+            results[line.call_id].append(line)
+        elif line.type == "function_call_output" and results[line.call_id]:
+            results[line.call_id][-1] = line
     pending: list[Line] = []
     for line in lines:
         if line.type == "function_call":
             pending.append(line)
             continue
-        if line.type == "function_call_output" or line.role in SYSTEM_ROLES:
-            continue
         yield from _calls(pending, results)
         pending = []
-        yield _message(line)
+        if line.type != "function_call_output":
+            yield _message(line)
     yield from _calls(pending, results)
 
 
-def _calls(calls: list[Line], results: Mapping[str, Line]) -> Iterator[dict[str, Any]]:
+def _calls(calls: list[Line], results: Mapping[str, list[Line]]) -> Iterator[dict[str, Any]]:
     if not calls:
         return
     yield {"role": "assistant", "content": None, "tool_calls": [_call(line) for line in calls]}
     for line in calls:
-        yield {"role": "tool", "tool_call_id": line.call_id, "content": _output(results[line.call_id])}
+        yield {"role": "tool", "tool_call_id": line.call_id, "content": _output(results[line.call_id].pop(0))}
 
 
 def _call(line: Line) -> dict[str, Any]:
@@ -69,19 +78,29 @@ def _output(line: Line) -> str:
 
 
 def _message(line: Line) -> dict[str, Any]:
+    if line.type == "compaction":
+        return {"role": "assistant", "content": f"{IN_SHORT}\n{line.content}"}
     name = {"name": line.name} if _NAME.fullmatch(line.name) else {}
-    return {"role": line.role, "content": _content(line), **name}
+    # Few servers but OpenAI's know the role `developer`.
+    role = "system" if line.role in SYSTEM_ROLES else line.role
+    return {"role": role, "content": _content(line), **name}
 
 
 def _content(line: Line) -> str | list[dict[str, Any]]:
     """Plain text, or the parts of a message that holds more."""
     parts = (line.item or {}).get("content")
-    return [_chat_part(part) for part in parts] if isinstance(parts, list) else line.content
+    if not isinstance(parts, list):
+        return line.content
+    found = [_chat_part(part) for part in parts]
+    # Many servers know no parts where one text is all there is.
+    return str(found[0]["text"]) if len(found) == 1 and found[0]["type"] == "text" else found
 
 
 def _chat_part(part: Mapping[str, Any]) -> dict[str, Any]:
     if part.get("type") == "input_image" and part.get("image_url"):
         image = {"url": part["image_url"], "detail": part.get("detail", "auto")}
         return {"type": "image_url", "image_url": image}
+    if part.get("type") == "input_file":
+        return {"type": "file", "file": {name: part[name] for name in _FILE if part.get(name)}}
     # What chat completions have no form for is named, so that the message isn't empty.
-    return {"type": "text", "text": part.get("text") or f"[{part.get('type')}]"}
+    return {"type": "text", "text": part.get("text") or part.get("refusal") or f"[{part.get('type')}]"}

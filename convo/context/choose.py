@@ -6,18 +6,19 @@ What doesn't fit goes in this order: neighbours of recalled messages, recalled m
 least, facts in excess of their share, the oldest exchanges, the summary, pinned facts in excess of theirs.
 """
 
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import islice
+from itertools import islice, takewhile
 from typing import Any
 
 from convo import tokens
 from convo.agents import Agent
-from convo.context.chat import chat_messages, joined_to_question, system_message
+from convo.context.chat import SYSTEM_ROLES, chat_messages, joined_to_question, system_message
 from convo.context.parts import Fact, Found, Material, Part, Prompt, Told
 from convo.context.quoted import NOTHING, fact_block, recalled_block, summary_block
-from convo.context.verbatim import Choice, Counted, cost, last, left_out, newest_that_fit
+from convo.context.verbatim import READABLE, Choice, Counted, cost, last, left_out, newest_that_fit
 from convo.errors import MessageTooLong
 from convo.history import Line
 
@@ -50,10 +51,11 @@ def choose(
     material: Material = NO_MATERIAL,
     budget: int | None = None,
     total_messages: int | None = None,
+    tools: int = 0,
 ) -> Prompt:
     """The prompt for this question; MessageTooLong when not even the question fits."""
     budget = agent.context_tokens if budget is None else budget
-    room = budget - check_fits(agent, model, question, budget=budget)
+    room = budget - check_fits(agent, model, question, budget=budget, tools=tools)
     share = room
     pinned, unpinned = fact_block(
         "pinned", "pinned by the user", material.pinned, model, room=int(share * agent.memory_share)
@@ -64,6 +66,7 @@ def choose(
         agent=agent,
         model=model,
         earlier=earlier,
+        question=question,
         material=material,
         share=share,
         ahead=budget - room,
@@ -71,12 +74,19 @@ def choose(
         summarised=summary is not NOTHING,
     )
     choice, aside = choosing.both()
+    if choice.spent > room:
+        raise MessageTooLong(
+            "These results are too long to be sent with the calls that they answer and what led to those. "
+            "Shorten them, or raise the agent's context_tokens.",
+            param="message",
+        )
     verbatim = choice.lines
     parts = [
+        Part(part="tools", why="the caller's tools", tokens=tools),
         Part(part="instructions", why=f"agent {agent.name}", tokens=_instructions_cost(agent, model)),
         pinned,
         summary,
-        Part(part="verbatim", why=_why(choice, summary, choosing.pairs), tokens=choice.spent, lines=verbatim),
+        Part(part="verbatim", why=_why(choice, summary, agent.pairs), tokens=choice.spent, lines=verbatim),
         aside.recalled,
         aside.facts,
         Part(part="question", why="the new message", tokens=cost(question, model), lines=question),
@@ -88,19 +98,31 @@ def choose(
         *left_out(choice, model),
         *aside.left,
     ]
+    lines = [*verbatim, *(line for line in question if line.type in READABLE)]
+    # Where everything goes as it is, so do system messages in its middle; one that opens it is the first.
+    opening = list(takewhile(lambda line: line.role in SYSTEM_ROLES, lines)) if agent.whole else lines
+    rest = lines[len(opening) :] if agent.whole else [line for line in lines if line.role not in SYSTEM_ROLES]
     messages = [
-        *system_message([agent.instructions, pinned.text, summary.text], [*verbatim, *question]),
-        *chat_messages([*verbatim, *question]),
+        *system_message([agent.instructions, pinned.text, summary.text], opening),
+        *chat_messages(rest),
     ]
     return Prompt(
         messages=joined_to_question([aside.recalled.text, aside.facts.text], messages),
         manifest=_manifest(parts, left, model, budget=budget),
         parts=[part for part in parts if part.tokens],
+        cut=choice.cut,
     )
 
 
-def check_fits(agent: Agent, model: str, question: Sequence[Counted], *, budget: int) -> int:
-    """The tokens that no choice can save: instructions, question, overhead. They must fit the budget."""
+def as_given(model: str, messages: Sequence[Mapping[str, Any]], *, budget: int) -> Prompt:
+    """A prompt that the caller made: sent as it is, and counted."""
+    spent = tokens.count(json.dumps(messages, ensure_ascii=False), model)
+    part = Part(part="verbatim", why="the prompt as the caller sent it", tokens=spent)
+    return Prompt(messages=messages, manifest=_manifest([part], [], model, budget=budget), parts=[part])
+
+
+def check_fits(agent: Agent, model: str, question: Sequence[Counted], *, budget: int, tools: int = 0) -> int:
+    """The tokens that no choice can save: instructions, question, tools. They must fit the budget."""
     length = sum(len(part.content) for part in question)
     if length > _CHARACTERS_A_TOKEN * budget:
         raise MessageTooLong(
@@ -108,11 +130,11 @@ def check_fits(agent: Agent, model: str, question: Sequence[Counted], *, budget:
             param="message",
         )
     instructions, asked = _instructions_cost(agent, model), cost(question, model)
-    fixed = instructions + asked + tokens.REPLY_OVERHEAD
+    fixed = instructions + asked + tools + tokens.REPLY_OVERHEAD
     if fixed > budget:
         raise MessageTooLong(
             f"The message takes {asked} tokens and the instructions of agent {agent.name!r} {instructions}, "
-            f"beside {tokens.REPLY_OVERHEAD} of overhead; together they may take {budget}. "
+            f"beside {tools + tokens.REPLY_OVERHEAD} of tools and overhead; together they may take {budget}. "
             "Shorten the message, or raise the agent's context_tokens.",
             param="message",
         )
@@ -126,15 +148,12 @@ class _Choosing:
     agent: Agent
     model: str
     earlier: Sequence[Line]
+    question: Sequence[Line]
     material: Material
     share: int  # the tokens that instructions and question leave: of them each part has its share
     ahead: int  # the tokens that stand before the transcript's end
     room: int  # the tokens that are left
     summarised: bool
-
-    @property
-    def pairs(self) -> int | None:
-        return None if self.agent.summaries else self.agent.window_pairs
 
     def both(self) -> tuple[Choice, _Aside]:
         """The transcript's end, and what was looked up within its share: the end has all that is left."""
@@ -146,7 +165,9 @@ class _Choosing:
         return choice, self._looked_up(choice, self.room - choice.spent)
 
     def _end(self, budget: int) -> Choice:
-        return newest_that_fit(self.earlier, self.model, pairs=self.pairs, budget=budget)
+        return newest_that_fit(
+            self.earlier, self.model, pairs=self.agent.pairs, budget=budget, question=self.question
+        )
 
     def _looked_up(self, choice: Choice, room: int) -> _Aside:
         if self.summarised:

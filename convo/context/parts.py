@@ -109,3 +109,4 @@ class Prompt:
     messages: Sequence[Mapping[str, Any]]
     manifest: Mapping[str, Any] = field(default_factory=dict)
     parts: Sequence[Part] = ()
+    cut: bool = False  # was something left out for want of room?

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from convo.history import Line
 
 # Items of other types stay in the transcript; a chat model has no form for them.
-_READABLE = {"message", "function_call", "function_call_output"}
+READABLE = {"message", "function_call", "function_call_output", "compaction"}
 
 
 class Counted(Protocol):
@@ -33,23 +33,40 @@ class Choice:
         return [line for exchange in self.taken for line in exchange]
 
 
-def newest_that_fit(earlier: Sequence[Line], model: str, *, pairs: int | None, budget: int) -> Choice:
-    """The newest exchanges, at most so many and within so many tokens."""
-    choice = Choice()
-    full = ""
+def newest_that_fit(
+    earlier: Sequence[Line],
+    model: str,
+    *,
+    pairs: int | None,
+    budget: int,
+    question: Sequence[Line] = (),
+) -> Choice:
+    """The newest exchanges before this question, at most so many and within so many tokens.
+
+    Calls whose results are in the question come with it, whatever they cost.
+    """
+    choice, full = Choice(), ""
+    later: list[Line] = []
     answered_later = False
-    for exchange in reversed(_exchanges(line for line in earlier if line.type in _READABLE)):
-        whole, unpaired = _split_unpaired(exchange)
+    results = {line.call_id for line in question if line.type == "function_call_output"}
+    if again := _asked_again(earlier, question):
+        choice.left.append(("a question without an answer, which is asked again", again))
+        earlier = earlier[: -len(again)]
+    for exchange in reversed(_exchanges(line for line in earlier if line.type in READABLE)):
+        whole, unpaired, is_needed = _split_unpaired(exchange, results)
         if unpaired:
             choice.left.append(("a tool call and its result are only sent together", unpaired))
-        if answered_later and all(line.role == "user" and line.asked for line in whole):
+        if not whole:
+            continue
+        if answered_later and _given_up(whole, later):
             choice.left.append(("a question without an answer, and a later one was answered", whole))
             continue
+        later = whole
         answered_later = answered_later or any(line.role == "assistant" for line in whole)
         spent = cost(whole, model)
-        if not full and pairs is not None and len(choice.taken) >= pairs:
+        if not (full or is_needed) and pairs is not None and len(choice.taken) >= pairs:
             full = f"older than {last(pairs)}"
-        elif not full and choice.spent + spent > budget:
+        elif not (full or is_needed) and choice.spent + spent > budget:
             full, choice.cut = "no room in the budget", True
         if full:
             choice.left.append((full, whole))
@@ -57,6 +74,24 @@ def newest_that_fit(earlier: Sequence[Line], model: str, *, pairs: int | None, b
         choice.taken.insert(0, whole)
         choice.spent += spent
     return choice
+
+
+def _given_up(whole: Sequence[Line], later: Sequence[Line]) -> bool:
+    """Is this a question that nobody answered? One of several messages is answered behind the last."""
+    goes_on = bool(later) and later[0].turn == whole[-1].turn
+    return not goes_on and all(line.role == "user" and line.asked for line in whole)
+
+
+def _asked_again(earlier: Sequence[Line], question: Sequence[Line]) -> list[Line]:
+    """The same question at the transcript's end, as often as it stands there without an answer."""
+    asked, start = [(line.role, line.content) for line in question], len(earlier)
+    while asked and start >= len(asked):
+        before = earlier[start - len(asked) : start]
+        same = [(line.role, line.content) for line in before if line.asked and not line.agent]
+        if same != asked:
+            break
+        start -= len(asked)
+    return list(earlier[start:])
 
 
 def last(pairs: int) -> str:
@@ -77,14 +112,19 @@ def _exchanges(lines: Iterable[Line]) -> list[list[Line]]:
     return [exchange for exchange in found if exchange]
 
 
-def _split_unpaired(exchange: list[Line]) -> tuple[list[Line], list[Line]]:
-    """The exchange without the calls and results that lack their other half, and those."""
+def _split_unpaired(exchange: list[Line], arriving: set[str]) -> tuple[list[Line], list[Line], bool]:
+    """The exchange without the calls and results that lack their other half, and those.
+
+    Calls whose results are `arriving` with the question lack nothing; last it is told whether there are any.
+    """
     calls = {line.call_id for line in exchange if line.type == "function_call"}
     results = {line.call_id for line in exchange if line.type == "function_call_output"}
-    unpaired = calls ^ results
+    waiting = (calls - results) & arriving
+    unpaired = (calls ^ results) - waiting
     return (
         [line for line in exchange if line.call_id not in unpaired],
         [line for line in exchange if line.call_id in unpaired],
+        bool(waiting),
     )
 
 

@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 
 from convo import database
 from convo.conf import conf
-from convo.events.log import Log
+from convo.events.log import Delta, Log
 from convo.events.mirror import FAILURES, cancelled, connect, read_entry, stream_of
 from convo.events.saved import Saved, saved
 
@@ -53,7 +53,7 @@ class _Feed:
         self.last_id = "0"
         self.look_up_at = 0.0
         # Batches that came before what lies between; the rows will have that soon.
-        self._ahead: deque[tuple[int, list[str]]] = deque()
+        self._ahead: deque[tuple[int, list[Delta]]] = deque()
 
     def hear(self, fields: Mapping[str, str]) -> None:
         """Take in what Redis has; of the end the rows know more, as of everything that makes no sense."""

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 E = TypeVar("E")
 
@@ -11,17 +11,33 @@ E = TypeVar("E")
 MOST_AT_ONCE = 256
 
 
+class Delta(NamedTuple):
+    """The next piece of one of a reply's items; of a call the first one bears id and name."""
+
+    item: int
+    kind: str
+    text: str
+    call_id: str = ""
+    name: str = ""
+
+
 class Log(Generic[E]):
     """What a reply has said so far, delta by delta, and how it ended. Lives on one event loop."""
 
     def __init__(self) -> None:
-        self.deltas: list[str] = []
+        self.deltas: list[Delta] = []
         self.ending: E | None = None
+        self._opened = False
         # Ends the writing; set by whoever writes.
         self.stop: Callable[[], None] = lambda: None
         self._readers: set[asyncio.Future[None]] = set()
 
-    def say(self, *deltas: str) -> None:
+    def open(self) -> None:
+        """Note that the model server has taken the question."""
+        self._opened = True
+        self._wake()
+
+    def say(self, *deltas: Delta) -> None:
         """Add pieces of the reply and wake whoever waits for them."""
         self.deltas.extend(deltas)
         self._wake()
@@ -31,7 +47,7 @@ class Log(Generic[E]):
         self.ending = ending
         self._wake()
 
-    async def follow(self, *, after: int = 0, beat: float) -> AsyncIterator[list[str]]:
+    async def follow(self, *, after: int = 0, beat: float) -> AsyncIterator[list[Delta]]:
         """The deltas behind the first `after`, in batches as they come; after a silent beat an empty one."""
         while True:
             batch = self.deltas[after : after + MOST_AT_ONCE]
@@ -48,6 +64,11 @@ class Log(Generic[E]):
         while self.ending is None:
             await self._changed(None)
         return self.ending
+
+    async def begun(self) -> None:
+        """Wait until the model server has taken the question, or the reply has ended without."""
+        while not (self._opened or self.deltas or self.ending is not None):
+            await self._changed(None)
 
     async def _changed(self, seconds: float | None) -> bool:
         reader = asyncio.get_running_loop().create_future()

@@ -15,7 +15,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from convo.conf import conf
-from convo.events.log import Log
+from convo.events.log import Delta, Log
 
 logger = logging.getLogger(__name__)
 
@@ -50,9 +50,13 @@ def stream_of(key: UUID) -> str:
     return f"convo:events:{key.hex}"
 
 
-def read_entry(fields: Mapping[str, str]) -> tuple[int, list[str], bool]:
+def read_entry(fields: Mapping[str, str]) -> tuple[int, list[Delta], bool]:
     """Where a batch begins, its deltas, and whether it is the last."""
-    return int(fields["at"]), [str(delta) for delta in json.loads(fields["deltas"])], fields["ended"] == "1"
+    return int(fields["at"]), [_delta(*row) for row in json.loads(fields["deltas"])], fields["ended"] == "1"
+
+
+def _delta(item: object, kind: object, text: object, call_id: object, name: object) -> Delta:
+    return Delta(int(str(item)), str(kind), str(text), str(call_id), str(name))
 
 
 def mirror(key: UUID, log: Log[Any]) -> None:

@@ -1,17 +1,19 @@
 """What the database knows of replies: the drafts of running ones, the cuts of ended ones."""
 
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from convo.models import Message, Turn
+from convo.events.log import Delta
+from convo.models import Message, Strand, Turn, cut, cut_draft
 
 
 @dataclass(frozen=True)
 class Saved:
     """A reply as far as it has been saved, cut where its live stream was cut."""
 
-    deltas: list[str]
+    deltas: list[Delta]
     ended: bool
 
 
@@ -24,24 +26,29 @@ def saved(keys: Iterable[UUID]) -> dict[UUID, Saved]:
     return {key: _saved(found.get(key), written) for key in keys}
 
 
-def _saved(turn: Turn | None, written: dict[int, str]) -> Saved:
+def _saved(turn: Turn | None, written: dict[int, list[str]]) -> Saved:
     if turn is None:
         return Saved([], ended=True)
-    text = written.get(turn.pk, "") if turn.ended else turn.draft
-    return Saved(_cut(text, turn.pieces[0] if turn.pieces else []), ended=turn.ended)
+    if not turn.ended:
+        return Saved(deltas_of(cut_draft(turn.draft, turn.pieces)), ended=False)
+    return Saved(deltas_of(cut(written[turn.pk], turn.pieces)), ended=True)
 
 
-def _written(turns: list[Turn]) -> dict[int, str]:
-    """The text of each of these turns' replies."""
-    rows = Message.objects.filter(turn__in=turns, type="message", role="assistant").exclude(agent="")
-    # A reply has one; should it have more, the first is what was streamed.
-    return dict(rows.order_by("-position").values_list("turn_id", "content")) if turns else {}
+def _written(turns: list[Turn]) -> dict[int, list[str]]:
+    """The texts of the items of each of these turns' replies, in their order."""
+    found: dict[int, list[str]] = defaultdict(list)
+    if turns:
+        rows = Message.objects.filter(turn__in=turns, erased_at=None).exclude(agent="")
+        # What was deleted is gone from the replay too, and with one item gone the cuts fit no more.
+        for row in rows.order_by("position").only("turn_id", "type", "content", "item"):
+            found[row.turn_id].append(row.reply_text)
+    return found
 
 
-def _cut(text: str, lengths: list[int]) -> list[str]:
-    deltas, start = [], 0
-    # Where an ended reply has no text left (it was deleted, or only calls were made) there is nothing to cut.
-    for length in lengths if text else []:
-        deltas.append(text[start : start + length])
-        start += length
-    return deltas
+def deltas_of(strands: Sequence[Strand]) -> list[Delta]:
+    """The pieces of these items as a log has them."""
+    return [
+        Delta(strand.index, strand.kind, part, *((strand.call_id, strand.name) if at == 0 else ("", "")))
+        for strand in strands
+        for at, part in enumerate(strand.parts)
+    ]

@@ -3,7 +3,7 @@
 from django.db.models import Q
 
 from convo.errors import BranchNotActive
-from convo.history.write import recount, stale_from
+from convo.history.write import recount, stale_from, take_title_back
 from convo.models import Message, Session, Turn, UserMemory
 
 
@@ -57,6 +57,7 @@ def activate(session: Session, turn: Turn) -> None:
     Turn.objects.filter(messages__in=behind.filter(shown, active=False)).update(gist="", learned_at=None)
     behind.exclude(shown).update(active=False)
     behind.filter(shown).update(active=True)
+    take_title_back(session, behind.filter(active=False))
     stale_from(session, edge + 1)
     UserMemory.objects.unsupported(session.person_id).retract()
     recount(session)

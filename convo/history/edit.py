@@ -4,13 +4,14 @@ from collections.abc import Iterable
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import Q
-from django.db.models.functions import Now
+from django.db.models import CharField, Q, Value
+from django.db.models.functions import Cast, Concat, Now
 
 from convo import database
 from convo.errors import Gone, NotFound
 from convo.history.ending import lock_free
-from convo.history.write import recount, stale_from
+from convo.history.known import item_in
+from convo.history.write import recount, stale_from, take_title_back
 from convo.models import Evidence, Idempotency, IndexedMessage, Message, Session, Turn, UserMemory
 
 
@@ -42,6 +43,18 @@ def delete_message(session_id: UUID, position: int) -> None:
 
 @database.retried
 @transaction.atomic
+def delete_item(session_id: UUID, item_id: str) -> None:
+    """Delete the message of this item id and no other, except a tool call's result with its call.
+
+    A result goes alone: whoever takes a conversation back item by item comes to its call next.
+    """
+    session = lock_free(session_id)
+    row = item_in(session, item_id)
+    _bury(session, [row] if row.role == Message.Role.TOOL else _with_other_half(session, [row]))
+
+
+@database.retried
+@transaction.atomic
 def delete_turn(session_id: UUID, number: int) -> None:
     """Delete a turn's messages, and the other replies to its question."""
     session = lock_free(session_id)
@@ -55,7 +68,15 @@ def delete_turn(session_id: UUID, number: int) -> None:
 def _bury(session: Session, rows: Iterable[Message]) -> None:
     keys, positions = [row.pk for row in rows], [row.position for row in rows]
     Message.objects.filter(pk__in=keys).update(
-        content="", item=None, name="", tokens=0, active=False, recallable=False, erased_at=Now()
+        content="",
+        item=None,
+        # Free again: an item that was taken back can be added once more.
+        item_id=Concat(Value("gone "), Cast("position", CharField())),
+        name="",
+        tokens=0,
+        active=False,
+        recallable=False,
+        erased_at=Now(),
     )
     Evidence.objects.filter(message__in=keys).delete()
     # Before the transaction ends nothing of it is found any more.
@@ -66,6 +87,7 @@ def _bury(session: Session, rows: Iterable[Message]) -> None:
     # So would the answer that an append got, kept under its key.
     kept = Idempotency.objects.filter(turn__messages__in=keys, body__isnull=False)
     kept.update(turn=None, status=Gone.status, body=None)
+    take_title_back(session, Message.objects.filter(pk__in=keys))
     stale_from(session, min(positions), erase=True)
     UserMemory.objects.unsupported(session.person_id).retract()
     recount(session)

@@ -5,13 +5,19 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
+from django.db.models import F
 from django.db.models.functions import Now
 
+from convo import database
+from convo.conf import conf
 from convo.errors import ConvoError, Interrupted, TurnInProgress
 from convo.history.branches import activate
 from convo.history.lines import Draft
+from convo.history.replies import kept_of, reply_drafts
 from convo.history.write import append, lock
-from convo.models import Message, Session, Turn
+from convo.models import Asked, Message, Session, Turn, cut_draft
+
+MOST_ATTEMPTS = 3
 
 
 def lock_free(session_id: UUID, *, queued: Turn | None = None) -> Session:
@@ -32,7 +38,12 @@ def lock_free(session_id: UUID, *, queued: Turn | None = None) -> Session:
                 retry_after=math.ceil(left),
                 turn={"id": str(turn.key), "number": turn.number},
             )
-        reap(session, turn)
+        if not reap(session, turn):
+            raise TurnInProgress(
+                f"Turn {turn.number} is begun anew, for its process died. Try again later.",
+                retry_after=1,
+                turn={"id": str(turn.key), "number": turn.number},
+            )
     return session
 
 
@@ -48,14 +59,32 @@ def conclude(session: Session, turn: Turn, drafts: Sequence[Draft], **ending: An
     return rows
 
 
-def end_from_draft(session: Session, turn: Turn, error: ConvoError, *, status: str) -> None:
+def end_from_draft(session: Session, turn: Turn, error: ConvoError, *, status: str = "") -> None:
     """End a turn whose runner doesn't: what it had saved of the reply is kept."""
-    drafts = [Draft(role="assistant", content=turn.draft, agent=turn.agent)] if turn.draft else []
+    kept = kept_of(cut_draft(turn.draft, turn.pieces))
     told = {"code": error.code, "message": error.message}
-    conclude(session, turn, drafts, status=status, error=told, pieces=turn.pieces if turn.draft else [])
+    pieces = [strand.saved for strand in kept]
+    status = status or (Turn.Status.PARTIAL if kept else Turn.Status.FAILED)
+    conclude(session, turn, reply_drafts(turn, kept), status=status, error=told, pieces=pieces)
 
 
-def reap(session: Session, turn: Turn) -> None:
-    """End a turn whose process died."""
-    status = Turn.Status.PARTIAL if turn.draft else Turn.Status.FAILED
-    end_from_draft(session, turn, Interrupted(), status=status)
+def reap(session: Session, turn: Turn) -> bool:
+    """End a turn whose process died; False when it is to be begun anew instead."""
+    if begin_anew(turn):
+        return False
+    end_from_draft(session, turn, Interrupted())
+    return True
+
+
+def begin_anew(turn: Turn) -> bool:
+    """Put a background turn that has said nothing back in the queue, a few times; was it put there?"""
+    if turn.draft:
+        return False
+    asked = Asked.objects.filter(turn=turn, background=True, attempts__lt=MOST_ATTEMPTS)
+    unfinished = Turn.objects.unfinished().filter(pk=turn.pk)
+    if not (unfinished.exists() and asked.update(attempts=F("attempts") + 1)):
+        return False
+    # So long it waits for a process that takes it over.
+    lease = database.in_seconds(conf().queue_seconds)
+    unfinished.update(status=Turn.Status.QUEUED, worker="", lease_until=lease)
+    return True

@@ -5,10 +5,11 @@ from uuid import UUID
 
 from django.db import connection, models, transaction
 from django.db.models import Max
+from django.db.models.functions import Now
 
 from convo import database
 from convo.errors import NotFound
-from convo.history.write import lock, recount
+from convo.history.write import lock, recount, take_title_back
 from convo.models import Message, Session, Turn
 
 # What a copied turn begins anew: its identity, its ties (made afterwards), and what was spent on the first.
@@ -31,20 +32,17 @@ _NEW_UUID = {"postgresql": "gen_random_uuid()", "sqlite": "lower(hex(randomblob(
 
 @database.retried
 @transaction.atomic
-def fork(session: Session, position: int) -> Session:
-    """A session of its own that begins with what this one shows up to a position; item ids are kept."""
+def fork(session: Session, position: int, **fields: Any) -> Session:
+    """A session of its own that begins with what this one shows up to a position; item ids are kept.
+
+    It has the fields of this one, but for those that are given.
+    """
     locked = lock(session.pk)
     if not Message.objects.transcript(locked).filter(position=position).exists():
         raise NotFound(f"This session shows no message at position {position}.")
-    made = Session.objects.create(
-        owner=locked.owner,
-        person=locked.person,
-        agent=locked.agent,
-        title=locked.title,
-        metadata=locked.metadata,
-        forked_from=locked,
-        forked_at=position,
-    )
+    names = ("owner", "person", "agent", "title", "title_turn", "metadata")
+    taken_over = {name: getattr(locked, name) for name in names}
+    made = Session.objects.create(forked_from=locked, forked_at=position, **(taken_over | fields))
     places = {"old": _db(locked.pk), "new": _db(made.pk), "upto": position}
     with connection.cursor() as cursor:
         for statement in (_copy_turns(), _copy_messages(), *_TIE_TURNS):
@@ -52,6 +50,9 @@ def fork(session: Session, position: int) -> Session:
     made.last_position = Message.objects.filter(session=made).aggregate(last=Max("position"))["last"]
     made.last_turn = Turn.objects.filter(session=made).aggregate(last=Max("number"))["last"]
     made.save(update_fields=["last_position", "last_turn"])
+    take_title_back(made, Message.objects.filter(session=locked, position__gt=position))
+    if made.kind == Session.Kind.CHAIN:
+        Turn.objects.filter(session=made).update(indexed_at=Now(), learned_at=Now())
     recount(made)
     return made
 

@@ -20,6 +20,7 @@ class Draft:
     agent: str = ""
     item: Mapping[str, Any] | None = None
     item_id: str = ""
+    recallable: bool = True
 
     @property
     def tokens(self) -> int:

@@ -150,6 +150,11 @@ def turn_of(session: Session, number: int) -> Turn:
     return found
 
 
+def messages_upto(session: Session, position: int) -> list[Message]:
+    """All that the session shows up to a position."""
+    return list(Message.objects.transcript(session).filter(position__lte=position))
+
+
 def question_of(turn: Turn) -> list[Line]:
     """What this turn asked, without the reply: an agent's name is on those messages only that it wrote."""
     rows = Message.objects.filter(turn=turn, agent="", erased_at=None).order_by("position")

@@ -4,13 +4,14 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import Count, Sum
+from django.db.models import Count, QuerySet, Sum
 from django.utils import timezone
 
 from convo import database
 from convo.errors import Gone, NotFound
 from convo.history.lines import Draft
 from convo.models import (
+    Asked,
     Evidence,
     Idempotency,
     IndexedMessage,
@@ -32,7 +33,10 @@ def lock(session_id: UUID) -> Session:
 
 
 def append(session: Session, entries: Sequence[tuple[Turn, Draft]], *, active: bool = True) -> list[Message]:
-    """Add messages at the end of a locked session, and save where it stands now."""
+    """Add messages at the end of a locked session, and save where it stands now.
+
+    Of a session whose storage is none, nothing is written: the rows are there for this turn alone.
+    """
     rows = [
         Message(
             session=session,
@@ -47,9 +51,12 @@ def append(session: Session, entries: Sequence[tuple[Turn, Draft]], *, active: b
             item=draft.item,
             tokens=draft.tokens,
             active=active,
+            recallable=draft.recallable,
         )
         for position, (turn, draft) in enumerate(entries, session.last_position + 1)
     ]
+    if session.storage == Session.Storage.NONE:
+        return rows
     Message.objects.bulk_create(rows)
     _behind_again(entries)
     session.last_position += len(rows)
@@ -98,6 +105,22 @@ def stale_from(session: Session, position: int, *, erase: bool = False) -> None:
         reaching.update(text="")
 
 
+def take_title_back(session: Session, gone: QuerySet[Message]) -> None:
+    """Take the title of a locked session back if it was learned from these messages, which are gone.
+
+    What is left teaches another one; a title that a person set stays.
+    """
+    if session.title_turn is None:
+        return
+    if not gone.filter(turn__number=session.title_turn, role=Message.Role.USER).exists():
+        return
+    session.title, session.title_turn = "", None
+    session.save(update_fields=["title", "title_turn"])
+    left = Message.objects.transcript(session).filter(role=Message.Role.USER, recallable=True)
+    if first := left.exclude(content="").first():
+        Turn.objects.filter(pk=first.turn_id).update(learned_at=None)
+
+
 @database.retried
 @transaction.atomic
 def clear(session_id: UUID) -> None:
@@ -105,6 +128,7 @@ def clear(session_id: UUID) -> None:
     session = lock(session_id)
     if session.base_position == session.last_position and not session.turns.exists():
         return
+    take_title_back(session, Message.objects.filter(session=session))
     _delete_contents(session)
     session.epoch += 1
     session.base_position = session.last_position
@@ -130,6 +154,7 @@ def _delete_contents(session: Session) -> None:
         IndexedMessage.objects.filter(session=session),
         Message.objects.filter(session=session),
         Summary.objects.filter(session=session),
+        Asked.objects.filter(turn__session=session),
         Turn.objects.filter(session=session),
     ):
         rows._raw_delete(rows.db)

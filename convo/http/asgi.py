@@ -14,6 +14,7 @@ from convo import jobs, memory, search, turns
 from convo.conf import conf
 from convo.errors import ConvoError, TooLarge, UnsupportedMedia
 from convo.http.errors import envelope
+from convo.http.openai_api.ids import request_id
 
 # Imported so that what the worker does is registered, where each of it is written.
 WORK = [memory, search, turns]
@@ -87,7 +88,11 @@ def _too_large() -> TooLarge:
 
 
 async def _refuse(send: Send, error: ConvoError) -> None:
-    headers = [(b"content-type", b"application/json"), (b"connection", b"close")]
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"connection", b"close"),
+        (b"x-request-id", request_id().encode()),
+    ]
     await send({"type": "http.response.start", "status": error.status, "headers": headers})
     await send({"type": "http.response.body", "body": json.dumps(envelope(error)).encode()})
 
@@ -95,6 +100,7 @@ async def _refuse(send: Send, error: ConvoError) -> None:
 async def _live(receive: Receive, send: Send) -> None:
     """Between start and end of the server, work in the background, and sweep now and then."""
     await receive()
+    turns.serve_here()
     worker = jobs.Worker()
     _end_first(turns.shut_down, worker.end)
     worker.start()

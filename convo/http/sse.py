@@ -2,8 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable
+from typing import Any, TypeVar
 from uuid import UUID
 
 from asgiref.sync import async_to_sync
@@ -19,8 +19,12 @@ from convo.http.show import result_json, started_json, usage_json
 from convo.models import Turn
 from convo.turns import Claim, Result, TurnLog
 
+T = TypeVar("T")
+
 MEDIA_TYPE = "text/event-stream"
 HEARTBEAT = b": hb\n\n"
+# The kinds of items that a reader of this API gets to hear; the others come with the end.
+_SPOKEN = {"message", "refusal"}
 
 
 def frame(id: int, event: str, data: dict[str, Any]) -> bytes:
@@ -40,7 +44,7 @@ def start(request: HttpRequest, claim: Claim) -> TurnLog:
 def answer(request: HttpRequest, claim: Claim, *, stop_when_left: bool = False) -> dict[str, Any]:
     """The whole answer to a claimed turn; a failed one is raised, with the ids of the turn that keeps it."""
     log = start(request, claim)
-    ending = async_to_sync(_ending)(log, stop_when_left=stop_when_left)
+    ending = async_to_sync(heard)(log.ended(), log, stop_when_left=stop_when_left)
     if isinstance(ending, ConvoError):
         raise ending
     return told(claim.session_id, ending)
@@ -59,7 +63,7 @@ def stream(request: HttpRequest, claim: Claim, *, stop_when_left: bool = False) 
     """The answer as events, while it is written."""
     log = start(request, claim)
     reading = frames(claim.turn, claim.session_id, log)
-    return respond(_stopping(reading, log) if stop_when_left else reading)
+    return respond(stopping(reading, log) if stop_when_left else reading)
 
 
 def replay(turn: Turn, *, after: int) -> StreamingHttpResponse:
@@ -85,7 +89,8 @@ async def frames(turn: Turn, session_id: UUID, log: TurnLog, *, after: int = -1)
         if not batch:
             yield HEARTBEAT
             continue
-        yield b"".join(frame(number + i, "delta", {"text": text}) for i, text in enumerate(batch, 1))
+        said = [(number + i, delta) for i, delta in enumerate(batch, 1) if delta.kind in _SPOKEN]
+        yield b"".join(frame(i, "delta", {"text": delta.text}) for i, delta in said)
         number += len(batch)
     last = _last_frames(session_id, await turns.ending(turn, log))
     for id, (event, data) in enumerate(last, len(log.deltas) + 1):
@@ -101,7 +106,7 @@ async def _followed(turn: Turn, after: int) -> AsyncIterator[bytes]:
         yield frame
 
 
-async def _stopping(events: AsyncIterator[bytes], log: TurnLog) -> AsyncIterator[bytes]:
+async def stopping(events: AsyncIterator[bytes], log: TurnLog) -> AsyncIterator[bytes]:
     """The same events; a reader that leaves before the end stops the turn."""
     try:
         async for frame in events:
@@ -111,9 +116,10 @@ async def _stopping(events: AsyncIterator[bytes], log: TurnLog) -> AsyncIterator
             log.stop()
 
 
-async def _ending(log: TurnLog, *, stop_when_left: bool) -> Result | ConvoError:
+async def heard(waited_for: Awaitable[T], log: TurnLog, *, stop_when_left: bool) -> T:
+    """What this log is waited for; a reader that leaves before it comes may stop the turn."""
     try:
-        return await log.ended()
+        return await waited_for
     except asyncio.CancelledError:
         # The reader has left.
         if stop_when_left:

@@ -50,13 +50,6 @@ def job(name: str, *, overdue: Callable[[int], Iterable[Any]]) -> Callable[[Do],
     return register
 
 
-def withdraw(name: str, *functions: Batch) -> None:
-    """Take this kind, and these functions, out of the sweeps again: for a test that has added them."""
-    _kinds.pop(name, None)
-    for registered in (_batches, _quick):
-        registered[:] = [function for function in registered if function not in functions]
-
-
 def kind(name: str) -> Kind | None:
     """The kind of this name, which another version of this program may know and this one not."""
     return _kinds.get(name)

@@ -1,6 +1,6 @@
 """Who answers: the configured model server, or without one the responder that needs none."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 
 from convo.conf import conf
 from convo.llm import offline, upstream
@@ -12,9 +12,12 @@ def default_model() -> str:
     return conf().default_model
 
 
-def stream(ask: Ask) -> AsyncGenerator[Piece, None]:
-    """The reply as it is written, to its Finish; closing the generator closes the model's connection."""
-    return offline.reply(ask) if conf().offline else upstream.reply(ask)
+def stream(ask: Ask, opened: Callable[[], None] = lambda: None) -> AsyncGenerator[Piece, None]:
+    """The reply as it is written, to its Finish; closing the generator closes the model's connection.
+
+    `opened` is called when the server has taken the question and is about to answer.
+    """
+    return offline.reply(ask, opened) if conf().offline else upstream.reply(ask, opened)
 
 
 async def complete(ask: Ask) -> Completion:
@@ -22,8 +25,8 @@ async def complete(ask: Ask) -> Completion:
     text, usage, reason = "", None, ""
     async for piece in stream(ask):
         match piece:
-            case Text():
-                text += piece.text
+            case Text(text=words, kind=kind) if kind != "reasoning":
+                text += words
             case Usage():
                 usage = piece
             case Finish():

@@ -1,19 +1,20 @@
 """What is asked of a model, and the pieces that its reply comes in."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ask:
-    """One question to a model; `messages` and `tools` have the shape of OpenAI's chat completions."""
+    """One question to a model; `messages` have the shape of OpenAI's chat completions."""
 
     model: str
     messages: Sequence[Mapping[str, Any]]
     temperature: float | None = None
     max_output_tokens: int | None = None
-    tools: Sequence[Mapping[str, Any]] = ()
+    # Further fields of the request, as chat completions have them: tools, tool_choice, response_format …
+    extra: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,7 @@ class Text:
     """The next words of the reply; never empty, never with a character that a database refuses."""
 
     text: str
+    kind: str = "message"  # or "refusal", or "reasoning"
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from convo.conf import conf
@@ -28,8 +28,9 @@ _BLOCK = re.compile(r"^\[([^\]\n]+)\] [^\n]*\n(.*?)^\[end of: \1\]\n*", re.MULTI
 _REMEMBERED = re.compile(r"^(?:- |user: )(.+?)(?: \(since [\d-]+\))?$", re.MULTILINE)
 
 
-async def reply(ask: Ask) -> AsyncGenerator[Piece, None]:
+async def reply(ask: Ask, opened: Callable[[], None]) -> AsyncGenerator[Piece, None]:
     """The answer word by word, at a pace at which it can be read along."""
+    opened()
     text = answer(ask.messages)
     for word in re.findall(r"\S+\s*", text):
         yield Text(word)

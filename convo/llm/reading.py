@@ -14,6 +14,12 @@ from convo.llm.failures import told_by
 UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 REPLACEMENT = "\ufffd"
 DONE = b"[DONE]"
+# What a delta calls its words; servers differ about reasoning.
+_WORDS = {
+    "reasoning": ("reasoning_content", "reasoning"),
+    "message": ("content",),
+    "refusal": ("refusal",),
+}
 
 
 class Strand:
@@ -47,7 +53,7 @@ class Reading:
         self.done = False
         self._max_bytes = max_bytes
         self._bytes = 0
-        self._text = Strand()
+        self._texts: defaultdict[str, Strand] = defaultdict(Strand)
         self._arguments: defaultdict[int, Strand] = defaultdict(Strand)
         self._usage: Usage | None = None
         self._finish: Finish | None = None
@@ -62,10 +68,9 @@ class Reading:
             self._usage = _usage(usage)
         for choice in frame.get("choices") or ():
             delta = choice.get("delta") or {}
-            # A refusal is what the model says in place of its content, so it is read as that.
-            for text in (delta.get("content"), delta.get("refusal")):
-                if text:
-                    yield from self._say(text)
+            for kind, names in _WORDS.items():
+                if text := next((delta[name] for name in names if delta.get(name)), None):
+                    yield from self._say(text, kind)
             for position, call in enumerate(delta.get("tool_calls") or ()):
                 yield self._call(call, call.get("index", position))
             if reason := choice.get("finish_reason"):
@@ -73,18 +78,19 @@ class Reading:
 
     def end(self) -> Iterator[Piece]:
         """The last pieces of a reply that came to its end; one that did not is Truncated, `[DONE]` or not."""
-        if rest := self._text.end():
-            yield Text(rest)
+        for kind, text in self._texts.items():
+            if rest := text.end():
+                yield Text(rest, kind)
         if self._finish is None:
             raise Truncated
         if self._usage:
             yield self._usage
         yield self._finish
 
-    def _say(self, text: str) -> Iterator[Text]:
-        if text := self._text.add(text):
+    def _say(self, text: str, kind: str) -> Iterator[Text]:
+        if text := self._texts[kind].add(text):
             self._weigh(text)
-            yield Text(text)
+            yield Text(text, kind)
 
     def _call(self, call: dict[str, Any], index: int) -> CallPart:
         function = call.get("function") or {}

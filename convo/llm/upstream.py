@@ -1,7 +1,7 @@
 """Asking a real model server: the one place where a request leaves the process for a model."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, suppress
 from typing import Any
 from urllib.parse import urlsplit
@@ -21,7 +21,7 @@ from convo.llm.reading import Reading
 LINGER_SECONDS = 0.1
 
 
-async def reply(ask: Ask) -> AsyncGenerator[Piece, None]:
+async def reply(ask: Ask, opened: Callable[[], None]) -> AsyncGenerator[Piece, None]:
     """The reply piece by piece; every way in which it can fail is one of our errors, none is silent."""
     most = conf().max_reply_bytes
     frames, reading = Frames(max_bytes=most), Reading(max_bytes=most)
@@ -30,6 +30,7 @@ async def reply(ask: Ask) -> AsyncGenerator[Piece, None]:
         deadlines = Deadlines()
         async with AsyncExitStack() as stack:
             response = await deadlines.keep(reached(server, lambda: _opened(server, ask, stack)))
+            opened()
             chunks = response.iter_bytes()
             while not reading.done and (chunk := await deadlines.keep(anext(chunks, b""))):
                 for data in frames.feed(chunk):
@@ -81,12 +82,13 @@ def _body(ask: Ask) -> dict[str, Any]:
     wanted = {
         "temperature": ask.temperature,
         limit_name(): ask.max_output_tokens,
-        "tools": list(ask.tools) or None,
     }
     return {
+        **{name: value for name, value in wanted.items() if value is not None},
+        # What was asked for with this one turn holds, whatever its agent says.
+        **ask.extra,
         "messages": list(ask.messages),
         "stream_options": {"include_usage": True},
-        **{name: value for name, value in wanted.items() if value is not None},
     }
 
 

@@ -1,5 +1,6 @@
 """Thinking afterwards: summaries of what was said, and what is known about the person who said it."""
 
+from convo.memory.compact import compact
 from convo.memory.edit import LONGEST_TEXT, change, evidence, history, remember, set_rules
 from convo.memory.forget import forget, forget_all, forget_matching
 from convo.memory.hints import hint
@@ -11,6 +12,7 @@ from convo.memory.summarise import summarise
 __all__ = [
     "LONGEST_TEXT",
     "change",
+    "compact",
     "evidence",
     "forget",
     "forget_all",

@@ -53,6 +53,7 @@ def _forget(person: Person, chosen: Q, *, unlearned_too: bool = False) -> int:
     said = _said(person, memories, unlearned_too=unlearned_too)
     _hide(said)
     _make_summaries_anew(sessions, said)
+    _take_titles_back(sessions, said)
     _empty(memories)
     _unsay(person, memories)
     # What is being learned just now was read before this moment, and is not written.
@@ -124,6 +125,13 @@ def _make_summaries_anew(sessions: Iterable[Session], said: Iterable[Message]) -
             session.epoch += 1
             session.save(update_fields=["epoch"])
             jobs.later("summarise", session.pk)
+
+
+def _take_titles_back(sessions: Iterable[Session], said: Sequence[Message]) -> None:
+    for session in sessions:
+        theirs = [row.pk for row in said if row.session_id == session.pk]
+        for some in _parts(theirs):
+            history.take_title_back(session, Message.objects.filter(pk__in=some))
 
 
 def _empty(memories: Iterable[UserMemory]) -> None:

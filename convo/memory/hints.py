@@ -13,7 +13,9 @@ _MOST = 20
 def hint(session: Session, turns: Iterable[Turn]) -> None:
     """Have these turns of a session learned from soon after the transaction, and what is due summarised."""
     agent = agent_of(session.agent)
-    for turn in list(turns)[:_MOST]:
-        jobs.later("learn", turn.pk)
+    # Where nothing is learned, what is looked up is to be found soon all the same; else the sweep indexes it.
+    if agent.learn or agent.recall:
+        for turn in list(turns)[:_MOST]:
+            jobs.later("learn", turn.pk)
     if agent.summaries and session.message_count > agent.window_pairs:
         jobs.later("summarise", session.pk)

@@ -9,7 +9,7 @@ from django.db.models.functions import Now
 from convo import database, search
 from convo.jobs import job
 from convo.memory import background, patterns
-from convo.memory.facts import Notes, noted_by
+from convo.memory.facts import LONGEST_TITLE, Notes, noted_by, one_line
 from convo.memory.known import learn_facts, rest_on_copies
 from convo.models import NOBODY, Message, Person, Session, Turn
 
@@ -50,10 +50,17 @@ def _notes(turn: Turn, said: Sequence[Message]) -> Notes:
     if not agent.learn:
         return Notes()
     if _is_copy(turn):
+        return Notes(gist=turn.gist, title=_title_of(turn))
+    if turn.gist and turn.session.title:
         return Notes(gist=turn.gist)
-    if model := background.model_for(agent):
-        return noted_by(model, said, background.room_for(agent))
-    return patterns.noted(said)
+    model = background.model_for(agent)
+    notes = noted_by(model, said, background.room_for(agent)) if model else patterns.noted(said)
+    # Learned from before, it teaches only what was taken back since: the session's title.
+    return Notes(gist=turn.gist, title=notes.title or _title_of(turn)) if turn.gist else notes
+
+
+def _title_of(turn: Turn) -> str:
+    return one_line(turn.gist, LONGEST_TITLE)
 
 
 def _is_copy(turn: Turn) -> bool:
@@ -77,8 +84,8 @@ def _keep(seen: Turn, said: Sequence[Message], notes: Notes) -> None:
     turn.gist, turn.learned_at = notes.gist, Now()
     turn.save(update_fields=["gist", "learned_at"])
     if notes.title and not session.title:
-        session.title = notes.title
-        session.save(update_fields=["title"])
+        session.title, session.title_turn = notes.title, turn.number
+        session.save(update_fields=["title", "title_turn"])
     if person.ref != NOBODY and background.agent_of(turn.agent).memory:
         learn_facts(person, notes.facts)
         if _is_copy(seen):

@@ -13,6 +13,8 @@ from django.db.models.functions import Coalesce
 from convo.agents import Agent
 from convo.models import Message, Session, Summary
 
+# Rises when what makes a summary due is another thing than before: all sessions are weighed again.
+VERSION = 1
 # Rows are read in such lots; one exchange with more of them is read in a larger one.
 LOT = 1000
 # So many sessions are looked at in one question to the database.
@@ -49,9 +51,14 @@ class Place:
     edge: int
 
 
+def summarises(agent: Agent) -> bool:
+    """Are this agent's sessions summarised at all?"""
+    return agent.summaries and bool(agent.summary_share)
+
+
 def overdue(agent: Agent, among: QuerySet[Session]) -> Iterator[Place]:
-    """Those of these sessions, all of this agent, that a summary is due in; first those that wait longest."""
-    if not agent.summaries or not agent.summary_share:
+    """Those of these sessions, all of this agent, that a summary is due in."""
+    if not summarises(agent):
         return
     fresh = Summary.objects.filter(session=OuterRef("pk"), thread="", stale=False).order_by("-to_position")
     found = among.filter(
@@ -64,7 +71,7 @@ def overdue(agent: Agent, among: QuerySet[Session]) -> Iterator[Place]:
         covered=Coalesce(Subquery(fresh.values("to_position")[:1]), F("base_position")),
         edge=_edge(agent.window_pairs),
     )
-    waiting = found.filter(edge__gt=F("covered") + 1).order_by("last_activity")
+    waiting = found.filter(edge__gt=F("covered") + 1)
     places = [Place(*row) for row in waiting.values_list("pk", "epoch", "covered", "edge")]
     for start in range(0, len(places), AT_A_TIME):
         some = places[start : start + AT_A_TIME]
@@ -90,11 +97,9 @@ def next_stretch(session: Session, agent: Agent) -> Stretch | None:
 def _due(agent: Agent, places: Sequence[Place]) -> set[UUID]:
     """The sessions of those places that hold enough turns, or enough tokens."""
     within = [Q(session=one.session_id, position__gt=one.covered, position__lt=one.edge) for one in places]
-    said = Message.objects.filter(
-        reduce(or_, within), thread="", active=True, erased_at=None, recallable=True
-    )
+    said = Message.objects.filter(reduce(or_, within), thread="", active=True, erased_at=None)
     counted = (
-        said.order_by()
+        _read(said)
         .values_list("session")
         .annotate(turns=Count("pk", filter=Q(role=Message.Role.USER)), tokens=Sum("tokens"))
     )
@@ -103,6 +108,11 @@ def _due(agent: Agent, places: Sequence[Place]) -> set[UUID]:
         for session_id, turns, tokens in counted
         if turns >= agent.summary_turns or tokens >= agent.summary_tokens
     }
+
+
+def _read(rows: QuerySet[Message]) -> QuerySet[Message]:
+    """Those of these messages that a summary tells: what nobody said, or a person had forgotten, is not."""
+    return rows.filter(recallable=True, type__in=_READABLE).exclude(role__in=_UNSAID)
 
 
 def _edge(pairs: int) -> Any:
@@ -117,10 +127,7 @@ def _edge(pairs: int) -> Any:
 
 def _blocks(session: Session, covered: int, edge: int) -> tuple[list[list[Message]], int]:
     """The whole exchanges between these positions, and the position that they end before."""
-    rows = Message.objects.transcript(session).filter(
-        recallable=True, position__gt=covered, position__lt=edge, type__in=_READABLE
-    )
-    rows = rows.exclude(role__in=_UNSAID)
+    rows = _read(Message.objects.transcript(session).filter(position__gt=covered, position__lt=edge))
     lot = LOT
     while True:
         found = list(rows[:lot])

@@ -1,11 +1,13 @@
 """The tables. Where a rule concerns one row it is a method here; where it concerns many, a QuerySet's."""
 
+from convo.models.asked import Asked
 from convo.models.idempotency import Idempotency
 from convo.models.memories import Evidence, UserMemory
 from convo.models.messages import Message, Summary, new_item_id
 from convo.models.people import ME, NOBODY, ApiKey, Person, pepper
 from convo.models.search import IndexedMemory, IndexedMessage, place_of, wide_place
 from convo.models.sessions import Session
+from convo.models.strands import Strand, cut, cut_draft, reply_item_id
 from convo.models.turns import AgentVersion, Turn
 from convo.models.work import Work
 
@@ -14,6 +16,7 @@ __all__ = [
     "NOBODY",
     "AgentVersion",
     "ApiKey",
+    "Asked",
     "Evidence",
     "Idempotency",
     "IndexedMemory",
@@ -21,12 +24,16 @@ __all__ = [
     "Message",
     "Person",
     "Session",
+    "Strand",
     "Summary",
     "Turn",
     "UserMemory",
     "Work",
+    "cut",
+    "cut_draft",
     "new_item_id",
     "pepper",
     "place_of",
+    "reply_item_id",
     "wide_place",
 ]

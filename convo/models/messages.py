@@ -9,12 +9,24 @@ from django.utils import timezone
 from convo.models.sessions import Session
 from convo.models.turns import Turn
 
-_ID_PREFIX = {"message": "msg", "function_call": "fc", "function_call_output": "fc", "reasoning": "rs"}
+_ID_PREFIX = {
+    "message": "msg",
+    "refusal": "msg",
+    "function_call": "fc",
+    "function_call_output": "fc",
+    "reasoning": "rs",
+    "compaction": "cmp",
+}
 
 
 def new_item_id(type: str) -> str:
     """A fresh id whose prefix tells the item's type, as clients of OpenAI's API expect."""
-    return f"{_ID_PREFIX.get(type, 'item')}_{secrets.token_hex(24)}"
+    return f"{prefix_of(type)}_{secrets.token_hex(24)}"
+
+
+def prefix_of(type: str) -> str:
+    """What the ids of items of this type begin with."""
+    return _ID_PREFIX.get(type, "item")
 
 
 class MessageQuerySet(models.QuerySet["Message"]):
@@ -66,6 +78,14 @@ class Message(models.Model):
 
     def __str__(self) -> str:
         return f"{self.role} at {self.position}"
+
+    @property
+    def reply_text(self) -> str:
+        """What was streamed of it: the arguments of a call, the words of everything else."""
+        item = self.item or {}
+        if self.type == "reasoning":
+            return "".join(part["text"] for part in item.get("content") or ())
+        return str(item.get("arguments", "")) if self.type == "function_call" else self.content
 
     @property
     def call_id(self) -> str:

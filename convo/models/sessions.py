@@ -21,6 +21,23 @@ class SessionQuerySet(models.QuerySet["Session"]):
         """The row, locked until the transaction ends: every write to a transcript begins here."""
         return self.select_for_update().filter(pk=session_id).first()
 
+    def changed(self) -> "SessionQuerySet":
+        """Those whose transcript has changed since it was weighed."""
+        return self.filter(weighed_version__lt=F("epoch") + F("last_position"))
+
+    def weighed_otherwise(self, rules: str) -> "SessionQuerySet":
+        """Those that were weighed by other rules than these."""
+        # Not `exclude`: a column's index answers which values are less or greater.
+        return self.filter(Q(weighed_rules__lt=rules) | Q(weighed_rules__gt=rules))
+
+    def change(self, **given: Any) -> int:
+        """Save what a person changes: the title is theirs from now on, and another agent has other rules."""
+        if "title" in given:
+            given["title_turn"] = None
+        if "agent" in given:
+            given["weighed_rules"] = ""
+        return self.update(**given)
+
 
 class Session(models.Model):
     """One conversation. `(epoch, last_position)` names the transcript exactly."""
@@ -47,6 +64,9 @@ class Session(models.Model):
     ref = models.CharField(max_length=255, null=True, blank=True)  # noqa: DJ001  null: no name of the application's own
     agent = models.CharField(max_length=100)
     title = models.TextField(blank=True)
+    title_turn = models.PositiveIntegerField(
+        null=True, blank=True, help_text="The number of the turn it was learned from; null: a person set it."
+    )
     metadata = models.JSONField(default=dict, blank=True)
     state = models.CharField(max_length=8, choices=State, default=State.OPEN)
     epoch = models.PositiveIntegerField(default=0, help_text="Rises at every change that is not an append.")
@@ -62,6 +82,13 @@ class Session(models.Model):
     last_activity = models.DateTimeField(default=timezone.now)
     expires_at = models.DateTimeField(null=True, blank=True)
 
+    # Weighed: it was found out whether a summary is due, which every sweep asks and few changes answer anew.
+    summary_due = models.BooleanField(default=False)
+    weighed_version = models.PositiveBigIntegerField(
+        default=0, help_text="What epoch + last_position was then; both of them only rise."
+    )
+    weighed_rules = models.CharField(max_length=16, blank=True, help_text="Names the agents' rules then.")
+
     objects = SessionQuerySet.as_manager()
 
     class Meta:
@@ -71,6 +98,13 @@ class Session(models.Model):
             models.Index(
                 fields=["expires_at"], condition=Q(expires_at__isnull=False), name="session_expiring"
             ),
+            models.Index(fields=["last_activity"], condition=Q(summary_due=True), name="session_due"),
+            models.Index(
+                fields=["id"],
+                condition=Q(weighed_version__lt=F("epoch") + F("last_position")),
+                name="session_unweighed",
+            ),
+            models.Index(fields=["weighed_rules"], name="session_by_rules"),
         ]
         constraints = [
             models.UniqueConstraint(

@@ -32,6 +32,10 @@ class TurnQuerySet(models.QuerySet["Turn"]):
     def unfinished(self) -> "TurnQuerySet":
         return self.filter(status__in=[Turn.Status.QUEUED, Turn.Status.RUNNING])
 
+    def orphaned(self) -> "TurnQuerySet":
+        """Queued turns that no process waits with: theirs died, and another one may begin them anew."""
+        return self.queued().filter(worker="")
+
     def expired(self) -> "TurnQuerySet":
         """Unfinished turns whose process stopped renewing them, by the database's clock."""
         return self.unfinished().filter(lease_until__lt=Now())
@@ -67,7 +71,9 @@ class Turn(models.Model):
     input = models.JSONField(default=list, blank=True, help_text="What a queued turn will ask.")
     epoch = models.PositiveIntegerField(default=0, help_text="The session's epoch when this turn began.")
     draft = models.TextField(blank=True, help_text="The reply so far; its rows are written once, at the end.")
-    pieces = models.JSONField(default=list, blank=True, help_text="Lengths of the deltas, a list per item.")
+    pieces = models.JSONField(
+        default=list, blank=True, help_text="Each item of the reply: its kind, and the lengths of its deltas."
+    )
     error = models.JSONField(null=True, blank=True)
     manifest = models.JSONField(null=True, blank=True, help_text="What the model saw, and why. No text.")
     gist = models.TextField(blank=True)

@@ -1,8 +1,10 @@
 """One turn: begin → launch → follow → finish. Start reading at claim.begin, then runner, then finish."""
 
+from convo.turns.adopt import adopt, serve_here
 from convo.turns.again import activate, again
 from convo.turns.ask import ask
 from convo.turns.assemble import FORMS, assemble, preview, preview_text
+from convo.turns.chain import expire, go_on, new_chain, take_back
 from convo.turns.claim import Claim, OnBusy, begin
 from convo.turns.finish import Result, finish, reap
 from convo.turns.follow import ending, follow, result
@@ -11,6 +13,7 @@ from convo.turns.once import Done, Key, enter, prune
 from convo.turns.record import record
 from convo.turns.runner import TurnLog, answer, launch, run_whole
 from convo.turns.sessions import new_session, stored
+from convo.turns.start import Wishes
 from convo.turns.stop import cancel, stop_running
 
 __all__ = [
@@ -21,7 +24,9 @@ __all__ = [
     "OnBusy",
     "Result",
     "TurnLog",
+    "Wishes",
     "activate",
+    "adopt",
     "again",
     "answer",
     "ask",
@@ -30,9 +35,12 @@ __all__ = [
     "cancel",
     "ending",
     "enter",
+    "expire",
     "finish",
     "follow",
+    "go_on",
     "launch",
+    "new_chain",
     "new_session",
     "preview",
     "preview_text",
@@ -41,8 +49,10 @@ __all__ = [
     "record",
     "result",
     "run_whole",
+    "serve_here",
     "shut_down",
     "stop_running",
     "stopping",
     "stored",
+    "take_back",
 ]

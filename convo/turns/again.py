@@ -1,22 +1,33 @@
 """The same place in a conversation once more: another answer, an edited question, another branch."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from django.db import transaction
 
-from convo import agents, database, history
+from convo import database, history
 from convo.errors import NotFound
 from convo.history import Draft
-from convo.models import Session
+from convo.models import Asked, Session
 from convo.turns.claim import Claim, bind, lock_open, once_more
 from convo.turns.once import Key, enter
+from convo.turns.start import Start
 
 
 @database.retried
 def again(
-    session: Session, number: int, edited: Sequence[Draft] = (), *, agent: str = "", key: Key | None = None
+    session: Session,
+    number: int,
+    edited: Sequence[Draft] = (),
+    *,
+    agent: str = "",
+    key: Key | None = None,
+    asked: Asked | None = None,
+    check: Callable[[Session], None] = lambda session: None,
 ) -> Claim:
-    """Answer a turn's question once more, or an edited one in its place, beside the answer that there is."""
+    """Answer a turn's question once more, or an edited one in its place, beside the answer that there is.
+
+    What was wished for then is wished for again, unless `asked` says else; `check` may refuse the session.
+    """
     with transaction.atomic(durable=True):
         row = enter(key) if key else None
         locked = lock_open(session.pk)
@@ -24,7 +35,11 @@ def again(
         if row and row.turn:
             # The same request once more: what it asked is there already.
             old, edited = row.turn, ()
-        return bind(row, once_more(locked, old, agents.get(agent or old.agent), edited))
+        else:
+            check(locked)
+        wished = asked or Asked.objects.filter(turn=old).first()
+        start = Start.of(agent or old.agent, asked=wished, model=old.model)
+        return bind(row, once_more(locked, old, start, edited))
 
 
 @database.retried

@@ -2,13 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from convo import agents, context, history, llm
 from convo.agents import Agent
 from convo.context import Prompt
 from convo.history import Draft, Line
-from convo.models import AgentVersion, Message, Session, Turn
+from convo.models import AgentVersion, Asked, Message, Session, Turn
 from convo.turns.claim import Claim
+from convo.turns.start import answering, wishes_of
 
 FORMS = {"text": context.single_query, "planning": context.for_planning}
 
@@ -24,49 +26,72 @@ class Assembled:
 
 def assemble(claim: Claim) -> Assembled:
     """Choose agent, model and prompt for this turn, and note on its row what was chosen and why."""
-    agent = agents.get(claim.agent)
-    model = agent.model_name
-    hot = history.newest(claim.session_id, claim.before, upto=claim.upto)
-    prompt = _prompt(
-        claim.turn.session,
-        agent,
-        claim.question,
-        hot,
-        upto=claim.upto,
-        budget=agent.context_tokens,
-        messages=claim.message_count,
-    )
-    AgentVersion.objects.get_or_create(
-        sha256=agent.version, defaults={"name": agent.name, "config": agent.config}
-    )
-    Turn.objects.running().filter(pk=claim.turn.pk).update(
-        model=model, agent_version=agent.version, manifest=prompt.manifest
-    )
+    wishes = wishes_of(claim.asked)
+    agent = answering(claim.agent, wishes, model=claim.turn.model)
+    hot: list[Line] = []
+    if wishes.messages is None:
+        hot = history.newest(claim.session_id, claim.before, upto=claim.upto)
+        prompt = _prompt(
+            claim.turn.session,
+            agent,
+            claim.question,
+            hot,
+            upto=claim.upto,
+            budget=agent.context_tokens,
+            messages=claim.message_count,
+            tools=wishes.tool_tokens(agent.model_name),
+        )
+    else:
+        prompt = context.as_given(agent.model_name, wishes.messages, budget=agent.context_tokens)
+    _note(claim, agents.get(claim.agent, model=agent.model), prompt)
     ask = llm.Ask(
-        model=model,
+        model=agent.model_name,
         messages=prompt.messages,
         temperature=agent.temperature,
         max_output_tokens=agent.max_output_tokens,
+        extra=wishes.extra,
     )
     return Assembled(ask, prompt.manifest["total"], hot)
 
 
-def preview(session: Session, text: str, *, agent: str = "", max_tokens: int | None = None) -> Prompt:
-    """The prompt that this question would get now, and the account of it. Nothing is stored or asked."""
-    chosen = agents.get(agent or session.agent)
-    model, budget = chosen.model_name, max_tokens or chosen.context_tokens
-    question = (
-        [history.line_of_draft(Draft(role="user", content=text), session.last_position + 1)] if text else []
+def _note(claim: Claim, agent: Agent, prompt: Prompt) -> None:
+    AgentVersion.objects.get_or_create(
+        sha256=agent.version, defaults={"name": agent.name, "config": agent.config}
     )
-    context.check_fits(chosen, model, question, budget=budget)
+    Turn.objects.running().filter(pk=claim.turn.pk).update(
+        model=agent.model_name, agent_version=agent.version, manifest=prompt.manifest
+    )
+
+
+def preview(
+    session: Session,
+    question: str | Sequence[Draft],
+    *,
+    agent: str = "",
+    max_tokens: int | None = None,
+    asked: Asked | None = None,
+    upto: int | None = None,
+) -> Prompt:
+    """The prompt that this question would get now, and the account of it. Nothing is stored or asked.
+
+    With `upto` it goes on from an earlier position.
+    """
+    wishes = wishes_of(asked)
+    chosen = answering(agent or session.agent, wishes)
+    model, budget = chosen.model_name, max_tokens or chosen.context_tokens
+    end, tools = session.last_position if upto is None else upto, wishes.tool_tokens(model)
+    drafts = _said(question) if isinstance(question, str) else question
+    lines = [history.line_of_draft(draft, end + place) for place, draft in enumerate(drafts, 1)]
+    context.check_fits(chosen, model, lines, budget=budget, tools=tools)
     return _prompt(
         session,
         chosen,
-        question,
-        history.newest(session.pk, session.version),
-        upto=session.last_position,
+        lines,
+        history.newest(session.pk, session.version, upto=end),
+        upto=end,
         budget=budget,
         messages=session.message_count,
+        tools=tools,
     )
 
 
@@ -79,6 +104,10 @@ def preview_text(
     return FORMS[form](prompt), prompt
 
 
+def _said(text: str) -> list[Draft]:
+    return [Draft(role="user", content=text)] if text else []
+
+
 def _prompt(
     session: Session,
     agent: Agent,
@@ -88,8 +117,27 @@ def _prompt(
     upto: int,
     budget: int,
     messages: int,
+    tools: int = 0,
 ) -> Prompt:
     """What there is for this question behind `upto`, gathered and chosen."""
+    places: dict[str, Any] = {"upto": upto, "budget": budget, "messages": messages, "tools": tools}
+    if agent.whole:
+        whole = _chosen(session, agent.unaided, question, hot, **places)
+        return _chosen(session, agent, question, hot, **places) if whole.cut else whole
+    return _chosen(session, agent, question, hot, **places)
+
+
+def _chosen(
+    session: Session,
+    agent: Agent,
+    question: Sequence[Line],
+    hot: list[Line],
+    *,
+    upto: int,
+    budget: int,
+    messages: int,
+    tools: int,
+) -> Prompt:
     model = agent.model_name
     query = "\n".join(line.content for line in question if line.role == Message.Role.USER)
     material = context.gather(session, agent, query, upto=upto)
@@ -97,11 +145,18 @@ def _prompt(
     earlier = history.recent(
         session.pk,
         hot,
-        pairs=None if agent.summaries else agent.window_pairs,
+        pairs=agent.pairs,
         budget=budget,
         model=model,
         after=material.summary.end if material.summary else 0,
     )
     return context.choose(
-        agent, model, earlier, question, material=material, budget=budget, total_messages=messages
+        agent,
+        model,
+        earlier,
+        question,
+        material=material,
+        budget=budget,
+        total_messages=messages,
+        tools=tools,
     )

@@ -3,7 +3,7 @@
 import os
 import secrets
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import asdict, dataclass
 from enum import StrEnum
@@ -13,14 +13,14 @@ from uuid import UUID
 from django.db import transaction
 from django.db.models.functions import Now
 
-from convo import agents, context, database, history
-from convo.agents import Agent
+from convo import database, history
 from convo.conf import conf
 from convo.errors import Cancelled, NotFound, SessionClosed, TurnInProgress
 from convo.history import Draft, Line
-from convo.models import Idempotency, Message, Session, Turn
+from convo.models import Asked, Idempotency, Message, Session, Turn
 from convo.turns.once import Key, enter
 from convo.turns.sessions import stored
+from convo.turns.start import Start
 from convo.turns.stop import stop_running
 
 # Names this process in the rows of the turns that it runs.
@@ -48,6 +48,7 @@ class Claim:
     upto: int = 0
     message_count: int = 0
     queued: bool = False
+    asked: Asked | None = None
 
 
 @database.retried
@@ -58,30 +59,30 @@ def begin(
     agent: str = "",
     on_busy: str = OnBusy.REJECT,
     key: Key | None = None,
+    asked: Asked | None = None,
+    check: Callable[[Session], None] = lambda session: None,
 ) -> Claim:
     """Take the session for one turn and append the question, or say why not and append nothing.
 
     A session that is not stored yet is stored with it. A key whose write was made before raises Done.
+    What `asked` says is obeyed and kept with the turn; `check` may refuse the locked session.
     """
-    chosen = agents.get(agent or session.agent)
-    context.check_fits(chosen, chosen.model_name, question, budget=chosen.context_tokens)
+    start = Start.of(agent or session.agent, question, asked, check)
     try:
-        return _begin(session, question, chosen, on_busy=on_busy, key=key)
+        return _begin(session, start, on_busy=on_busy, key=key)
     except TurnInProgress as busy:
         if on_busy != OnBusy.INTERRUPT:
             raise
         # This turn and no other: under a key that is sent twice, the next one may be its own.
         stop_running(busy.details["turn"]["id"])
-    return _begin(session, question, chosen, on_busy=on_busy, key=key)
+    return _begin(session, start, on_busy=on_busy, key=key)
 
 
-def _begin(
-    session: Session, question: Sequence[Draft], chosen: Agent, *, on_busy: str, key: Key | None
-) -> Claim:
+def _begin(session: Session, start: Start, *, on_busy: str, key: Key | None) -> Claim:
     with transaction.atomic(durable=True):
         row = enter(key) if key else None
         if row and row.turn:
-            return bind(row, once_more(lock_open(row.turn.session_id), row.turn, chosen))
+            return bind(row, once_more(lock_open(row.turn.session_id), row.turn, start))
         if session._state.adding:
             # A copy, for what gives way to another transaction is tried again with what was given.
             session = stored(copy(session))[0]
@@ -90,9 +91,10 @@ def _begin(
         except TurnInProgress:
             if on_busy != OnBusy.QUEUE:
                 raise
-            return bind(row, _line_up(history.lock(session.pk), question, agent=chosen.name))
-        turn = new_turn(locked, **running(), agent=chosen.name)
-        return bind(row, claim(locked, turn, question))
+            return bind(row, _line_up(history.lock(session.pk), start))
+        start.check(locked)
+        turn = new_turn(locked, **running(), **start.fields)
+        return bind(row, claim(locked, turn, start.question, asked=start.noted(turn)))
 
 
 def bind(row: Idempotency | None, made: Claim) -> Claim:
@@ -103,7 +105,7 @@ def bind(row: Idempotency | None, made: Claim) -> Claim:
     return made
 
 
-def once_more(locked: Session, old: Turn, agent: Agent, edited: Sequence[Draft] = ()) -> Claim:
+def once_more(locked: Session, old: Turn, start: Start, edited: Sequence[Draft] = ()) -> Claim:
     """A turn beside this one: the same question, or an edited one, answered after the same past."""
     old.session = locked
     edge = history.boundary(old)
@@ -111,17 +113,17 @@ def once_more(locked: Session, old: Turn, agent: Agent, edited: Sequence[Draft] 
     lines = history.question_of(asks) if asks else []
     if asks and asks.input:
         # It waited in the queue and never was asked: its question is asked now, at the end.
-        return claim(locked, new_turn(locked, **running(), agent=agent.name), drafts_of(asks))
+        turn = new_turn(locked, **running(), **start.fields)
+        return claim(locked, turn, drafts_of(asks), asked=start.noted(turn))
     if asks and not lines:
         raise NotFound(f"The question of turn {old.number} has been deleted.")
-    context.check_fits(agent, agent.model_name, edited or lines, budget=agent.context_tokens)
-    start = {**running(), "agent": agent.name, "asks": asks}
-    turn = new_turn(locked, parent_id=old.parent_id, root=True, **start)
+    start.check_fits(edited or lines)
+    turn = new_turn(locked, parent_id=old.parent_id, root=True, asks=asks, **running(), **start.fields)
     if asks is None:
         # An edited question is its own; that it asks anew keeps it hidden until it is answered.
         turn.asks = turn
         turn.save(update_fields=["asks"])
-    return claim(locked, turn, edited, lines=lines, upto=edge, active=False)
+    return claim(locked, turn, edited, lines=lines, upto=edge, active=False, asked=start.noted(turn))
 
 
 def drafts_of(turn: Turn) -> list[Draft]:
@@ -137,6 +139,7 @@ def claim(
     lines: Sequence[Line] = (),
     upto: int | None = None,
     active: bool = True,
+    asked: Asked | None = None,
 ) -> Claim:
     """Append the question of a turn that has just started; what its runner needs to know."""
     before, count = locked.version, locked.message_count
@@ -149,6 +152,7 @@ def claim(
         before=before,
         upto=before[1] if upto is None else upto,
         message_count=count,
+        asked=asked,
     )
 
 
@@ -165,8 +169,14 @@ def take(place: Claim) -> Claim | None:
             raise Cancelled
         question = drafts_of(turn)
         parent = Message.objects.transcript(locked).values_list("turn_id", flat=True).last()
+        asked = Asked.objects.filter(turn=turn).first()
+        if not question:
+            # It had begun in a process that died: its question is written down.
+            turn.session, lines = locked, history.question_of(turn)
+            Turn.objects.filter(pk=turn.pk).update(**running(), epoch=locked.epoch)
+            return claim(locked, turn, [], lines=lines, upto=history.boundary(turn), asked=asked)
         Turn.objects.filter(pk=turn.pk).update(**running(), input=[], parent=parent, epoch=locked.epoch)
-        return claim(locked, turn, question)
+        return claim(locked, turn, question, asked=asked)
 
 
 def running() -> dict[str, Any]:
@@ -175,7 +185,8 @@ def running() -> dict[str, Any]:
     return {"status": Turn.Status.RUNNING, "worker": WORKER, "lease_until": lease, "started_at": Now()}
 
 
-def _line_up(locked: Session, question: Sequence[Draft], *, agent: str) -> Claim:
+def _line_up(locked: Session, start: Start) -> Claim:
+    start.check(locked)
     waiting = Turn.objects.queued().filter(session=locked).count()
     if waiting >= conf().queue_length:
         raise TurnInProgress(
@@ -184,13 +195,14 @@ def _line_up(locked: Session, question: Sequence[Draft], *, agent: str) -> Claim
     turn = new_turn(
         locked,
         status=Turn.Status.QUEUED,
-        agent=agent,
+        **start.fields,
         worker=WORKER,
         lease_until=database.in_seconds(conf().lease_seconds),
-        input=[asdict(draft) for draft in question],
+        input=[asdict(draft) for draft in start.question],
     )
     locked.save(update_fields=["last_turn", "turn_count"])
-    return Claim(turn=turn, session_id=locked.pk, agent=agent, queued=True)
+    asked = start.noted(turn)
+    return Claim(turn=turn, session_id=locked.pk, agent=turn.agent, queued=True, asked=asked)
 
 
 def lock_open(session_id: UUID, *, queued: Turn | None = None) -> Session:
@@ -207,6 +219,9 @@ def new_turn(session: Session, *, parent_id: int | None = None, root: bool = Fal
         parent_id = Message.objects.transcript(session).values_list("turn_id", flat=True).last()
     session.last_turn += 1
     session.turn_count += 1
+    if session.kind == Session.Kind.CHAIN:
+        # Nothing is thought about it afterwards.
+        fields |= {"indexed_at": Now(), "learned_at": Now()}
     return Turn.objects.create(
         session=session, number=session.last_turn, parent_id=parent_id, epoch=session.epoch, **fields
     )

@@ -9,12 +9,15 @@ from django.db import transaction
 from django.db.models.expressions import Combinable
 
 from convo import database, history, memory
-from convo.errors import Cancelled, ConvoError, by_code
+from convo.errors import Cancelled, ConvoError, ServerShutdown, by_code
 from convo.history import Line
 from convo.jobs import swept_anywhere
 from convo.models import Message, Session, Turn
 from convo.turns.claim import Claim
 from convo.turns.reply import Reply
+
+# What is kept of a failure beside its code and message, so that it can be told as it was.
+_TOLD_AGAIN = ("retry_after", "upstream_status")
 
 
 @dataclass(frozen=True)
@@ -35,10 +38,9 @@ class Result:
         """Why there is no whole reply; a reply that reached its limit is no failure."""
         if not self.turn.error:
             return None
-        kind = by_code(self.turn.error["code"])
-        if kind.status < 400:
-            return None
-        return kind(self.turn.error["message"], retry_after=self.turn.error.get("retry_after"))
+        told = dict(self.turn.error)
+        kind = by_code(told.pop("code"))
+        return None if kind.status < 400 else kind(told.pop("message"), **told)
 
 
 @database.retried
@@ -46,10 +48,14 @@ def finish(claim: Claim, reply: Reply, error: ConvoError | None, seen: Sequence[
     """Write the reply down and end the turn; None when it had ended before, by a clear or a takeover."""
     limited = error or reply.limit
     spent_in, spent_out, cached = reply.tokens()
-    drafts = reply.drafts(claim.agent, broken=error is not None)
+    kept = reply.kept(broken=error is not None)
+    drafts = history.reply_drafts(claim.turn, kept)
     with transaction.atomic():
         session = Session.objects.locked(claim.session_id)
         if session is None:
+            return None
+        is_kept = session.storage == Session.Storage.KEPT
+        if isinstance(error, ServerShutdown) and not drafts and history.begin_anew(claim.turn):
             return None
         rows = history.conclude(
             session,
@@ -57,7 +63,7 @@ def finish(claim: Claim, reply: Reply, error: ConvoError | None, seen: Sequence[
             drafts,
             status=_status(limited, has_text=bool(drafts)),
             error=_error(limited),
-            pieces=reply.pieces if drafts else [],
+            pieces=[strand.saved for strand in kept] if is_kept else [],
             input_tokens=spent_in,
             output_tokens=spent_out,
             cached_tokens=cached,
@@ -66,8 +72,9 @@ def finish(claim: Claim, reply: Reply, error: ConvoError | None, seen: Sequence[
         if rows is None:
             return None
         turn = Turn.objects.get(pk=claim.turn.pk)
-        memory.hint(session, [turn])
-    if seen and session.epoch == turn.epoch:
+        if session.kind == Session.Kind.CONVERSATION:
+            memory.hint(session, [turn])
+    if seen and is_kept and session.epoch == turn.epoch:
         lines = [*seen, *(history.line_of(row, asked=True) for row in rows)]
         history.keep_window(session.pk, session.version, lines)
     return Result(turn, rows)
@@ -86,8 +93,7 @@ def _reap(session_id: UUID, turn_id: int) -> bool:
     turn = Turn.objects.expired().filter(pk=turn_id).first()
     if session is None or turn is None:
         return False
-    history.reap(session, turn)
-    return True
+    return history.reap(session, turn)
 
 
 def _status(error: ConvoError | None, *, has_text: bool) -> str:
@@ -101,8 +107,9 @@ def _status(error: ConvoError | None, *, has_text: bool) -> str:
 def _error(error: ConvoError | None) -> dict[str, object] | None:
     if error is None:
         return None
-    wait = {"retry_after": error.retry_after} if error.retry_after is not None else {}
-    return {"code": error.code, "message": error.message, **wait}
+    told = {"retry_after": error.retry_after, **error.details}
+    more = {name: told[name] for name in _TOLD_AGAIN if told.get(name) is not None}
+    return {"code": error.code, "message": error.message, **more}
 
 
 def _moment(monotonic: float | None) -> Combinable | None:

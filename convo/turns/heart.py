@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 from weakref import WeakKeyDictionary
 
 from django.db import DatabaseError
@@ -17,13 +18,16 @@ from convo.turns.reply import Reply
 
 logger = logging.getLogger(__name__)
 
+Unsaved = tuple[str, list[dict[str, Any]]]
+
 
 class Pulse:
     """One running turn of this process: what it has said, and the handle to stop it."""
 
-    def __init__(self, work: asyncio.Task[None], reply: Reply) -> None:
+    def __init__(self, work: asyncio.Task[None], reply: Reply, *, saves: bool = True) -> None:
         self.work = work
         self.reply = reply
+        self._saves = saves
         self.why: ConvoError = Cancelled()
         self._saved = 0
         self._saved_at = time.monotonic()
@@ -33,13 +37,13 @@ class Pulse:
         self.why = why
         self.work.cancel()
 
-    def unsaved(self) -> tuple[str, list[list[int]]] | None:
+    def unsaved(self) -> Unsaved | None:
         """The draft and its cuts, when something is new and the last save is a while ago."""
-        said, now = len(self.reply.texts), time.monotonic()
-        if said == self._saved or now - self._saved_at < conf().checkpoint_seconds:
+        said, now = self.reply.said, time.monotonic()
+        if not self._saves or said == self._saved or now - self._saved_at < conf().checkpoint_seconds:
             return None
         self._saved, self._saved_at = said, now
-        return self.reply.text, self.reply.pieces
+        return self.reply.text, [strand.saved for strand in self.reply.strands]
 
 
 class Heart:
@@ -114,7 +118,7 @@ def beating(turn_id: int, pulse: Pulse) -> Iterator[None]:
         del heart().turns[turn_id]
 
 
-def _renew(ids: list[int], drafts: dict[int, tuple[str, list[list[int]]]]) -> set[int]:
+def _renew(ids: list[int], drafts: dict[int, Unsaved]) -> set[int]:
     """Renew the leases and save the drafts; the turns that are to go on."""
     alive = Turn.objects.unfinished().filter(pk__in=ids)
     alive.update(lease_until=database.in_seconds(conf().lease_seconds))

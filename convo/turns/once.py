@@ -50,8 +50,7 @@ def _asks_again(row: Idempotency) -> bool:
     session = history.lock(row.turn.session_id)
     row.refresh_from_db()
     if row.turn and Turn.objects.expired().filter(pk=row.turn.pk).exists():
-        history.reap(session, row.turn)
-        return True
+        return history.reap(session, row.turn)
     return row.turn is not None and row.turn.ended and not _is_answered(row.turn)
 
 

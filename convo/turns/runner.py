@@ -12,6 +12,7 @@ from convo.conf import conf
 from convo.errors import Cancelled, ConvoError, TurnInProgress, Unavailable
 from convo.events import Log
 from convo.history import Line
+from convo.models import Session
 from convo.turns.assemble import assemble
 from convo.turns.claim import Claim, take
 from convo.turns.finish import Result, finish
@@ -48,8 +49,14 @@ async def run_whole(claim: Claim) -> TurnLog:
 def _log_for(claim: Claim) -> TurnLog:
     log = TurnLog()
     events.register(claim.turn.key, log)
-    events.mirror(claim.turn.key, log)
+    if _is_kept(claim):
+        events.mirror(claim.turn.key, log)
     return log
+
+
+def _is_kept(claim: Claim) -> bool:
+    """May what is said in this turn be written anywhere?"""
+    return claim.turn.session.storage == Session.Storage.KEPT
 
 
 async def answer(claim: Claim) -> Result:
@@ -65,7 +72,7 @@ async def _run(claim: Claim, log: TurnLog) -> None:
     reply = Reply()
     seen: list[Line] = []
     ending: Result | ConvoError = ConvoError()
-    pulse = Pulse(asyncio.create_task(_ask(claim, reply, log, seen)), reply)
+    pulse = Pulse(asyncio.create_task(_ask(claim, reply, log, seen)), reply, saves=_is_kept(claim))
     log.stop = partial(pulse.stop, Cancelled())
     try:
         with beating(claim.turn.pk, pulse):
@@ -119,10 +126,9 @@ async def _ask(claim: Claim, reply: Reply, log: TurnLog, seen: list[Line]) -> No
     assembled = await database.run(assemble, claim)
     seen.extend([*assembled.hot, *claim.question])
     reply.model, reply.prompt_tokens = assembled.ask.model, assembled.total
-    async for piece in llm.stream(assembled.ask):
-        reply.add(piece)
-        if isinstance(piece, llm.Text):
-            log.say(piece.text)
+    async for piece in llm.stream(assembled.ask, opened=log.open):
+        if deltas := reply.add(piece):
+            log.say(*deltas)
 
 
 async def _its_turn(place: Claim) -> Claim:

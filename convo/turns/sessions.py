@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from convo import agents
+from convo import agents, history
 from convo.models import Person, Session
 
 _GIVEN = ("owner", "agent", "title", "metadata")
@@ -15,7 +15,14 @@ def new_session(owner: Any, person: str, *, agent: str = "", **fields: Any) -> S
 
 
 def stored(session: Session) -> tuple[Session, bool]:
-    """The session, stored; or the person's one that has the same `ref` already. And whether it is new."""
+    """The session, stored; or the person's one that has the same `ref` already. And whether it is new.
+
+    One that was forked in thought only is forked now.
+    """
+    if session.forked_from:
+        fields = {name: getattr(session, name) for name in ("kind", "agent", "expires_at")}
+        assert session.forked_at is not None  # `chain.branch_of` sets both
+        return history.fork(session.forked_from, session.forked_at, title="", metadata={}, **fields), True
     session.person = Person.objects.named(session.owner, session.person.ref)
     if session.ref is None:
         session.save()

@@ -47,6 +47,9 @@ def check(session_id: UUID) -> Checked | None:
     rows = read(session_id)
     if rows is None:
         return None
+    if rows.session.storage == Session.Storage.NONE:
+        # Nothing but what its turns cost is kept: there is nothing that could hang together.
+        return Checked(session_id, len(rows.turns), 0, list(messages.nothing_is_kept(rows)))
     findings = [finding for invariant in INVARIANTS for finding in invariant(rows)]
     return Checked(session_id, len(rows.turns), len(rows.messages), findings)
 

@@ -60,6 +60,17 @@ def tombstones_are_empty(rows: Rows) -> Iterator[Finding]:
             yield row.broken("deleted, but still active")
 
 
+def nothing_is_kept(rows: Rows) -> Iterator[Finding]:
+    """Where nothing was to be stored, nothing is."""
+    for row in rows.messages:
+        yield row.broken("stored, though its session keeps nothing")
+    for turn in rows.turns.values():
+        if turn.ended and (turn.has_draft or turn.pieces or turn.input):
+            yield turn.broken(
+                "something of its reply or its question is kept, though its session keeps nothing"
+            )
+
+
 def calls_have_results(rows: Rows) -> Iterator[Finding]:
     """Calls and results come in pairs. Only at the very end may a call wait: its tool is still at work."""
     called: dict[str | None, MessageRow] = {}

@@ -66,7 +66,7 @@ class TurnRow:
     status: str
     parent_id: int | None
     asks_other: int | None  # another turn, whose question this one answers; None for a question of its own
-    pieces: list[list[int]]
+    pieces: list[dict[str, Any]]
     input: list[Any]
     lease_until: datetime | None
     created_at: datetime

@@ -101,7 +101,7 @@ class SessionViewSet(ConvoViewSet):
         session, given = self.session(pk), self.body(partial=True)
 
         def change() -> Response:
-            Session.objects.filter(pk=session.pk).update(**given)
+            Session.objects.filter(pk=session.pk).change(**given)
             return Response(session_json(self.session(pk)))
 
         return once(request, change)
