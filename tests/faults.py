@@ -4,8 +4,7 @@ import json
 import os
 import signal
 import socket
-import subprocess
-import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,7 +13,8 @@ from typing import Any
 
 import httpx2
 
-from tests.servers import ROOT, START_SECONDS, Server, database_url
+from tests.nursery import begin
+from tests.servers import START_SECONDS, Server, database_url
 
 # Short enough for a test to see them pass, and far from what a busy machine takes for a beat.
 LEASE_SECONDS = 3
@@ -87,16 +87,13 @@ def turn(client: httpx2.Client, session: str, number: int) -> dict[str, Any]:
 
 def manage(*arguments: str, **env: str) -> str:
     """What a `manage.py` command prints; one that fails fails the test."""
-    done = subprocess.run(
-        [sys.executable, "manage.py", *arguments],
-        cwd=ROOT,
-        env={**os.environ, "DATABASE_URL": database_url(), **env},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout.strip()
+    with tempfile.TemporaryDirectory() as folder:
+        said, told = Path(folder, "said"), Path(folder, "told")
+        given = {"DATABASE_URL": database_url(), **env}
+        status = begin(["manage.py", *arguments], stdout=said, stderr=told, env=given).wait(120)
+        output = said.read_text(encoding="utf-8")
+        assert status == 0, output + told.read_text(encoding="utf-8")
+    return output.strip()
 
 
 def free_port() -> int:
@@ -113,17 +110,9 @@ class OtherServer(Server):
         port = str(free_port())
         self._log = log
         self.url = f"http://127.0.0.1:{port}"
-        with log.open("wb") as output:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", *command.split(), "--port", port, application],
-                cwd=ROOT,
-                env={**os.environ, "DATABASE_URL": database_url(), **env},
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                text=True,
-                start_new_session=True,
-            )
+        argv = ["-m", *command.split(), "--port", port, application]
+        given = {"DATABASE_URL": database_url(), **env}
+        self.process = begin(argv, stdout=log, stderr=log, own_group=True, env=given)
         wait_until(self._answers, seconds=START_SECONDS)
 
     def _answers(self) -> bool:

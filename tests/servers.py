@@ -1,16 +1,16 @@
 """Real servers for the tests: `manage.py serve`, a process of its own on the running test's database."""
 
 import os
+import re
 import signal
-import subprocess
-import sys
-import threading
+import time
 from pathlib import Path
-from typing import IO
 from urllib.parse import urlsplit
 
 import httpx2
 from django.db import connection
+
+from tests.nursery import POLL_SECONDS, Process, begin
 
 ROOT = Path(__file__).resolve().parent.parent
 START_SECONDS = 60
@@ -33,30 +33,20 @@ class Server:
     """A Convo server that answers from the moment this value exists; `env` goes over the tests' own."""
 
     def __init__(self, log: Path, *, port: int = 0, **env: str) -> None:
-        self._log = log
-        with log.open("wb") as stderr:
-            self.process = subprocess.Popen(
-                [sys.executable, "manage.py", "serve", "--port", str(port)],
-                cwd=ROOT,
-                env={**os.environ, "DATABASE_URL": database_url(), **env},
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=stderr,
-                text=True,
-            )
+        self._log, self._said = log, log.with_suffix(".said")
+        command = ["manage.py", "serve", "--port", str(port)]
+        given = {"DATABASE_URL": database_url(), **env}
+        self.process: Process = begin(command, stdout=self._said, stderr=log, env=given)
         self.url = self._announced()
 
     def _announced(self) -> str:
         """The URL that the server prints when it answers."""
-        output: IO[str] | None = self.process.stdout
-        assert output
-        too_late = threading.Timer(START_SECONDS, self.process.kill)
-        too_late.start()
-        for line in output:
-            if line.startswith("http://"):
-                too_late.cancel()
-                return line.strip().rstrip("/")
-        too_late.cancel()
+        end = time.monotonic() + START_SECONDS
+        while time.monotonic() < end and self.process.poll() is None:
+            said = self._said.read_text(encoding="utf-8") if self._said.exists() else ""
+            if found := re.search(r"^(http://\S+)/\n", said, re.MULTILINE):
+                return found[1]
+            time.sleep(POLL_SECONDS)
         self.kill()
         raise AssertionError(f"The server did not start:\n{self.log()}")
 
@@ -72,12 +62,10 @@ class Server:
         """End it at once, in the middle of whatever it does."""
         self.process.kill()
         self.process.wait()
-        if self.process.stdout:
-            self.process.stdout.close()
 
     def log(self) -> str:
         """All that it has written to stderr."""
-        return self._log.read_text(errors="replace")
+        return self._log.read_text(errors="replace") if self._log.exists() else ""
 
 
 class Standing:

@@ -2,14 +2,13 @@
 
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import psutil
 
 from tests.faults import wait_until
-from tests.servers import ROOT, START_SECONDS, database_url
+from tests.nursery import begin
+from tests.servers import START_SECONDS, database_url
 
 
 class CeleryWorker:
@@ -29,16 +28,9 @@ class CeleryWorker:
         ]
         if beat:
             options += ["--beat", "--schedule", str(log.with_suffix(".schedule"))]
-        with log.open("wb") as output:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "celery", "--app", "project", "worker", *options],
-                cwd=ROOT,
-                env={**os.environ, "DATABASE_URL": database_url(), **env},
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-            )
+        command = ["-m", "celery", "--app", "project", "worker", *options]
+        given = {"DATABASE_URL": database_url(), **env}
+        self.process = begin(command, stdout=log, stderr=log, own_group=True, env=given)
         wait_until(self._ready, seconds=START_SECONDS)
 
     def _ready(self) -> bool:
@@ -69,4 +61,4 @@ class CeleryWorker:
         self.process.send_signal(number)
 
     def log(self) -> str:
-        return self._log.read_text(errors="replace")
+        return self._log.read_text(errors="replace") if self._log.exists() else ""

@@ -1,0 +1,239 @@
+"""Processes that start in a third of the time: forked from one that has imported the libraries already.
+
+What runs in them is what would run otherwise, `manage.py …` or `python -m …` from its first line to its last,
+in an environment and with files of its own; only the importing of what is not ours has been done before.
+`python -m tests.nursery SOCKET` is the process that is forked; it ends with the tests that began it.
+"""
+
+import atexit
+import json
+import os
+import runpy
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+# None of these reads Django's settings when it is imported: each process has settings of its own.
+LIBRARIES = [
+    "aiohttp",
+    "celery.app.trace",
+    "celery.apps.worker",
+    "celery.bin.celery",
+    "celery.concurrency.prefork",
+    "kombu.transport.redis",
+    "django.core.handlers.asgi",
+    "django.core.management",
+    "django.db.backends.sqlite3.base",
+    "django.db.models",
+    "django.template.backends.django",
+    "django.views",
+    "httptools",
+    "httpx2",
+    "numpy",
+    "openai",
+    "psycopg",
+    "psycopg_pool",
+    "pydantic",
+    "redis.asyncio",
+    "snowballstemmer",
+    "uvicorn",
+    "uvicorn.protocols.http.httptools_impl",
+    "uvloop",
+    "whitenoise.middleware",
+    "wordllama",
+    "yaml",
+]
+START_SECONDS, POLL_SECONDS = 60, 0.01
+
+
+class Child:
+    """A process of the nursery, with the part of Popen's interface that the tests use."""
+
+    stdout = None
+
+    def __init__(
+        self, argv: list[str], *, env: Mapping[str, str], stdout: Path, stderr: Path, own_group: bool = False
+    ) -> None:
+        self.returncode: int | None = None
+        self._wire = socket.socket(socket.AF_UNIX)
+        self._wire.connect(_nursery())
+        asked = {"argv": argv, "env": dict(env), "files": [str(stdout), str(stderr)], "own_group": own_group}
+        self._wire.sendall(json.dumps(asked).encode() + b"\n")
+        self._told = self._wire.makefile("r")
+        self.pid = int(self._told.readline())
+
+    def poll(self) -> int | None:
+        """Its exit status, once it has ended."""
+        return self._heard(0)
+
+    def wait(self, timeout: float | None = None) -> int:
+        status = self._heard(timeout)
+        if status is None:
+            raise subprocess.TimeoutExpired(f"process {self.pid}", timeout or 0)
+        return status
+
+    def _heard(self, timeout: float | None) -> int | None:
+        if self.returncode is None:
+            with selectors.DefaultSelector() as selector:
+                selector.register(self._wire, selectors.EVENT_READ)
+                if selector.select(timeout):
+                    self.returncode = int(self._told.readline())
+                    self._told.close()
+                    self._wire.close()
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+
+Process = Child | subprocess.Popen[bytes]
+
+
+def begin(
+    argv: list[str], *, stdout: Path, stderr: Path, env: Mapping[str, str], own_group: bool = False
+) -> Process:
+    """Begin this process, `["manage.py", …]` or `["-m", module, …]`, in the tests' environment and this."""
+    whole = {**os.environ, **env}
+    if not any(name.startswith(("PYTHON", "LD_")) for name in env):
+        return Child(argv, env=whole, stdout=stdout, stderr=stderr, own_group=own_group)
+    # An interpreter reads these when it starts.
+    with stdout.open("ab") as said, stderr.open("ab") as told:
+        return subprocess.Popen(
+            [sys.executable, *argv],
+            cwd=ROOT,
+            env=whole,
+            stdin=subprocess.DEVNULL,
+            stdout=said,
+            stderr=told,
+            start_new_session=own_group,
+        )
+
+
+_address: list[str] = []
+
+
+def _nursery() -> str:
+    """The address of this run's nursery, which is started when it is asked for first."""
+    if not _address:
+        folder = tempfile.mkdtemp(prefix="convo-")
+        path = f"{folder}/nursery"
+        # It ends when its standard input does: with this process, however that ends.
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tests.nursery", path],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            start_new_session=True,
+        )
+        atexit.register(process.kill)
+        end = time.monotonic() + START_SECONDS
+        while not Path(path).exists():
+            assert process.poll() is None, "the nursery has ended"
+            assert time.monotonic() < end, "the nursery does not start"
+            time.sleep(POLL_SECONDS)
+        _address.append(path)
+    return _address[0]
+
+
+class Nursery:
+    """The process that is forked: it takes requests for processes and tells how each of them ended."""
+
+    def __init__(self, path: str) -> None:
+        self._selector = selectors.DefaultSelector()
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(f"{path}.new")
+        self._listener.listen()
+        self._wires: dict[int, socket.socket] = {}
+        self._waker, self._signals = socket.socketpair()
+        for end in (self._waker, self._signals):
+            end.setblocking(False)
+        signal.set_wakeup_fd(self._signals.fileno())
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        for readable in (self._listener, self._waker, sys.stdin):
+            self._selector.register(readable, selectors.EVENT_READ)
+        os.rename(f"{path}.new", path)
+
+    def tend(self) -> dict[str, Any] | None:
+        """Fork whenever it is asked for; in a new process, what that one is to do."""
+        while True:
+            ready = {key.fileobj for key, _ in self._selector.select()}
+            if sys.stdin in ready:
+                return None
+            if self._waker in ready:
+                with suppress(BlockingIOError):
+                    self._waker.recv(1000)
+                self._tell_of_the_dead()
+            if self._listener in ready and (asked := self._born()):
+                return asked
+
+    def _born(self) -> dict[str, Any] | None:
+        wire, _ = self._listener.accept()
+        asked: dict[str, Any] = json.loads(wire.makefile("r").readline())
+        pid = os.fork()
+        if pid == 0:
+            self._forget()
+            wire.close()
+            return asked
+        self._wires[pid] = wire
+        wire.sendall(f"{pid}\n".encode())
+        return None
+
+    def _tell_of_the_dead(self) -> None:
+        with suppress(ChildProcessError):
+            while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+                wire = self._wires.pop(ended[0])
+                with suppress(OSError):
+                    wire.sendall(f"{os.waitstatus_to_exitcode(ended[1])}\n".encode())
+                wire.close()
+
+    def _forget(self) -> None:
+        """In a new process: nothing is left of the one that it came from."""
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        self._selector.close()
+        for end in (self._listener, self._waker, self._signals, *self._wires.values()):
+            end.close()
+
+
+def become(argv: list[str], env: dict[str, str], files: list[str], *, own_group: bool) -> None:
+    """Run this command line, as the interpreter would that was started with it."""
+    if own_group:
+        os.setsid()
+    os.environ.clear()
+    os.environ.update(env)
+    os.chdir(ROOT)
+    for number, path in enumerate(["/dev/null", *files]):
+        flags = os.O_RDONLY if number == 0 else os.O_WRONLY | os.O_CREAT | os.O_APPEND
+        opened = os.open(path, flags, 0o644)
+        os.dup2(opened, number)
+        os.close(opened)
+    if argv[0] == "-m":
+        sys.argv = argv[1:]
+        runpy.run_module(argv[1], run_name="__main__", alter_sys=True)
+    else:
+        sys.argv = argv
+        runpy.run_path(argv[0], run_name="__main__")
+
+
+def main(path: str) -> None:
+    for name in LIBRARIES:
+        import_module(name)
+    if asked := Nursery(path).tend():
+        become(**asked)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
