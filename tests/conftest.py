@@ -1,7 +1,10 @@
 """Who and what the tests meet: two people with keys, a model server, real servers, a browser."""
 
+import fcntl
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,7 +19,7 @@ from django.db.models.signals import post_migrate
 from convo.management import embedded
 from convo.models import ApiKey, Session
 from tests.faults import wait_until
-from tests.servers import Server, Standing
+from tests.servers import ROOT, Server, Standing
 from tests.upstream import Upstream
 
 Serve = Callable[..., Server]
@@ -169,3 +172,21 @@ def chromium() -> str:
 def node() -> str:
     """The path of Node for the tests of the page's JavaScript."""
     return component("Node", "node", "nodejs", get="apt-get install nodejs")
+
+
+@pytest.fixture(scope="session")
+def node_clients(node: str) -> Path:
+    """The folder in which Node finds the clients of tests/node/package.json, installed once."""
+    wanted, folder = ROOT / "tests/node", Path(sys.prefix) / "node"
+    folder.mkdir(exist_ok=True)
+    # Two runs, one a database, go side by side.
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        told, stamp = (wanted / "package-lock.json").read_bytes(), folder / "installed.json"
+        if not stamp.exists() or stamp.read_bytes() != told:
+            npm = component("npm", "npm", get="apt-get install npm")
+            for name in ("package.json", "package-lock.json"):
+                shutil.copy(wanted / name, folder)
+            subprocess.run([npm, "ci", "--silent", "--ignore-scripts"], cwd=folder, check=True)
+            stamp.write_bytes(told)
+    return folder

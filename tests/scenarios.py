@@ -8,10 +8,11 @@ The scenario is the request's `model`; a trailing number, where shown, sets N. A
 | `words`, `words-N` | streams N words (5), "word1 word2 …"                                              |
 | `slow`, `slow-N`   | streams five words with N ms (50) before each                                     |
 | `hold`             | "first second ", then, once `release()` was called, "last"                        |
+| `held`             | "at last", once `release()` was called, and not a byte before                     |
 | `first-byte-never` | takes the request and never answers                                               |
 | `stall`            | two words, then nothing for ever                                                  |
 | `429`, `429-N`     | status 429 with `Retry-After: 7`, or with `Retry-After-Ms: N` beside it           |
-| `401` `404` `500`  | that status with OpenAI's error body; 401 repeats the key, whole and masked       |
+| `400` `401` `404` `500` `503` | that status, OpenAI's error body; 401 repeats the key, whole and masked  |
 | `drop`             | two words, then resets the connection (RST)                                       |
 | `silent-end`       | two words, then ends cleanly: no finish_reason, no [DONE]                         |
 | `done-only`        | two words and [DONE], without finish_reason                                       |
@@ -25,7 +26,12 @@ The scenario is the request's `model`; a trailing number, where shown, sets N. A
 | `null-content`     | role only, null content, a change of role, then two words                         |
 | `surrogates`       | NUL, a lone surrogate, a pair split over two frames, an emoji cut inside its bytes |
 | `length`           | two words, finish_reason `length`                                                 |
+| `content-filter`   | two words, finish_reason `content_filter`                                         |
+| `reasoning`        | `reasoning_content` in two pieces, then two words                                 |
+| `tool-cut`         | two words, a whole call, half the arguments of another, then a clean end          |
 | `refusal`          | a refusal in place of content                                                     |
+| `weather`          | calls `weather` for the cities in the last question, all at once or, over "then", one |
+|                    | round after the other; then, and without cities at once, "Heard: LAST MESSAGE"    |
 | `learner`          | what is asked of it in the background: notes on a turn, with a fact for each      |
 |                    | "[fact SLOT: TEXT]" in it, or a summary; "[reply: …]" in the data: just that      |
 | `learner-held`     | the same once `release()` was called                                              |
@@ -40,6 +46,7 @@ import re
 import socket
 import struct
 from collections.abc import Awaitable, Callable
+from itertools import islice
 from typing import Any
 
 
@@ -159,6 +166,12 @@ async def hold(reply: Reply) -> None:
     reply.end()
 
 
+async def held(reply: Reply) -> None:
+    await reply.released.wait()
+    reply.say("at last")
+    reply.end()
+
+
 async def first_byte_never(reply: Reply) -> None:
     await asyncio.Event().wait()
 
@@ -216,6 +229,21 @@ async def tool_call(reply: Reply) -> None:
     reply.end("tool_calls")
 
 
+async def weather(reply: Reply) -> None:
+    messages = reply.heard["messages"]
+    asked = max(at for at, message in enumerate(messages) if message["role"] == "user")
+    rounds = [re.findall("Paris|Rome|Oslo", part) for part in text_of(messages[asked]).split("then")]
+    cities = next(islice(filter(None, rounds), sum("tool_calls" in m for m in messages[asked:]), None), [])
+    before = sum(message["role"] == "tool" for message in messages)
+    for index, city in enumerate(cities):
+        call = {"index": index, "id": f"call_{before + index}_{city}", "type": "function"}
+        reply.delta(tool_calls=[{**call, "function": {"name": "weather", "arguments": '{"city": "'}}])
+        reply.delta(tool_calls=[{"index": index, "function": {"arguments": f'{city}"}}'}}])
+    if not cities:
+        reply.say("Heard: ", text_of(messages[-1]))
+    reply.end("tool_calls" if cities else "stop")
+
+
 async def empty_choices(reply: Reply) -> None:
     reply.frame(choices=[])
     reply.say("one ", "two ")
@@ -245,6 +273,25 @@ async def surrogates(reply: Reply) -> None:
 async def length(reply: Reply) -> None:
     reply.say("one ", "two ")
     reply.end("length")
+
+
+async def content_filter(reply: Reply) -> None:
+    reply.say("one ", "two ")
+    reply.end("content_filter")
+
+
+async def reasoning(reply: Reply) -> None:
+    reply.delta(role="assistant", content=None, reasoning_content="They say ")
+    reply.delta(reasoning_content="hello.")
+    reply.say("one ", "two ")
+    reply.end()
+
+
+async def tool_cut(reply: Reply) -> None:
+    reply.say("one ", "two ")
+    for index, arguments in enumerate(['{"city": "Paris"}', '{"ci']):
+        call = {"index": index, "id": f"call_{index}", "type": "function"}
+        reply.delta(tool_calls=[{**call, "function": {"name": "weather", "arguments": arguments}}])
 
 
 async def refusal(reply: Reply) -> None:
@@ -304,12 +351,13 @@ LAST_FRAMES = {
     "error-in-stream": b'data: {"error": {"message": "The engine overheated.", "type": "server_error"}}\n\n',
 }
 NAMED = [echo, words, slow, hold, first_byte_never, stall, drop, html, endless, huge_chunk, tool_call]
-NAMED += [empty_choices, null_content, surrogates, length, refusal]
+NAMED += [empty_choices, null_content, surrogates, length, refusal, content_filter, reasoning, tool_cut]
+NAMED += [weather, held]
 SCENARIOS: dict[str, Callable[[Reply], Awaitable[None]]] = {
     **{scenario.__name__.replace("_", "-"): scenario for scenario in NAMED},
     **dict.fromkeys(LAST_FRAMES, break_off),
     **dict.fromkeys(["learner", "learner-held", "summariser", "summariser-held"], background),
-    **dict.fromkeys(["401", "404", "429", "500"], refuse),
+    **dict.fromkeys(["400", "401", "404", "429", "500", "503"], refuse),
 }
 
 

@@ -1,7 +1,7 @@
 """The documentation, tried: its commands and snippets run, and its answers come as they are shown.
 
-Of a page's code blocks `sh` and `python` are run in their order, as one session; a `text` or `json` block
-behind one of them is what it must print, where … stands for anything. Other blocks are for the eye.
+Of a page's code blocks `sh`, `python` and `js` are run in their order, as one session; a `text` or `json`
+block behind one of them is what it must print, where … stands for anything. Other blocks are for the eye.
 """
 
 import json
@@ -42,6 +42,13 @@ PAGES = [
     "docs/how-to/memories.md",
     "docs/reference/rest-api.md",
 ]
+CLIENTS = [
+    "docs/how-to/openai-python.md",
+    "docs/how-to/openai-node.md",
+    "docs/how-to/openai-agents.md",
+    "docs/how-to/langchain.md",
+    "docs/how-to/ai-sdk.md",
+]
 
 
 @dataclass(frozen=True)
@@ -53,7 +60,7 @@ class Block:
 
     @property
     def runs(self) -> bool:
-        return self.language in {"sh", "python"} and not self.text.startswith("make ")
+        return self.language in {"sh", "python", "js"} and not self.text.startswith("make ")
 
     @property
     def file(self) -> str:
@@ -66,6 +73,8 @@ class Block:
         """What a shell runs for it."""
         if self.language == "sh":
             return self.text
+        if self.language == "js":
+            return f"(cd \"$NODE_CLIENTS\" && node --input-type=module -) <<'JS'\n{self.text}JS\n"
         inside_django = re.search(r"^(?:from|import) convo", self.text, re.MULTILINE)
         taken_by = f"cat >> {self.file}" if self.file else DJANGO_SHELL if inside_django else "python -"
         return f"{taken_by} <<'PYTHON'\n{self.text}PYTHON\n"
@@ -159,6 +168,16 @@ def test_what_the_page_says_can_be_done(page: str, serve: Serve, tmp_path: Path)
     server = serve(**settings)
     env = {**os.environ, **settings, "DATABASE_URL": database_url()}
     follow(page, ROOT, env, url=server.url)
+
+
+@pytest.mark.parametrize("page", CLIENTS)
+def test_what_the_page_says_of_another_client_can_be_done(
+    page: str, share: Serve, request: pytest.FixtureRequest
+) -> None:
+    env = {**os.environ, "DATABASE_URL": database_url()}
+    if any(block.language == "js" for block in blocks(page)):
+        env["NODE_CLIENTS"] = str(request.getfixturevalue("node_clients"))
+    follow(page, ROOT, env, url=share(CONVO_OFFLINE_WORD_SECONDS="0").url)
 
 
 def clean_environment() -> dict[str, str]:

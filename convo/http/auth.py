@@ -55,20 +55,24 @@ class HasScope(BasePermission):
 
 def named_person(request: Request, named: str | None = None) -> str | None:
     """The end user that the request speaks for, by body, query or header; None when it names none."""
-    names = {name for name in (named, request.query_params.get("user"), _header(request)) if name}
+    names = {name for name in (named, request.query_params.get("user"), header_person(request)) if name}
     if len(names) > 1:
         raise InvalidRequest("`user` and the header X-Convo-User name different people.", param="user")
     ref = next(iter(names), None)
-    if ref is None:
-        return None
+    return None if ref is None else person_ref(ref)
+
+
+def person_ref(ref: str, param: str = "user") -> str:
+    """The name of an end user, if it can be one."""
     if len(ref) > 255 or not ref.isprintable():
-        raise InvalidRequest("`user` takes up to 255 printable characters.", param="user")
+        raise InvalidRequest(f"`{param}` takes up to 255 printable characters.", param=param)
     if ref == ME:
-        raise InvalidRequest(f"{ME!r} is the signed-in owner's own name. Use another.", param="user")
+        raise InvalidRequest(f"{ME!r} is the signed-in owner's own name. Use another.", param=param)
     return ref
 
 
-def _header(request: Request) -> str:
+def header_person(request: Request) -> str:
+    """Whom the header X-Convo-User names; '' for nobody."""
     # Servers hand headers over as Latin-1, whatever they are.
     raw = request.META.get("HTTP_X_CONVO_USER", "").encode("latin-1", "replace")
     try:

@@ -15,6 +15,7 @@ from rest_framework.response import Response
 
 from convo import errors
 from convo.errors import ConvoError
+from convo.http.openai_api import ids
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +55,26 @@ def headers(error: ConvoError) -> dict[str, str]:
     return found
 
 
+def v1_status(error: ConvoError) -> int:
+    return error.v1_status or error.status
+
+
+def v1_envelope(error: ConvoError) -> dict[str, Any]:
+    """The error as OpenAI's clients read it: four keys, and nothing beside them."""
+    code = error.code if error.v1_code is None else error.v1_code or None
+    param = error.v1_param or error.param
+    kind = error.type if v1_status(error) >= 500 else "invalid_request_error"
+    return {"error": {"message": error.message, "type": kind, "param": param, "code": code}}
+
+
+def v1_headers(error: ConvoError) -> dict[str, str]:
+    """These clients send a 409 and every 5xx again by themselves, unless they are told not to."""
+    status = v1_status(error)
+    in_vain = status == 409 and not isinstance(error, errors.KeyInFlight)
+    again = {"x-should-retry": "false"} if in_vain or (status >= 500 and error.kept) else {}
+    return {"x-request-id": ids.request_id(), **headers(error), **again}
+
+
 def translate(error: Exception) -> ConvoError | None:
     """The error of ours that says the same, or None for one that nobody expected."""
     if isinstance(error, ConvoError):
@@ -74,14 +95,24 @@ def handle(error: Exception, context: dict[str, Any]) -> Response | None:
     ours = translate(error)
     if ours is None:
         return None
+    note(error)
+    return Response(envelope(ours), status=ours.status, headers=headers(ours))
+
+
+def note(error: Exception) -> None:
+    """Tell the log that it is the database; the caller hears only that it is away."""
     if isinstance(error, OperationalError):
         logger.error("database: %s", type(error).__name__)
-    return Response(envelope(ours), status=ours.status, headers=headers(ours))
 
 
 def respond(error: ConvoError) -> HttpResponse:
     """The same answer outside of Django REST framework."""
     return JsonResponse(envelope(error), status=error.status, headers=headers(error))
+
+
+def v1_respond(error: ConvoError) -> HttpResponse:
+    """An answer to OpenAI's clients, outside of Django REST framework."""
+    return JsonResponse(v1_envelope(error), status=v1_status(error), headers=v1_headers(error))
 
 
 # No page of ours sends anything here, so there is nothing to protect, and the helpful answer must come out.
@@ -101,11 +132,14 @@ def missing(request: HttpRequest, rest: str = "") -> HttpResponse:
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
     """Django's handler400: a forged host, or a form that cannot be read."""
-    return respond(translate(exception) or errors.InvalidRequest())
+    error = translate(exception) or errors.InvalidRequest()
+    return v1_respond(error) if request.path.startswith("/v1/") else respond(error)
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
     """Django's handler500: a bug is told to programs in the envelope, to people on a page."""
+    if request.path.startswith("/v1/"):
+        return v1_respond(ConvoError())
     if request.path.startswith("/api/"):
         return respond(ConvoError())
     return defaults.server_error(request)

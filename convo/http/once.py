@@ -26,8 +26,8 @@ NAME, REPLAYED = "Idempotency-Key", "Idempotent-Replayed"
 _PASSING = {409, 429}
 
 
-def idempotency_key(request: Request) -> Key | None:
-    """The key of this request, bound to who sent it and to what it asks for."""
+def idempotency_key(request: Request, person: str | None = None) -> Key | None:
+    """The key of this request, bound to who sent it, for whom, and to what it asks for."""
     given = request.headers.get(NAME)
     if given is None:
         return None
@@ -36,7 +36,7 @@ def idempotency_key(request: Request) -> Key | None:
     asked = [request.method, request.get_full_path(), request.data]
     return Key(
         owner=request.user,
-        person=named_person(request, _named_in(request.data)) or "",
+        person=named_person(request, _named_in(request.data)) or "" if person is None else person,
         key=given,
         fingerprint=hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode()).hexdigest(),
     )
@@ -49,11 +49,20 @@ def once(
 
     An answer that tells what a turn says is about that turn, and is deleted with it.
     """
-    key = idempotency_key(request)
+    return once_by(idempotency_key(request), write, about, _refusal)
+
+
+def once_by(
+    key: Key | None,
+    write: Callable[[], Response],
+    about: Callable[[Response], Turn] | None,
+    refusal: Callable[[ConvoError], Response],
+) -> Response:
+    """The same under a key that is known, where a refusal that stays the same is told in this way."""
     if key is None:
         return write()
     try:
-        return _kept(key, write, about)
+        return _kept(key, write, about, refusal)
     except Done as done:
         return replayed(done.row)
 
@@ -93,10 +102,15 @@ def _whole(turn: Turn) -> Response:
 
 @database.retried
 @transaction.atomic
-def _kept(key: Key, write: Callable[[], Response], about: Callable[[Response], Turn] | None) -> Response:
+def _kept(
+    key: Key,
+    write: Callable[[], Response],
+    about: Callable[[Response], Turn] | None,
+    refusal: Callable[[ConvoError], Response],
+) -> Response:
     """The answer to this write, stored in the write's own transaction."""
     row = turns.enter(key)
-    response = _final(write)
+    response = _final(write, refusal)
     # As text, for PostgreSQL puts the fields of an object in another order.
     row.status, row.body = response.status_code, json.dumps(response.data, cls=JSONEncoder)
     if about and response.status_code < 400:
@@ -105,7 +119,7 @@ def _kept(key: Key, write: Callable[[], Response], about: Callable[[Response], T
     return response
 
 
-def _final(write: Callable[[], Response]) -> Response:
+def _final(write: Callable[[], Response], refusal: Callable[[ConvoError], Response]) -> Response:
     """The answer to this write, also where that is a refusal which will stay the same."""
     try:
         with transaction.atomic():
@@ -113,7 +127,7 @@ def _final(write: Callable[[], Response]) -> Response:
     except ConvoError as error:
         if error.status >= 500 or error.status in _PASSING:
             raise
-        return _refusal(error)
+        return refusal(error)
 
 
 def _refusal(error: ConvoError) -> Response:

@@ -29,6 +29,7 @@ urlpatterns = [
     path(
         "api/docs/", SpectacularSwaggerView.as_view(url_name="schema", authentication_classes=[]), name="docs"
     ),
+    path("v1/", include("convo.http.openai_api.urls")),
     re_path(r"^api/(?P<rest>(?s:.*))\Z", errors.missing),
     path("healthz", health.alive),
     path("readyz", health.ready),

@@ -1,0 +1,35 @@
+"""The names by which clients know our rows: a prefix that tells the kind, then the row's own UUID."""
+
+import re
+import secrets
+from uuid import UUID
+
+from convo.models import Session, Turn
+
+CONVERSATION, RESPONSE, COMPLETION = "conv", "resp", "chatcmpl"
+_HEX = re.compile(r"[0-9a-f]{32}")
+
+
+def conversation_id(session: Session) -> str:
+    return f"{CONVERSATION}_{session.pk.hex}"
+
+
+def response_id(turn: Turn) -> str:
+    return f"{RESPONSE}_{turn.key.hex}"
+
+
+def completion_id(turn: Turn) -> str:
+    return f"{COMPLETION}-{turn.key.hex}"
+
+
+def request_id() -> str:
+    """A fresh name for one request, so that two logs can speak of the same."""
+    return f"req_{secrets.token_hex(16)}"
+
+
+def uuid_of(kind: str, text: str) -> UUID | None:
+    """The UUID in an id of this kind; None for any other text."""
+    prefix = f"{kind}-" if kind == COMPLETION else f"{kind}_"
+    if not text.startswith(prefix) or not _HEX.fullmatch(text, len(prefix)):
+        return None
+    return UUID(text[len(prefix) :])
