@@ -27,7 +27,8 @@ from tests.prompts import told
 from tests.talk import said
 from tests.upstream import Upstream
 
-pytestmark = pytest.mark.django_db(transaction=True)
+# With one database is enough: they are about what other people's clients make of the answers.
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgres]
 
 UNTRACED = RunConfig(tracing_disabled=True)
 WAYS = ["session", "conversation_id", "previous_response_id", "auto_previous_response_id"]

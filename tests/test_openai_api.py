@@ -240,6 +240,7 @@ def test_an_item_is_in_an_input_once(alices: OpenAI, raw: httpx2.Client) -> None
     assert post(raw, input=[named(said)]).status_code == 200
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("body", "code", "param"),
     [
@@ -588,6 +589,7 @@ def test_a_reply_that_broke_off_is_never_completed(alices: OpenAI, scenario: str
     assert list(again)[-1] == found[-1]
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize(
     ("scenario", "status", "code"),

@@ -578,6 +578,7 @@ def test_a_question_may_wait_in_line(client: OpenAI, upstream: Upstream) -> None
 # Breaking off.
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("in_session", [True, False], ids=["in a session", "alone"])
 @pytest.mark.parametrize("streamed", [True, False], ids=["streamed", "whole"])
 @pytest.mark.parametrize(
@@ -660,6 +661,7 @@ def test_a_silent_stream_has_a_heartbeat(share: Serve, alice_key: str, upstream:
 HI = [{"role": "user", "content": "Hi"}]
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("body", "code", "param"),
     [

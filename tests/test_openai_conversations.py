@@ -162,6 +162,7 @@ def test_metadata_stay_unless_they_are_named(raw: httpx2.Client) -> None:
     assert raw.post(path, json={"metadata": None}).json()["metadata"] == {}
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("metadata", "code", "param"),
     [
@@ -228,6 +229,7 @@ def test_plain_text_is_normalised_and_stored_as_text(alices: OpenAI, raw: httpx2
     assert set(Message.objects.values_list("item", flat=True)) == {None}
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("item", "shown"),
     [
@@ -292,6 +294,7 @@ def test_a_tool_pair_is_taken_back_half_by_half(alices: OpenAI) -> None:
         assert broken(session_of(conversation)) == []
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("item", "code", "param"),
     [
@@ -456,6 +459,7 @@ def test_a_long_history_is_walked_in_both_orders(alices: OpenAI) -> None:
     assert (len(last.data), last.has_more, last.last_id) == (19, False, first.data[0].id)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("query", "status", "code", "param"),
     [
@@ -713,6 +717,7 @@ def test_every_script_comes_back_as_it_was_sent(alices: OpenAI) -> None:
     assert alices.conversations.retrieve(conversation).metadata == {"ключ": "値 🙂"}
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [
@@ -795,6 +800,7 @@ def test_vectors_are_the_same_in_both_encodings(alices: OpenAI, raw: httpx2.Clie
     assert isinstance(sent.json()["data"][0]["embedding"], str)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("fields", "code", "param"),
     [

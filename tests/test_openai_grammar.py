@@ -3,7 +3,8 @@ installed `openai` package, and the state machine behind its `responses.stream()
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any
@@ -25,6 +26,8 @@ from convo.history import kept_of, reply_drafts
 from convo.http.openai_api.grammar import Event, Grammar, frame, unheard
 from convo.http.openai_api.response import response_json
 from convo.models import Asked, Message, Strand, Turn, cut, reply_item_id
+
+pytestmark = pytest.mark.once
 
 EVENT: TypeAdapter[Any] = TypeAdapter(ResponseStreamEvent)
 KEY = UUID("0123456789abcdef0123456789abcdef")
@@ -63,8 +66,13 @@ def rows_of(turn: Turn, kept: Reply) -> list[Message]:
             content=draft.content,
             item=dict(draft.item) if draft.item else None,
         )
-        for draft in reply_drafts(turn, kept)
+        for draft in reply_drafts(turn, placed(kept))
     ]
+
+
+def placed(reply: Iterable[Strand]) -> Reply:
+    """These items, each with the number that it has in its reply."""
+    return [replace(strand, index=index) for index, strand in enumerate(reply)]
 
 
 def asked_of(params: dict[str, Any] = PARAMS, *, background: bool = False) -> Asked:
@@ -91,7 +99,7 @@ def stream(
     asked = asked_of(params, background=background)
     grammar = Grammar(KEY, response_json(turn_of("running"), asked, [], conversation=None))
     events = grammar.begin()
-    for delta in deltas_of(reply):
+    for delta in deltas_of(placed(reply)):
         events += grammar.feed(delta)
     return events + grammar.end(final(status, code, reply if kept is None else kept, asked))
 
@@ -364,7 +372,8 @@ def text_of(item: dict[str, Any]) -> str:
 def test_a_replay_has_the_same_bytes_however_it_is_batched(reply: Reply, data: st.DataObject) -> None:
     live = b"".join(map(frame, stream(reply)))
     # As saved: every item's text and the lengths of its pieces; read later, in batches of any size.
-    saved = cut([strand.text for strand in reply], json.loads(json.dumps([s.saved for s in reply])))
+    pieces = json.loads(json.dumps([strand.saved for strand in placed(reply)]))
+    saved = cut([strand.text for strand in reply], pieces)
     deltas = deltas_of(saved)
     cuts = data.draw(st.lists(st.integers(0, len(deltas)), max_size=4).map(sorted))
     batches = [deltas[a:b] for a, b in pairwise([0, *cuts, len(deltas)])]

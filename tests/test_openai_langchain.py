@@ -17,7 +17,8 @@ from tests.prompts import told
 from tests.talk import said
 from tests.upstream import Upstream
 
-pytestmark = pytest.mark.django_db(transaction=True)
+# With one database is enough: they are about what other people's clients make of the answers.
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgres]
 
 WAYS: dict[str, dict[str, Any]] = {
     "previous_response_id": {"use_responses_api": True, "use_previous_response_id": True},

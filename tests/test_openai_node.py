@@ -14,7 +14,8 @@ from tests.prompts import told
 from tests.servers import ROOT, client_of
 from tests.upstream import Upstream
 
-pytestmark = pytest.mark.django_db(transaction=True)
+# With one database is enough: they are about what other people's clients make of the answers.
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgres]
 
 TOOLS_USED = [
     "user: Weather in Paris, then Rome?",

@@ -5,7 +5,8 @@ from convo.http.openai_api.schema import METADATA, Schema, body, given, page, sh
 _TEXT: Schema = {"type": "string"}
 _WHOLE: Schema = {"type": "integer"}
 _OPEN: Schema = {"type": "object", "additionalProperties": True}
-_MESSAGE: Schema = given("role", role=_TEXT, content={})
+_ROLE: Schema = {"type": "string", "enum": ["system", "developer", "user", "assistant", "tool"]}
+_MESSAGE: Schema = given("role", role=_ROLE, content={})
 
 NEW_COMPLETION = body(
     given(

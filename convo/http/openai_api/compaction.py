@@ -26,7 +26,9 @@ class InputTokensView(StoredResponses):
     """How long an input is."""
 
     @extend_schema(
-        operation_id="countInputTokens", request=schema.NEW_RESPONSE, responses=schema.answers(schema.COUNTED)
+        operation_id="countInputTokens",
+        request=schema.NEW_RESPONSE,
+        responses=schema.answers(schema.COUNTED, reads=True),
     )
     def post(self, request: Request) -> Response:
         """The tokens that this request would send to the model, as Convo counts them. No model is asked."""
@@ -44,7 +46,7 @@ class CompactView(StoredResponses):
     @extend_schema(
         operation_id="compactResponse",
         request=schema.COMPACTED,
-        responses=schema.answers(schema.COMPACTION, asks=True),
+        responses=schema.answers(schema.COMPACTION, reads=True, asks=True),
     )
     def post(self, request: Request) -> Response:
         """What the user said, and all that was said in short: to be sent in its place from now on."""

@@ -27,7 +27,7 @@ class EmbeddingsView(V1View):
     @extend_schema(
         operation_id="createEmbedding",
         request=schema.NEW_EMBEDDINGS,
-        responses=schema.answers(schema.EMBEDDINGS, writes=True, asks=True),
+        responses=schema.answers(schema.EMBEDDINGS, reads=True, asks=True),
     )
     def post(self, request: Request) -> Response:
         """A vector for each text, of the model that the server has: `model` in the answer names it."""

@@ -86,10 +86,11 @@ RESPONSE: Schema = {
 }
 DELETED_RESPONSE = shape(id=_TEXT, object=_TEXT, deleted=_YES)
 CONTEXT: Schema = {**_OPEN}
+_INPUT: Schema = {"oneOf": [_TEXT, {"type": "array", "items": _OPEN, "minItems": 1}]}
 NEW_RESPONSE = body(
     given(
         "input",
-        input={"oneOf": [_TEXT, {"type": "array", "items": _OPEN, "minItems": 1}]},
+        input=_INPUT,
         model=_TEXT,
         instructions=_NAME,
         conversation={"oneOf": [_TEXT, shape(id=_TEXT)], "nullable": True},
@@ -105,7 +106,7 @@ NEW_RESPONSE = body(
     )
 )
 COUNTED = shape(object=_TEXT, input_tokens=_WHOLE)
-COMPACTED = body(given("model", model=_TEXT, instructions=_NAME, previous_response_id=_NAME))
+COMPACTED = body(given("model", model=_TEXT, input=_INPUT, instructions=_NAME, previous_response_id=_NAME))
 COMPACTION = shape(
     id=_TEXT, object=_TEXT, created_at=_WHOLE, output={"type": "array", "items": ITEM}, usage=_OPEN
 )
@@ -117,11 +118,13 @@ _REFUSALS = {
     404: "Nothing is there, or it is not yours.",
     503: "The database is out of reach.",
 }
-_WRITES = {
-    409: "The request with this Idempotency-Key is still being answered.",
-    410: "What this Idempotency-Key wrote has been deleted since.",
+_READS = {
     413: "The body is too large.",
     415: "The body names another charset than UTF-8.",
+}
+_WRITES = _READS | {
+    409: "The request with this Idempotency-Key is still being answered.",
+    410: "What this Idempotency-Key wrote has been deleted since.",
 }
 _UPSTREAM = {
     429: "The model server is rate limiting.",
@@ -130,9 +133,11 @@ _UPSTREAM = {
 }
 
 
-def answers(of: Schema, *, writes: bool = False, asks: bool = False, streams: bool = False) -> dict[Any, Any]:
+def answers(
+    of: Schema, *, reads: bool = False, writes: bool = False, asks: bool = False, streams: bool = False
+) -> dict[Any, Any]:
     """The answers of a call: what it gives, and the errors that it can have."""
-    told = _REFUSALS | (_WRITES if writes else {}) | (_UPSTREAM if asks else {})
+    told = _REFUSALS | (_READS if reads else {}) | (_WRITES if writes else {}) | (_UPSTREAM if asks else {})
     errors = {status: OpenApiResponse(ERROR, description=why) for status, why in told.items()}
     if not streams:
         return {200: OpenApiResponse(of), **errors}

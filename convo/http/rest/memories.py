@@ -127,7 +127,7 @@ class MemoryViewSet(ConvoViewSet):
         results = [memory_json(row) for row in page.rows]
         return Response({"results": results, "next": page.next, "previous": page.previous})
 
-    @extend_schema(responses=answers(schema.MEMORY, status=201, writes=True))
+    @extend_schema(responses=answers(schema.MEMORY, status=201, writes=True, finds=True))
     def create(self, request: Request) -> Response:
         """Write down a fact about the person."""
         given = self.body()

@@ -147,11 +147,14 @@ _REFUSALS = {
     401: "No credentials, or none that are valid.",
     403: "The key's scopes don't cover this, or the CSRF token is missing.",
     404: "Nothing is there, or it is not yours.",
+    406: "`Accept` or `format` names no form that this comes in.",
+    503: "The database is out of reach.",
 }
 _CONFLICTS = {
     409: "A turn is running, the session is not open, or the key is in use. See Retry-After.",
     410: "What this Idempotency-Key wrote has been deleted since.",
     413: "The body or the message is too long.",
+    415: "The body is neither JSON nor a form.",
     422: "This Idempotency-Key was used for another request.",
 }
 _UPSTREAM = {
@@ -163,13 +166,15 @@ _UPSTREAM = {
 
 
 def answers(
-    shape: Schema | None, *, status: int = 200, writes: bool = False, asks: bool = False
+    shape: Schema | None, *, status: int = 200, writes: bool = False, asks: bool = False, finds: bool = False
 ) -> dict[Any, Any]:
-    """The answers of a call: what it gives, and the errors that it can have."""
+    """The answers of a call: what it gives, or finds in place of making it, and the errors it can have."""
     told = _REFUSALS | (_CONFLICTS if writes else {}) | (_UPSTREAM if asks else {})
     good: dict[Any, Any] = {status: OpenApiResponse(shape) if shape else None}
     if asks:
         good = {(status, "application/json"): OpenApiResponse(shape), **_STREAM}
+    if finds:
+        good[200] = OpenApiResponse(shape, description="It was there already.")
     return good | _told(told)
 
 
@@ -185,6 +190,7 @@ _STREAM: dict[Any, Any] = {
 EVENTS = _STREAM | _told(_REFUSALS)
 
 
+CONTEXT_ANSWERS = answers(PROMPT) | _told({413: "The query does not fit into the budget by itself."})
 SEARCH_ANSWERS = answers(_object(results=_list(FOUND))) | _told({409: "The session keeps no readable text."})
 
 

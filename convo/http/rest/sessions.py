@@ -79,7 +79,7 @@ class SessionViewSet(ConvoViewSet):
         results = [session_json(session) for session in page.rows]
         return Response({"results": results, "next": page.next, "previous": page.previous})
 
-    @extend_schema(responses=answers(schema.SESSION, status=201, writes=True))
+    @extend_schema(responses=answers(schema.SESSION, status=201, writes=True, finds=True))
     def create(self, request: Request) -> Response:
         """Make a session; the server makes its id."""
         given = self.body()
@@ -106,7 +106,7 @@ class SessionViewSet(ConvoViewSet):
 
         return once(request, change)
 
-    @extend_schema(responses=answers(None, status=204))
+    @extend_schema(responses=answers(None, status=204, writes=True))
     def destroy(self, request: Request, pk: str) -> Response:
         """Delete the session with everything in it. A reply that is being written stops."""
         return once(request, lambda: _done(history.remove, self.session(pk)))
@@ -134,13 +134,13 @@ class SessionViewSet(ConvoViewSet):
         )
         return Response(_history_json(request, page, newest_first=newest_first))
 
-    @extend_schema(responses=answers(None, status=204))
+    @extend_schema(responses=answers(None, status=204, writes=True))
     @history.mapping.delete
     def clear(self, request: Request, pk: str) -> Response:
         """Delete all messages and keep the session. The same answer when there are none."""
         return once(request, lambda: _done(history.clear, self.session(pk)))
 
-    @extend_schema(parameters=schema.CONTEXT_PARAMETERS, responses=answers(schema.PROMPT))
+    @extend_schema(parameters=schema.CONTEXT_PARAMETERS, responses=schema.CONTEXT_ANSWERS)
     @action(detail=True, methods=["get"])
     def context(self, request: Request, pk: str) -> Response:
         """The prompt that `query` would get, and why each part is in it. No model is asked."""

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from django.utils.dateparse import parse_datetime
 from rest_framework import renderers, viewsets
+from rest_framework.metadata import SimpleMetadata
 from rest_framework.parsers import FormParser, MultiPartParser
 from rest_framework.request import Request
 
@@ -30,8 +31,18 @@ class EventStreamRenderer(renderers.BaseRenderer):
     charset = "utf-8"
 
     def render(self, data: Any, accepted_media_type: Any = None, renderer_context: Any = None) -> bytes:
+        # An answer without content must not have any: the connection's next answer would begin in it.
+        if data is None:
+            return b""
         status = renderer_context["response"].status_code if renderer_context else 200
-        return frame(0, "error" if status >= 400 else "message", data if data is not None else {})
+        return frame(0, "error" if status >= 400 else "message", data)
+
+
+class Methods(SimpleMetadata):
+    """What OPTIONS tells of an address, without a look at what is there."""
+
+    def determine_actions(self, request: Request, view: Any) -> dict[str, Any]:
+        return {}
 
 
 class ConvoViewSet(viewsets.GenericViewSet[Any]):
@@ -40,6 +51,7 @@ class ConvoViewSet(viewsets.GenericViewSet[Any]):
     authentication_classes = AUTHENTICATION
     permission_classes = [HasScope]
     parser_classes = [JSONParser, FormParser, MultiPartParser]
+    metadata_class = Methods
     renderer_classes = [renderers.JSONRenderer, EventStreamRenderer, renderers.BrowsableAPIRenderer]
     schema = Described()
     pagination_class = None
