@@ -1,7 +1,5 @@
 """Background responses: nobody waits for them, and no crash forgets them."""
 
-from collections.abc import Iterator
-
 import pytest
 from openai import OpenAI
 
@@ -21,7 +19,7 @@ def client_of(server: Server, key: str) -> OpenAI:
 
 
 @pytest.fixture
-def first(serve: Serve, upstream: Upstream) -> Iterator[Server]:
+def first(serve: Serve, upstream: Upstream) -> Server:
     return serve(**ENV, OPENAI_BASE_URL=upstream.url)
 
 

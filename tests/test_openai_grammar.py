@@ -23,8 +23,8 @@ from convo.errors import by_code
 from convo.events import Delta
 from convo.events.saved import deltas_of
 from convo.history import kept_of, reply_drafts
-from convo.http.openai_api.grammar import Event, Grammar, frame, unheard
-from convo.http.openai_api.response import response_json
+from convo.http.openai_api.responses.grammar import Event, Grammar, frame, unheard
+from convo.http.openai_api.responses.response import response_json
 from convo.models import Asked, Message, Strand, Turn, cut, reply_item_id
 
 pytestmark = pytest.mark.once

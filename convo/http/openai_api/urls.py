@@ -9,19 +9,19 @@ from django.views.decorators.csrf import csrf_exempt
 
 from convo.errors import NotFound
 from convo.http.errors import v1_respond
-from convo.http.openai_api.chat import CompletionsView
-from convo.http.openai_api.compaction import CompactView, InputTokensView
+from convo.http.openai_api.chat.completions import CompletionsView
+from convo.http.openai_api.chat.stored import StoredCompletionView, StoredMessagesView
 from convo.http.openai_api.conversations import ConversationsView, ConversationView, ItemsView, ItemView
 from convo.http.openai_api.embeddings import EmbeddingsView
 from convo.http.openai_api.models import ModelsView, ModelView
-from convo.http.openai_api.responses import (
+from convo.http.openai_api.responses.compaction import CompactView, InputTokensView
+from convo.http.openai_api.responses.views import (
     CancelView,
     ContextView,
     InputItemsView,
     ResponsesView,
     ResponseView,
 )
-from convo.http.openai_api.stored_chat import StoredCompletionView, StoredMessagesView
 
 
 # Keys come in a header, which no page of somebody else's can send.

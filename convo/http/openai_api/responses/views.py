@@ -13,14 +13,15 @@ from convo.errors import InvalidRequest, NotFound, PreviousResponseNotFound
 from convo.history import Draft
 from convo.http.auth import header_person
 from convo.http.once import idempotency_key
-from convo.http.openai_api import input, schema
-from convo.http.openai_api.answering import answer, replay, shown
+from convo.http.openai_api import schema
 from convo.http.openai_api.items import item_json
 from convo.http.openai_api.paging import asked as page_asked
 from convo.http.openai_api.paging import page_of
-from convo.http.openai_api.stored import StoredResponses
+from convo.http.openai_api.responses import input
+from convo.http.openai_api.responses.answering import answer, replay, shown
+from convo.http.openai_api.responses.stored import StoredResponses
+from convo.http.openai_api.responses.wanted import Wanted, wanted
 from convo.http.openai_api.view import flag, person_of, whole
-from convo.http.openai_api.wanted import Wanted, wanted
 from convo.models import NOBODY, Asked, Session
 from convo.turns import Claim, Key
 

@@ -14,13 +14,14 @@ from convo import agents, turns
 from convo.errors import ConvoError, MessageTooLong, NotFound, TurnInProgress
 from convo.http.auth import header_person
 from convo.http.once import idempotency_key
-from convo.http.openai_api import chat_schema, ids, schema
-from convo.http.openai_api.answering import refused
-from convo.http.openai_api.chat_answering import SESSION, again, answer
-from convo.http.openai_api.chat_messages import drafts_of, system_text
-from convo.http.openai_api.chat_news import News, check_pairs, news, spoken
-from convo.http.openai_api.chat_request import ChatRequest, read
-from convo.http.openai_api.stored_chat import StoredCompletionsView
+from convo.http.openai_api import ids, schema
+from convo.http.openai_api.chat import schema as chat_schema
+from convo.http.openai_api.chat.answering import SESSION, again, answer
+from convo.http.openai_api.chat.messages import drafts_of, system_text
+from convo.http.openai_api.chat.news import News, check_pairs, news, spoken
+from convo.http.openai_api.chat.request import ChatRequest, read
+from convo.http.openai_api.chat.stored import StoredCompletionsView
+from convo.http.openai_api.responses.answering import refused
 from convo.http.openai_api.view import person_of
 from convo.models import NOBODY, Asked, Session
 from convo.models.idempotency import KEPT

@@ -4,8 +4,8 @@ from convo import history
 from convo.errors import InvalidRequest, NotFound, PreviousResponseNotFound
 from convo.http.auth import header_person
 from convo.http.openai_api import ids
+from convo.http.openai_api.responses.wanted import Wanted
 from convo.http.openai_api.view import V1View
-from convo.http.openai_api.wanted import Wanted
 from convo.models import NOBODY, Asked, Person, Session, Turn
 from convo.turns import new_chain
 

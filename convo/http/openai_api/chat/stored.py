@@ -13,9 +13,10 @@ from rest_framework.response import Response
 from convo import history, turns
 from convo.errors import ContentFilter, MaxOutputTokens, NotFound
 from convo.http.auth import header_person, person_ref
-from convo.http.openai_api import chat_schema, ids, schema
+from convo.http.openai_api import ids, schema
 from convo.http.openai_api.body import missing
-from convo.http.openai_api.chat_frames import completion_json
+from convo.http.openai_api.chat import schema as chat_schema
+from convo.http.openai_api.chat.frames import completion_json
 from convo.http.openai_api.paging import asked as page_asked
 from convo.http.openai_api.paging import page_json, page_of, unknown
 from convo.http.openai_api.view import V1View, mapped

@@ -6,8 +6,8 @@ from typing import Any
 
 from convo.errors import InvalidRequest
 from convo.http.openai_api.body import Body, check_storable, invalid, missing, mistyped, of_type
-from convo.http.openai_api.chat_messages import checked
-from convo.http.openai_api.wanted import agent_and_model
+from convo.http.openai_api.chat.messages import checked
+from convo.http.openai_api.responses.wanted import agent_and_model
 from convo.models import Asked
 from convo.turns import OnBusy
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from convo.errors import InvalidInput, InvalidRequest
 from convo.history import Draft
-from convo.http.openai_api.chat_messages import SYSTEM, drafts_of
+from convo.http.openai_api.chat.messages import SYSTEM, drafts_of
 from convo.models import Message, Session, Turn
 
 # So far back the transcript is read for its last message and the question before it.

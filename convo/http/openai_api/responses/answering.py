@@ -14,8 +14,8 @@ from convo.errors import ConvoError, Gone, KeyInFlight, UpstreamRejected
 from convo.http import sse
 from convo.http.once import NAME, marked, once_by, replayed
 from convo.http.openai_api import ids
-from convo.http.openai_api.grammar import Event, Grammar, frame, unheard
-from convo.http.openai_api.response import response_json
+from convo.http.openai_api.responses.grammar import Event, Grammar, frame, unheard
+from convo.http.openai_api.responses.response import response_json
 from convo.http.openai_api.view import refusal
 from convo.models import Asked, Idempotency, Message, Session, Turn
 from convo.turns import Claim, Done, Key, Result, TurnLog

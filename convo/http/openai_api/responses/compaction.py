@@ -11,14 +11,15 @@ from rest_framework.response import Response
 from convo import agents, history, memory, tokens, turns
 from convo.agents import Agent
 from convo.history import Draft
-from convo.http.openai_api import input, schema
+from convo.http.openai_api import schema
 from convo.http.openai_api.body import Body
 from convo.http.openai_api.items import item_json
-from convo.http.openai_api.response import spent_json
+from convo.http.openai_api.responses import input
+from convo.http.openai_api.responses.response import spent_json
+from convo.http.openai_api.responses.stored import StoredResponses
+from convo.http.openai_api.responses.wanted import wanted
 from convo.http.openai_api.sealed import seal
-from convo.http.openai_api.stored import StoredResponses
 from convo.http.openai_api.view import person_of
-from convo.http.openai_api.wanted import wanted
 from convo.models import Message, new_item_id
 
 

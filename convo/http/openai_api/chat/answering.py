@@ -12,10 +12,10 @@ from convo.errors import ConvoError, Gone, KeyInFlight
 from convo.http import sse
 from convo.http.once import NAME, marked, replayed
 from convo.http.openai_api import ids
-from convo.http.openai_api.answering import check_begun, passed_on
 from convo.http.openai_api.body import Body
-from convo.http.openai_api.chat_frames import completion_json, frames
-from convo.http.openai_api.chat_request import ChatRequest, includes_usage
+from convo.http.openai_api.chat.frames import completion_json, frames
+from convo.http.openai_api.chat.request import ChatRequest, includes_usage
+from convo.http.openai_api.responses.answering import check_begun, passed_on
 from convo.http.openai_api.view import refusal
 from convo.models import Asked, Idempotency, Session, Turn
 from convo.turns import Claim, Result

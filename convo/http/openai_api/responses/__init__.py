@@ -1,0 +1,1 @@
+"""Responses: turns, as OpenAI's stateful API tells of them."""
