@@ -595,6 +595,20 @@ def test_one_end_user_sees_nothing_of_another(alices: OpenAI, upstream: Upstream
     assert {session.person.ref for session in Session.objects.all()} == {"ada"}
 
 
+def test_what_nobody_began_goes_on_under_a_name(alices: OpenAI) -> None:
+    first, talk = ask(alices, "hi"), alices.conversations.create().id
+    for named_so in ({"user": "ada"}, {"safety_identifier": "ada"}):
+        options: Any = named_so
+        assert ask(alices, "x", previous_response_id=first.id, **options).status == "completed"
+        assert ask(alices, "x", conversation=talk, **options).status == "completed"
+    for strictly in ({"metadata": {"user": "ada"}}, {"extra_headers": {"X-Convo-User": "ada"}}):
+        options = strictly
+        refused = no(lambda: ask(alices, "x", previous_response_id=first.id, **options))  # noqa: B023
+        assert refused[1] == "previous_response_not_found"
+        assert no(lambda: ask(alices, "x", conversation=talk, **options))[0] == 404  # noqa: B023
+    assert {session.person.ref for session in Session.objects.all()} == {""}
+
+
 # Under one key.
 
 

@@ -20,7 +20,7 @@ from convo.http.openai_api import ids
 from convo.http.openai_api.body import Body, invalid
 from convo.http.parsing import JSONParser
 from convo.http.rest.schema import Described
-from convo.models import Session, Turn
+from convo.models import NOBODY, Session, Turn
 
 REQUEST_ID = "x-request-id"
 
@@ -73,9 +73,24 @@ class V1View(APIView):
 
     def conversations(self, person: str | None = None) -> QuerySet[Session]:
         """The caller's conversations; those of one end user, when one is named."""
-        named = person or header_person(self.request) or None
-        whose = None if named is None else person_ref(named, "X-Convo-User")
-        return Session.objects.of(self.request.user, whose).select_related("person")
+        rows = Session.objects.of(self.request.user).select_related("person")
+        refs = self.people(person)
+        return rows if refs is None else rows.filter(person__ref__in=refs)
+
+    def people(self, person: str | None = None) -> list[str] | None:
+        """The end users whose conversations this request may see, by their names; None: all of the owner's.
+
+        `user` and `safety_identifier` are sent by clients that know nothing of ours: what they began without
+        a name is nobody's, and they go on with it under one. What names an end user to us alone is strict.
+        """
+        strict = header_person(self.request)
+        named = person or strict
+        if not named:
+            return None
+        given = self.request.data.get("metadata") if isinstance(self.request.data, dict) else None
+        is_strict = bool(strict) or (isinstance(given, dict) and "user" in given)
+        ref = person_ref(named, "X-Convo-User")
+        return [ref] if is_strict else [ref, NOBODY]
 
     def conversation(self, id: str, person: str | None = None) -> Session:
         """The caller's conversation of this id; an unknown one and somebody else's are the same 404."""

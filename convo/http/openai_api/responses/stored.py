@@ -2,7 +2,6 @@
 
 from convo import history
 from convo.errors import InvalidRequest, NotFound, PreviousResponseNotFound
-from convo.http.auth import header_person
 from convo.http.openai_api import ids
 from convo.http.openai_api.responses.wanted import Wanted
 from convo.http.openai_api.view import V1View
@@ -22,8 +21,8 @@ class StoredResponses(V1View):
     def find(self, id: str, person: str | None = None) -> Asked | None:
         key, owner = ids.uuid_of(ids.RESPONSE, id), self.request.user
         rows = Asked.objects.of(owner, Asked.Surface.RESPONSE)
-        if named := person or header_person(self.request):
-            rows = rows.filter(turn__session__person__ref=named)
+        if (refs := self.people(person)) is not None:
+            rows = rows.filter(turn__session__person__ref__in=refs)
         return rows.filter(turn__key=key).first() if key else None
 
     def previous(self, id: str, person: str | None) -> Turn:
