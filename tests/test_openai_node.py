@@ -150,7 +150,7 @@ def test_models_and_embeddings_are_there(openai: Case) -> None:
 def test_a_refusal_is_the_error_that_the_client_knows(openai: Case) -> None:
     assert openai("refused") == [
         ["BadRequestError", 400, "previous_response_not_found", "previous_response_id"],
-        ["NotFoundError", 404, None, "conversation_id"],
+        ["NotFoundError", 404, None, "conversation"],
         ["BadRequestError", 400, "invalid_value", "input[0].role"],
         ["AuthenticationError", 401, "invalid_api_key", None],
     ]

@@ -92,12 +92,12 @@ class V1View(APIView):
         ref = person_ref(named, "X-Convo-User")
         return [ref] if is_strict else [ref, NOBODY]
 
-    def conversation(self, id: str, person: str | None = None) -> Session:
+    def conversation(self, id: str, person: str | None = None, *, param: str = "conversation_id") -> Session:
         """The caller's conversation of this id; an unknown one and somebody else's are the same 404."""
         key = ids.uuid_of(ids.CONVERSATION, id)
         found = self.conversations(person).filter(pk=key).first() if key else None
         if found is None:
-            raise NotFound(f"Conversation with id '{id}' not found.", param="conversation_id")
+            raise NotFound(f"Conversation with id '{id}' not found.", param=param)
         return found
 
 

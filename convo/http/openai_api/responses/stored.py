@@ -46,7 +46,7 @@ class StoredResponses(V1View):
             turn = self.previous(want.previous, person)
             return turn.session, max((row.position for row in history.messages_of(turn)), default=0)
         if want.conversation:
-            session = self.conversation(want.conversation, person)
+            session = self.conversation(want.conversation, person, param="conversation")
             return session, session.last_position
         session = new_chain(self.request.user, NOBODY)
         session.person = Person.objects.named(self.request.user, person or NOBODY)

@@ -60,7 +60,7 @@ class ResponsesView(StoredResponses):
                     param="previous_response_id",
                 ) from error
         if want.conversation:
-            session = self.conversation(want.conversation, person)
+            session = self.conversation(want.conversation, person, param="conversation")
             question = input.unrepeated(session, question)
             options["check"] = input.check_against(question)
             return turns.begin(session, question, on_busy=want.on_busy, **options)
