@@ -13,6 +13,7 @@ from convo import memory
 from convo.models import (
     AgentVersion,
     ApiKey,
+    Asked,
     Evidence,
     Message,
     Person,
@@ -82,6 +83,14 @@ class TurnAdmin(ReadOnly):
     list_filter = ("status", "kind", "agent", "model")
     list_select_related = ("session",)
     search_fields = ("key", "session__id")
+
+
+@admin.register(Asked)
+class AskedAdmin(ReadOnly):
+    list_display = ("turn", "surface", "background", "attempts", "retrievable")
+    list_filter = ("surface", "background", "retrievable")
+    list_select_related = ("turn",)
+    search_fields = ("turn__key", "turn__session__id")
 
 
 @admin.register(Message)
