@@ -39,6 +39,8 @@ def _written(turns: list[Turn]) -> dict[int, list[str]]:
     found: dict[int, list[str]] = defaultdict(list)
     if turns:
         rows = Message.objects.filter(turn__in=turns, erased_at=None).exclude(agent="")
+        # Told in short before the model spoke: no piece of what it said.
+        rows = rows.exclude(type="compaction")
         # What was deleted is gone from the replay too, and with one item gone the cuts fit no more.
         for row in rows.order_by("position").only("turn_id", "type", "content", "item"):
             found[row.turn_id].append(row.reply_text)

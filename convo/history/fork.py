@@ -23,8 +23,8 @@ _TURN_ANEW = dict.fromkeys((*_NULL, "lease_until", "indexed_at", "learned_at"), 
 # A reply that is still being written, or that stands behind the fork, is not taken along.
 _WHOLE = (
     "(kind = 'recorded' OR EXISTS (SELECT 1 FROM convo_message reply "
-    "WHERE reply.turn_id = convo_turn.id AND reply.agent <> '' AND reply.active "
-    "AND reply.erased_at IS NULL AND reply.position <= %(upto)s))"
+    "WHERE reply.turn_id = convo_turn.id AND reply.agent <> '' AND reply.type <> 'compaction' "
+    "AND reply.active AND reply.erased_at IS NULL AND reply.position <= %(upto)s))"
 )
 _SHOWN = "session_id = %(old)s AND active AND erased_at IS NULL AND position <= %(upto)s"
 _NEW_UUID = {"postgresql": "gen_random_uuid()", "sqlite": "lower(hex(randomblob(16)))"}

@@ -10,31 +10,33 @@ from convo.memory.extractive import extract
 from convo.memory.summarise import AROUND, INSTRUCTIONS, WORDS_A_TOKEN
 
 Said = tuple[str, str]
-# As much as a page: what is told so shortly is read again with every question.
-LIMIT = 2000
+# As much as a page, for it is read again with every question; and as little as still says something.
+LIMIT, LEAST = 2000, 100
 
 
-def compact(said: Iterable[Said], agent: Agent, *, hint: str = "") -> str:
-    """What was said by whom, in at most LIMIT tokens; a long conversation is read piece by piece."""
-    model = background.model_for(agent)
+def compact(said: Iterable[Said], agent: Agent, *, hint: str = "", limit: int = LIMIT) -> str:
+    """What was said by whom, in so many tokens and half as many as it took; a long one is read in pieces."""
+    model, lines = background.model_for(agent), list(said)
+    took = sum(tokens.count(text, agent.model_name) for _, text in lines)
+    limit = max(LEAST, min(limit, took // 2))
     earlier = ""
-    for lines in _batches(list(said), agent):
-        earlier = _told(earlier, lines, agent, model, hint)
+    for batch in _batches(lines, agent):
+        earlier = _told(earlier, batch, agent, model, hint, limit)
     return earlier
 
 
-def _told(earlier: str, lines: Sequence[Said], agent: Agent, model: str, hint: str) -> str:
+def _told(earlier: str, lines: Sequence[Said], agent: Agent, model: str, hint: str, limit: int) -> str:
     if not model:
         told = ((role, "", text) for role, text in lines)
-        return extract(earlier, told, limit=LIMIT, model=agent.model_name)
-    instructions = INSTRUCTIONS.format(words=int(LIMIT * WORDS_A_TOKEN))
+        return extract(earlier, told, limit=limit, model=agent.model_name)
+    instructions = INSTRUCTIONS.format(words=int(limit * WORDS_A_TOKEN))
     before = [{"earlier_summary": earlier}] if earlier else []
     data = [*before, *({"role": role, "text": text} for role, text in lines)]
     wish = f"{instructions}\n\nThe application asks in addition: {hint}" if hint else instructions
     text = background.ask(model, wish, background.quoted(data))
     cost = tokens.count(text, model)
-    if not 0 < cost <= LIMIT:
-        raise UpstreamProtocolError(f"The summary takes {cost} tokens; it may take from 1 to {LIMIT}.")
+    if not 0 < cost <= limit:
+        raise UpstreamProtocolError(f"The summary takes {cost} tokens; it may take from 1 to {limit}.")
     return text
 
 

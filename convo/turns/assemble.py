@@ -150,13 +150,27 @@ def _chosen(
         model=model,
         after=material.summary.end if material.summary else 0,
     )
+    untold = _not_told_in_short(earlier, question)
     return context.choose(
         agent,
         model,
-        earlier,
+        untold,
         question,
         material=material,
         budget=budget,
-        total_messages=messages,
+        total_messages=messages if len(untold) == len(earlier) else None,
         tools=tools,
     )
+
+
+def _not_told_in_short(earlier: list[Line], question: Sequence[Line]) -> list[Line]:
+    """The lines that no compaction of ours stands for; the last one with what came after it."""
+    if any(map(_is_compaction, question)):
+        return []
+    last = max((at for at, line in enumerate(earlier) if _is_compaction(line)), default=0)
+    return earlier[last:]
+
+
+def _is_compaction(line: Line) -> bool:
+    """One that a caller sends along stands beside what it tells of: both were chosen so."""
+    return line.type == "compaction" and bool(line.agent)

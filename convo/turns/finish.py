@@ -77,6 +77,9 @@ def finish(claim: Claim, reply: Reply, error: ConvoError | None, seen: Sequence[
     if seen and is_kept and session.epoch == turn.epoch:
         lines = [*seen, *(history.line_of(row, asked=True) for row in rows)]
         history.keep_window(session.pk, session.version, lines)
+    if any(line.agent for line in claim.question):
+        # Something of the reply was there before the model spoke.
+        rows = [row for row in history.messages_of(turn) if row.agent]
     return Result(turn, rows)
 
 

@@ -50,7 +50,7 @@ def turns_have_questions(rows: Rows) -> Iterator[Finding]:
 def complete_turns_have_replies(rows: Rows) -> Iterator[Finding]:
     """What was streamed to its end was written down, to the letter."""
     for turn in rows.turns.values():
-        replied = [row for row in rows.by_turn.get(turn.id, []) if row.is_reply]
+        replied = [row for row in rows.by_turn.get(turn.id, []) if row.is_reply and row.type != "compaction"]
         if not turn.ended or not turn.pieces:
             continue
         if not replied:

@@ -14,6 +14,8 @@ from convo.errors import ConvoError, Gone, KeyInFlight, UpstreamRejected
 from convo.http import sse
 from convo.http.once import NAME, marked, once_by, replayed
 from convo.http.openai_api import ids
+from convo.http.openai_api.items import item_json
+from convo.http.openai_api.responses.compacting import told_first
 from convo.http.openai_api.responses.grammar import Event, Grammar, frame, unheard
 from convo.http.openai_api.responses.response import response_json
 from convo.http.openai_api.view import refusal
@@ -65,7 +67,8 @@ def shown(turn: Turn, asked: Asked, messages: Sequence[Message]) -> dict[str, An
 async def frames(turn: Turn, asked: Asked, log: TurnLog, *, after: int = -1) -> AsyncIterator[bytes]:
     """The response's events behind the one numbered `after`, as they come."""
     grammar = Grammar(turn.key, shown(turn, asked, []))
-    yield _framed(unheard(grammar.begin(), after))
+    first = await database.run(told_first, turn, asked)
+    yield _framed(unheard(grammar.begin([item_json(row) for row in first]), after))
     async for batch in log.follow(beat=conf().sse_heartbeat_seconds):
         if not batch:
             yield sse.HEARTBEAT

@@ -1,7 +1,7 @@
 """A response as a stream of events: pure, so that the live stream and every replay of it are the same."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -116,13 +116,14 @@ class Grammar:
         self._told: set[str] = set()
         self._open: _Item | None = None
 
-    def begin(self) -> list[Event]:
-        """That there is a response; to be told first."""
+    def begin(self, items: Sequence[Mapping[str, Any]] = ()) -> list[Event]:
+        """That there is a response, to be told first; then the items that stand before its model's words."""
         queued = bool(self._response.get("background"))
         begun = [self._begun("created", "queued" if queued else "in_progress")]
         if queued:
             begun.append(self._begun("queued", "queued"))
-        return [*begun, self._begun("in_progress", "in_progress")]
+        begun.append(self._begun("in_progress", "in_progress"))
+        return [*begun, *(event for item in items for event in self._late(item))]
 
     def feed(self, delta: Delta) -> list[Event]:
         """What this piece of the reply adds; the first one of an item ends the item before."""

@@ -19,6 +19,7 @@ from convo.http.openai_api.paging import asked as page_asked
 from convo.http.openai_api.paging import page_of
 from convo.http.openai_api.responses import input
 from convo.http.openai_api.responses.answering import answer, replay, shown
+from convo.http.openai_api.responses.compacting import compaction, unchanged
 from convo.http.openai_api.responses.stored import StoredResponses
 from convo.http.openai_api.responses.wanted import Wanted, wanted
 from convo.http.openai_api.view import flag, person_of, whole
@@ -51,6 +52,8 @@ class ResponsesView(StoredResponses):
         }
         if want.previous:
             previous = self.previous(want.previous, person)
+            session, upto = self.place(want, person)
+            question = [*compaction(want, question, session, upto), *question]
             try:
                 return turns.go_on(previous, question, stored=want.store, **options)
             except NotFound as error:
@@ -63,6 +66,9 @@ class ResponsesView(StoredResponses):
             session = self.conversation(want.conversation, person, param="conversation")
             question = input.unrepeated(session, question)
             options["check"] = input.check_against(question)
+            if short := compaction(want, question, session, session.last_position):
+                question = [*short, *question]
+                options["check"] = unchanged(session, options["check"])
             return turns.begin(session, question, on_busy=want.on_busy, **options)
         storage = Session.Storage.KEPT if want.store else Session.Storage.NONE
         chain = turns.new_chain(self.request.user, person or NOBODY, storage=storage)

@@ -15,6 +15,7 @@ AGENT = "agent/"
 
 # The fields that a response tells again, and of what type each must be.
 _TOLD: dict[str, type] = {
+    "context_management": list,
     "model": str,
     "instructions": str,
     "max_output_tokens": int,
@@ -62,6 +63,7 @@ class Wanted:
     on_busy: str
     conversation: str
     previous: str
+    compact_at: int = 0  # tokens; 0 for never
 
 
 def wanted(body: Body) -> Wanted:
@@ -102,7 +104,19 @@ def wanted(body: Body) -> Wanted:
         on_busy=body.choice("on_busy", *(choice.value for choice in OnBusy)) or OnBusy.REJECT,
         conversation=conversation,
         previous=previous,
+        compact_at=_compact_at(body),
     )
+
+
+def _compact_at(body: Body) -> int:
+    """From how many tokens on a prompt is told in short."""
+    least = 0
+    for index, entry in enumerate(body.entries("context_management") or []):
+        managed = Body(entry, f"context_management[{index}]")
+        managed.choice("type", "compaction")
+        managed.need("type", str)
+        least = managed.whole("compact_threshold", least=1) or least
+    return least
 
 
 def _conversation(body: Body) -> str:
