@@ -5,7 +5,7 @@ import resource
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import httpx2
@@ -46,7 +46,9 @@ class Postgres:
         main = psutil.Process(int((self._folder / "postmaster.pid").read_text().split()[0]))
         everybody = [main, *main.children(recursive=True)]
         for process in everybody:
-            process.kill()
+            # One whose client has just left may have ended by itself.
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
         psutil.wait_procs(everybody, timeout=20)
 
     def wait_for_draft(self, text: str = "first second ") -> None:
