@@ -91,6 +91,9 @@ def read(server: Server, key: str) -> Iterator[list[Gap]]:
 
 
 def told(title: str, gaps: Sequence[Gap]) -> None:
+    if len(gaps) < 2:
+        print(f"  {title}: none were being written", flush=True)
+        return
     waits = sorted(wait for _, wait in gaps)
     parts, seconds = quantiles(waits, n=100), gaps[-1][0] - gaps[0][0]
     print(
