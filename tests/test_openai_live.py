@@ -20,7 +20,18 @@ from tests.upstream import Upstream
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-ENDINGS = ["words", "hold", "tool-call", "reasoning", "refusal", "surrogates", "length", "drop", "silent-end"]
+ENDINGS = [
+    "words",
+    "hold",
+    "tool-call",
+    "reasoning",
+    "refusal",
+    "surrogates",
+    "length",
+    "drop",
+    "silent-end",
+    "tool-cut",
+]
 NUMBER = b'"sequence_number":'
 
 

@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from typing import Generic, NamedTuple, TypeVar
 
+from convo.models import Strand
+
 E = TypeVar("E")
 
 
@@ -19,6 +21,12 @@ class Delta(NamedTuple):
     text: str
     call_id: str = ""
     name: str = ""
+
+
+def delta_of(strand: Strand, at: int) -> Delta:
+    """The piece of an item at this place as a log has it."""
+    called = (strand.call_id, strand.name) if at == 0 else ("", "")
+    return Delta(strand.index, strand.kind, strand.parts[at], *called)
 
 
 class Log(Generic[E]):

@@ -1,11 +1,11 @@
 """What the database knows of replies: the drafts of running ones, the cuts of ended ones."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from convo.events.log import Delta
+from convo.events.log import Delta, delta_of
 from convo.models import Message, Strand, Turn, cut, cut_draft
 
 
@@ -31,7 +31,18 @@ def _saved(turn: Turn | None, written: dict[int, list[str]]) -> Saved:
         return Saved([], ended=True)
     if not turn.ended:
         return Saved(deltas_of(cut_draft(turn.draft, turn.pieces)), ended=False)
-    return Saved(deltas_of(cut(written[turn.pk], turn.pieces)), ended=True)
+    return Saved(deltas_of(cut(_texts(turn, written[turn.pk]), turn.pieces)), ended=True)
+
+
+def _texts(turn: Turn, written: Iterable[str]) -> Iterator[str]:
+    """The text of each item: of one that wasn't kept, as it was streamed; of the others, as it is stored."""
+    rows = iter(written)
+    for piece in turn.pieces:
+        text = piece["lost"] if "lost" in piece else next(rows, None)
+        if text is None:
+            # What was deleted is told no more, and nothing that came after it.
+            return
+        yield text
 
 
 def _written(turns: list[Turn]) -> dict[int, list[str]]:
@@ -49,8 +60,4 @@ def _written(turns: list[Turn]) -> dict[int, list[str]]:
 
 def deltas_of(strands: Sequence[Strand]) -> list[Delta]:
     """The pieces of these items as a log has them."""
-    return [
-        Delta(strand.index, strand.kind, part, *((strand.call_id, strand.name) if at == 0 else ("", "")))
-        for strand in strands
-        for at, part in enumerate(strand.parts)
-    ]
+    return [delta_of(strand, at) for strand in strands for at in range(len(strand.parts))]

@@ -19,7 +19,7 @@ from convo.history.read import (
     recent,
     turn_of,
 )
-from convo.history.replies import kept_of, reply_drafts
+from convo.history.replies import kept_of, pieces_of, reply_drafts
 from convo.history.window import store as keep_window
 from convo.history.write import append, clear, lock, remove, stale_from, take_title_back
 
@@ -53,6 +53,7 @@ __all__ = [
     "messages_upto",
     "newest",
     "page",
+    "pieces_of",
     "pop",
     "question_of",
     "reap",

@@ -13,7 +13,7 @@ from convo.conf import conf
 from convo.errors import ConvoError, Interrupted, TurnInProgress
 from convo.history.branches import activate
 from convo.history.lines import Draft
-from convo.history.replies import kept_of, reply_drafts
+from convo.history.replies import kept_of, pieces_of, reply_drafts
 from convo.history.write import append, lock
 from convo.models import Asked, Message, Session, Turn, cut_draft
 
@@ -61,9 +61,10 @@ def conclude(session: Session, turn: Turn, drafts: Sequence[Draft], **ending: An
 
 def end_from_draft(session: Session, turn: Turn, error: ConvoError, *, status: str = "") -> None:
     """End a turn whose runner doesn't: what it had saved of the reply is kept."""
-    kept = kept_of(cut_draft(turn.draft, turn.pieces))
+    strands = cut_draft(turn.draft, turn.pieces)
+    kept = kept_of(strands)
     told = {"code": error.code, "message": error.message}
-    pieces = [strand.saved for strand in kept]
+    pieces = pieces_of(strands, kept)
     status = status or (Turn.Status.PARTIAL if kept else Turn.Status.FAILED)
     conclude(session, turn, reply_drafts(turn, kept), status=status, error=told, pieces=pieces)
 

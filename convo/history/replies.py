@@ -12,6 +12,15 @@ def kept_of(strands: Iterable[Strand]) -> list[Strand]:
     return [strand for strand in strands if strand.kind != Strand.CALL and strand.text]
 
 
+def pieces_of(strands: Iterable[Strand], kept: Sequence[Strand]) -> list[dict[str, Any]]:
+    """How these items were cut; with the text of those that aren't kept, so that a replay tells them too."""
+    indices = {strand.index for strand in kept}
+    return [
+        strand.saved if strand.index in indices else {**strand.saved, "lost": strand.text}
+        for strand in strands
+    ]
+
+
 def reply_drafts(turn: Turn, strands: Sequence[Strand]) -> list[Draft]:
     """The messages that tell this reply, under the ids that its live events had."""
     return [

@@ -63,7 +63,7 @@ def finish(claim: Claim, reply: Reply, error: ConvoError | None, seen: Sequence[
             drafts,
             status=_status(limited, has_text=bool(drafts)),
             error=_error(limited),
-            pieces=[strand.saved for strand in kept] if is_kept else [],
+            pieces=history.pieces_of(reply.strands, kept) if is_kept else [],
             input_tokens=spent_in,
             output_tokens=spent_out,
             cached_tokens=cached,

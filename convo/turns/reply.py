@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from convo import history, llm, tokens
 from convo.errors import ContentFilter, ConvoError, MaxOutputTokens, UpstreamProtocolError
-from convo.events import Delta
+from convo.events import Delta, delta_of
 from convo.models import Strand
 
 
@@ -26,7 +26,6 @@ class Reply:
     prompt_tokens: int = 0
     first_at: float | None = None
     began: float = field(default_factory=time.monotonic)
-    said: int = 0  # how many deltas there are
     _calls: dict[int, Strand] = field(default_factory=dict)
     _waiting: list[Strand] = field(default_factory=list)
 
@@ -44,7 +43,6 @@ class Reply:
                 deltas, self.reason = self._open_waiting(), piece.reason
         if self.first_at is None and deltas:
             self.first_at = time.monotonic()
-        self.said += len(deltas)
         return deltas
 
     def _word(self, piece: llm.Text) -> list[Delta]:
@@ -72,8 +70,7 @@ class Reply:
         """One piece more of the last item."""
         last = self.strands[-1]
         last.parts.append(text)
-        called = (last.call_id, last.name) if len(last.parts) == 1 else ("", "")
-        return Delta(len(self.strands) - 1, last.kind, text, *called)
+        return delta_of(last, len(last.parts) - 1)
 
     def _open_next(self) -> list[Delta]:
         """Begin the calls that wait, as far as the ones before them are whole."""
@@ -93,6 +90,11 @@ class Reply:
         self.strands.append(call)
         parts, call.parts = call.parts, []
         return [self._grown(part) for part in parts]
+
+    @property
+    def said(self) -> int:
+        """How many deltas there are."""
+        return sum(len(strand.parts) for strand in self.strands)
 
     @property
     def text(self) -> str:

@@ -51,13 +51,14 @@ def complete_turns_have_replies(rows: Rows) -> Iterator[Finding]:
     """What was streamed to its end was written down, to the letter."""
     for turn in rows.turns.values():
         replied = [row for row in rows.by_turn.get(turn.id, []) if row.is_reply and row.type != "compaction"]
-        if not turn.ended or not turn.pieces:
+        pieces = [piece for piece in turn.pieces if "lost" not in piece]
+        if not turn.ended or not pieces:
             continue
         if not replied:
             # A fork may end at a question, or take it from a turn whose answer is another turn's.
             if turn.created_at >= rows.session.created_at:
                 yield turn.broken(f"{turn.status}, but its reply is not there")
-        elif [_written(piece) for piece in turn.pieces] != [_length(row) for row in replied]:
+        elif [_written(piece) for piece in pieces] != [_length(row) for row in replied]:
             yield turn.broken("its pieces do not add up to its reply")
 
 
