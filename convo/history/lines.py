@@ -23,6 +23,11 @@ class Draft:
     recallable: bool = True
 
     @property
+    def call_id(self) -> str:
+        """The id that ties a tool call to its result; '' for everything else."""
+        return str((self.item or {}).get("call_id", ""))
+
+    @property
     def tokens(self) -> int:
         """What it costs in a prompt, by the tokenizer of the project's model."""
         return count(self.content, self.item)

@@ -69,11 +69,16 @@ def once_by(
 
 def refused(request: Request, error: ConvoError) -> Response:
     """The answer to a write that was refused: raised or, under its key, kept where it will stay the same."""
+    return refused_by(idempotency_key(request), error, _refusal)
+
+
+def refused_by(key: Key | None, error: ConvoError, refusal: Callable[[ConvoError], Response]) -> Response:
+    """The same under a key that is known, told in this way."""
 
     def refuse() -> Response:
         raise error
 
-    return once(request, refuse)
+    return once_by(key, refuse, None, refusal)
 
 
 def replayed(row: Idempotency) -> Response:

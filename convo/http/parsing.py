@@ -9,6 +9,8 @@ from rest_framework.parsers import BaseParser
 
 from convo.errors import ConvoError, InvalidRequest, Malformed
 
+# No deeper than can be written again anywhere.
+DEEPEST = 32
 # Only an escape can bring these in: raw ones are no UTF-8, or no JSON.
 _SUSPECT = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")

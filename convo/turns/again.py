@@ -1,6 +1,6 @@
 """The same place in a conversation once more: another answer, an edited question, another branch."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from django.db import transaction
 
@@ -10,7 +10,7 @@ from convo.history import Draft
 from convo.models import Asked, Session
 from convo.turns.claim import Claim, bind, lock_open, once_more
 from convo.turns.once import Key, enter
-from convo.turns.start import Start
+from convo.turns.start import Check, Start, anything
 
 
 @database.retried
@@ -22,7 +22,7 @@ def again(
     agent: str = "",
     key: Key | None = None,
     asked: Asked | None = None,
-    check: Callable[[Session], None] = lambda session: None,
+    check: Check = anything,
 ) -> Claim:
     """Answer a turn's question once more, or an edited one in its place, beside the answer that there is.
 

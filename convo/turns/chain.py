@@ -1,6 +1,6 @@
 """Chains: turns that stand by themselves, and those that go on from one of them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -17,6 +17,7 @@ from convo.models import Asked, Message, Session, Turn
 from convo.turns.claim import Claim, begin
 from convo.turns.once import Key
 from convo.turns.sessions import new_session
+from convo.turns.start import Check, anything
 
 _MOST_AT_ONCE = 100
 SOON = timedelta(hours=1)
@@ -39,7 +40,7 @@ def go_on(
     asked: Asked,
     agent: str = "",
     key: Key | None = None,
-    check: Callable[[Session], None] = lambda session: None,
+    check: Check = anything,
     stored: bool = True,
 ) -> Claim:
     """Ask after this turn: in its chain where it is the last, else in a copy of the path to it.

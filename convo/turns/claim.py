@@ -3,7 +3,7 @@
 import os
 import secrets
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from copy import copy
 from dataclasses import asdict, dataclass
 from enum import StrEnum
@@ -20,7 +20,7 @@ from convo.history import Draft, Line
 from convo.models import Asked, Idempotency, Message, Session, Turn
 from convo.turns.once import Key, enter
 from convo.turns.sessions import stored
-from convo.turns.start import Start
+from convo.turns.start import Check, Start, anything
 from convo.turns.stop import stop_running
 
 # Names this process in the rows of the turns that it runs.
@@ -60,7 +60,7 @@ def begin(
     on_busy: str = OnBusy.REJECT,
     key: Key | None = None,
     asked: Asked | None = None,
-    check: Callable[[Session], None] = lambda session: None,
+    check: Check = anything,
 ) -> Claim:
     """Take the session for one turn and append the question, or say why not and append nothing.
 
@@ -168,13 +168,13 @@ def take(place: Claim) -> Claim | None:
         if turn is None:
             raise Cancelled
         question = drafts_of(turn)
-        parent = Message.objects.transcript(locked).values_list("turn_id", flat=True).last()
         asked = Asked.objects.filter(turn=turn).first()
         if not question:
             # It had begun in a process that died: its question is written down.
             turn.session, lines = locked, history.question_of(turn)
             Turn.objects.filter(pk=turn.pk).update(**running(), epoch=locked.epoch)
             return claim(locked, turn, [], lines=lines, upto=history.boundary(turn), asked=asked)
+        parent = Message.objects.transcript(locked).values_list("turn_id", flat=True).last()
         Turn.objects.filter(pk=turn.pk).update(**running(), input=[], parent=parent, epoch=locked.epoch)
         return claim(locked, turn, question, asked=asked)
 

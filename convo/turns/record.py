@@ -47,7 +47,7 @@ def _check_results(session: Session, drafts: Sequence[Draft]) -> None:
     calls: set[str] = set()
     results: set[str] = set()
     for index, draft in enumerate(drafts):
-        call_id = str((draft.item or {}).get("call_id", ""))
+        call_id = draft.call_id
         if draft.type == "function_call":
             calls.add(call_id)
         if draft.type != "function_call_output":

@@ -11,6 +11,13 @@ from convo.agents import Agent
 from convo.history import Draft, Line
 from convo.models import Asked, Session, Turn
 
+# What may refuse a session, once it is locked.
+Check = Callable[[Session], None]
+
+
+def anything(session: Session) -> None:
+    """The check that refuses no session."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Wishes:
@@ -53,7 +60,7 @@ class Start:
     wishes: Wishes
     question: Sequence[Draft] = ()
     asked: Asked | None = None
-    check: Callable[[Session], None] = lambda session: None
+    check: Check = anything
 
     @classmethod
     def of(
@@ -61,7 +68,7 @@ class Start:
         name: str,
         question: Sequence[Draft] = (),
         asked: Asked | None = None,
-        check: Callable[[Session], None] = lambda session: None,
+        check: Check = anything,
         *,
         model: str = "",
     ) -> "Start":

@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from convo.errors import InvalidRequest, MissingParameter, WrongType
+from convo.http.parsing import DEEPEST
 
 T = TypeVar("T")
 
-DEEPEST = 32
 METADATA_KEYS, METADATA_KEY, METADATA_VALUE = 16, 64, 512
 _KINDS: dict[type, str] = {
     str: "a string",

@@ -22,6 +22,11 @@ def completion_id(turn: Turn) -> str:
     return f"{COMPLETION}-{turn.key.hex}"
 
 
+def new_response_id() -> str:
+    """The id of what is told like a response, and is no turn."""
+    return f"{RESPONSE}_{secrets.token_hex(16)}"
+
+
 def request_id() -> str:
     """A fresh name for one request, so that two logs can speak of the same."""
     return f"req_{secrets.token_hex(16)}"

@@ -7,14 +7,13 @@ from rest_framework import serializers
 
 from convo import agents
 from convo.history import Draft
-from convo.http.parsing import parse_json
+from convo.http.parsing import DEEPEST, parse_json
 from convo.models import Message, Session
 from convo.turns import OnBusy
 
 # What Django's forms and the browsable API add by themselves.
 _EXEMPT = {"csrfmiddlewaretoken", "format"}
 
-DEEPEST = 32
 ITEM_TYPES = ["message", "function_call", "function_call_output", "reasoning"]
 
 

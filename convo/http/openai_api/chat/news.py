@@ -80,7 +80,7 @@ def check_pairs(drafts: Iterable[Draft], rows: Iterable[Message]) -> None:
     calls = {row.call_id for row in rows if row.type == _CALL}
     answered = {row.call_id for row in rows if row.type == _OUTPUT}
     for draft in drafts:
-        call_id = _call_id(draft)
+        call_id = draft.call_id
         if draft.type == _CALL:
             calls.add(call_id)
         if draft.type == _OUTPUT and call_id not in calls - answered:
@@ -138,7 +138,7 @@ def _trailing(rows: list[Message]) -> list[Message]:
 def _likeness(said: Sequence[Said]) -> _Likeness:
     words = [_words(part) for part in said if part.type != _CALL]
     text = " ".join(unicodedata.normalize("NFC", " ".join(words)).split())
-    return _Likeness(said[0].role, text, tuple(_call_id(part) for part in said if part.type != "message"))
+    return _Likeness(said[0].role, text, tuple(part.call_id for part in said if part.type != "message"))
 
 
 def _words(said: Said) -> str:
@@ -149,10 +149,6 @@ def _words(said: Said) -> str:
         return parts
     names = ("text", "refusal", "image_url", "file_id", "file_data")
     return " ".join(str(part[name]) for part in parts for name in names if part.get(name))
-
-
-def _call_id(said: Said) -> str:
-    return str((said.item or {}).get("call_id", ""))
 
 
 def _flat(groups: Iterable[Group]) -> list[Draft]:

@@ -12,7 +12,6 @@ from rest_framework.response import Response
 
 from convo import history, turns
 from convo.errors import ContentFilter, MaxOutputTokens, NotFound
-from convo.http.auth import header_person, person_ref
 from convo.http.openai_api import ids, schema
 from convo.http.openai_api.body import missing
 from convo.http.openai_api.chat import schema as chat_schema
@@ -33,8 +32,8 @@ class _StoredView(V1View):
     def stored(self) -> QuerySet[Asked]:
         """The caller's, of one end user when one is named; what broke off is none."""
         found = Asked.objects.of(self.request.user, Asked.Surface.COMPLETION).filter(_WHOLE)
-        person = header_person(self.request)
-        return found.filter(turn__session__person__ref=person_ref(person)) if person else found
+        refs = self.people()
+        return found if refs is None else found.filter(turn__session__person__ref__in=refs)
 
     def find(self, id: str) -> Asked | None:
         key = ids.uuid_of(ids.COMPLETION, id)

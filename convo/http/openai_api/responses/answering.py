@@ -12,7 +12,7 @@ from convo import database, turns
 from convo.conf import conf
 from convo.errors import ConvoError, Gone, KeyInFlight, UpstreamRejected
 from convo.http import sse
-from convo.http.once import NAME, marked, once_by, replayed
+from convo.http.once import NAME, marked, refused_by, replayed
 from convo.http.openai_api import ids
 from convo.http.openai_api.items import item_json
 from convo.http.openai_api.responses.compacting import told_first
@@ -137,8 +137,4 @@ def _again(row: Idempotency, *, stream: bool) -> HttpResponseBase:
 
 def refused(key: Key | None, error: ConvoError) -> Response:
     """The answer to a refused request: raised or, under its key, kept where it will stay the same."""
-
-    def refuse() -> Response:
-        raise error
-
-    return once_by(key, refuse, None, refusal)
+    return refused_by(key, error, refusal)

@@ -11,7 +11,7 @@ from rest_framework.response import Response
 from convo import agents, history, memory, tokens, turns
 from convo.agents import Agent
 from convo.history import Draft
-from convo.http.openai_api import schema
+from convo.http.openai_api import ids, schema
 from convo.http.openai_api.body import Body
 from convo.http.openai_api.items import item_json
 from convo.http.openai_api.responses import input
@@ -69,7 +69,7 @@ def _compaction(rows: Sequence[Message], agent: Agent, *, hint: str) -> dict[str
     compaction = {"id": new_item_id("compaction"), "type": "compaction", "encrypted_content": seal(text)}
     asked = [item_json(row) for row in rows if row.role == Message.Role.USER]
     return {
-        "id": f"resp_{new_item_id('').removeprefix('item_')}",
+        "id": ids.new_response_id(),
         "object": "response.compaction",
         "created_at": int(timezone.now().timestamp()),
         "output": [*asked, compaction],

@@ -81,7 +81,7 @@ def check_pairs(question: Sequence[Draft], *, before: Sequence[Message]) -> None
     closed = {row.call_id for row in before if row.type == _CALL and row.call_id not in open_calls}
     unanswered = {row.call_id for row in takewhile(_is_unanswered, reversed(before)) if row.type == _OUTPUT}
     for draft in question:
-        call_id = _call_id(draft)
+        call_id = draft.call_id
         if draft.type == _CALL:
             # Some servers give the calls of each turn the same ids again.
             closed.discard(call_id)
@@ -111,10 +111,6 @@ def _waiting(newest: Sequence[Message]) -> list[str]:
         if row.type in {_CALL, _OUTPUT}:
             found[row.call_id] = row.type
     return [call_id for call_id, last in found.items() if last == _CALL]
-
-
-def _call_id(found: Draft | Message) -> str:
-    return str((found.item or {}).get("call_id", ""))
 
 
 def _said(found: Draft | Message) -> tuple[Any, ...]:

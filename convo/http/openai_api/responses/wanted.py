@@ -8,10 +8,9 @@ from convo import agents
 from convo.conf import conf
 from convo.errors import ModelNotFound, UnknownAgent
 from convo.http.openai_api.body import Body, check_storable, invalid, missing
+from convo.http.openai_api.models import AGENT
 from convo.models import Asked
 from convo.turns import OnBusy
-
-AGENT = "agent/"
 
 # The fields that a response tells again, and of what type each must be.
 _TOLD: dict[str, type] = {
