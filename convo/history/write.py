@@ -12,7 +12,9 @@ from convo.errors import Gone, NotFound
 from convo.history.lines import Draft
 from convo.models import (
     Asked,
+    Attached,
     Evidence,
+    Feedback,
     Idempotency,
     IndexedMessage,
     Message,
@@ -152,9 +154,11 @@ def _delete_contents(session: Session) -> None:
     for rows in (
         Evidence.objects.filter(message__session=session),
         IndexedMessage.objects.filter(session=session),
+        Attached.objects.filter(message__session=session),
         Message.objects.filter(session=session),
         Summary.objects.filter(session=session),
         Asked.objects.filter(turn__session=session),
+        Feedback.objects.filter(turn__session=session),
         Turn.objects.filter(session=session),
     ):
         rows._raw_delete(rows.db)

@@ -1,6 +1,8 @@
 """The tables. Where a rule concerns one row it is a method here; where it concerns many, a QuerySet's."""
 
 from convo.models.asked import Asked
+from convo.models.attachments import Attached, Attachment
+from convo.models.feedback import Feedback
 from convo.models.idempotency import Idempotency
 from convo.models.memories import Evidence, UserMemory
 from convo.models.messages import Message, Summary, new_item_id
@@ -17,7 +19,10 @@ __all__ = [
     "AgentVersion",
     "ApiKey",
     "Asked",
+    "Attached",
+    "Attachment",
     "Evidence",
+    "Feedback",
     "Idempotency",
     "IndexedMemory",
     "IndexedMessage",

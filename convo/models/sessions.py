@@ -14,7 +14,7 @@ from convo.models.people import Person
 class SessionQuerySet(models.QuerySet["Session"]):
     def of(self, owner: Any, person_ref: str | None = None) -> "SessionQuerySet":
         """The conversations of one owner; of one person of theirs, when one is named."""
-        mine = self.filter(owner=owner, kind=Session.Kind.CONVERSATION)
+        mine = self.filter(owner=owner, kind=Session.Kind.CONVERSATION).exclude(state=Session.State.DELETED)
         return mine if person_ref is None else mine.filter(person__ref=person_ref)
 
     def locked(self, session_id: uuid.UUID) -> "Session | None":
@@ -55,6 +55,8 @@ class Session(models.Model):
         OPEN = "open"
         ARCHIVED = "archived"
         CLOSED = "closed"
+        # On its way out: nobody finds it any more, and until `expires_at` its owner may have it back.
+        DELETED = "deleted"
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="convo_sessions")

@@ -14,6 +14,8 @@ from convo.turns import OnBusy
 # What Django's forms and the browsable API add by themselves.
 _EXEMPT = {"csrfmiddlewaretoken", "format"}
 
+# A session is deleted, not put into a state.
+STATES = [state for state in Session.State.values if state != Session.State.DELETED]
 ITEM_TYPES = ["message", "function_call", "function_call_output", "reasoning"]
 
 
@@ -101,7 +103,7 @@ class SessionChange(Strict):
     agent = AgentName(required=False)
     title = Text(required=False, max_length=300, allow_blank=True)
     metadata = Metadata(required=False)
-    state = serializers.ChoiceField(Session.State.choices, required=False)
+    state = serializers.ChoiceField(STATES, required=False)
 
 
 class Answered(Strict):

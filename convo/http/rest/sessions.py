@@ -159,7 +159,7 @@ class SessionViewSet(ConvoViewSet):
         found = Session.objects.of(request.user, named_person(request))
         if agent := asked.text("agent"):
             found = found.filter(agent=agent)
-        if state := asked.choice("state", "", *Session.State.values):
+        if state := asked.choice("state", "", *fields.STATES):
             found = found.filter(state=state)
         if text := asked.text("q"):
             found = found.filter(title__icontains=text)
