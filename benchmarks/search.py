@@ -8,7 +8,6 @@ replies of a model that says a word every 20 ms. Then this process indexes them 
 import argparse
 import os
 import random
-import subprocess
 import sys
 import tempfile
 import threading
@@ -25,7 +24,7 @@ from django.core.management import call_command
 from django.db import connection
 from django.db.models import Max, Min
 
-from benchmarks.databases import database
+from benchmarks.databases import KINDS, on_each
 from convo import search, turns
 from convo.history import Draft
 from convo.models import ApiKey, Person, Turn
@@ -179,20 +178,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.search", description=__doc__)
     parser.add_argument("--messages", type=int, default=10_000)
     parser.add_argument("--sessions", type=int, default=200)
-    parser.add_argument("--database", choices=("sqlite", "postgres"), action="append")
+    parser.add_argument("--database", choices=KINDS, action="append")
     parser.add_argument("--here", action="store_true", help="on the database of DATABASE_URL, which is new")
     given = parser.parse_args()
     if given.here:
         measure(given.messages, given.sessions)
         return 0
-    options = ["--here", "--messages", str(given.messages), "--sessions", str(given.sessions)]
-    status = 0
-    for kind in given.database or ("sqlite", "postgres"):
-        with database(kind) as url:
-            environment = {**os.environ, "DATABASE_URL": url}
-            command = [sys.executable, "-m", "benchmarks.search", *options]
-            status = max(status, subprocess.run(command, env=environment, check=False).returncode)
-    return status
+    options = ["--messages", str(given.messages), "--sessions", str(given.sessions)]
+    return on_each(given.database, "benchmarks.search", options)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from django.core.checks import Error
@@ -41,6 +41,10 @@ class Agent(BaseModel):
     recall_share: float = Field(default=0.3, ge=0, le=1, description="Of context_tokens, for these.")
     memory: bool = Field(default=True, description="Learn about the user, and tell the model what is known.")
     learn: bool = Field(default=True, description="Think after a turn: a title, a line about it, facts.")
+    storage: Literal["kept", "ephemeral", "none"] = Field(
+        default="kept",
+        description="Where what is said in its sessions stays: kept, in the cache alone, nowhere.",
+    )
     whole: bool = Field(
         default=False, description="Send all there is; the aids above only once it is too much."
     )

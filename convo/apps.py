@@ -1,7 +1,7 @@
 from django.apps import AppConfig
 from django.core.checks import register
 
-from convo import agents
+from convo import agents, conf
 
 
 class ConvoConfig(AppConfig):
@@ -11,3 +11,4 @@ class ConvoConfig(AppConfig):
 
     def ready(self) -> None:
         register(agents.check)
+        register(conf.check_processes)

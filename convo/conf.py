@@ -4,6 +4,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from django.conf import settings
+from django.core.checks import Error
 from django.core.exceptions import ImproperlyConfigured
 
 
@@ -18,12 +19,17 @@ class Conf:
     openai_api_key: str = ""
     openai_base_url: str = ""
     max_body: int = 20_000_000
+    max_text_file: int = 200_000
     context_tokens: int = 128_000
     chain_days: int = 30
+    undo_seconds: float = 30.0
     guests: bool = False
+    sign_up: bool = False
+    browsable_api: str = "staff"
     key_pepper: str = ""
     redis_url: str = ""
     window_seconds: int = 1800
+    processes: int = 1
     lease_seconds: float = 15.0
     heartbeat_seconds: float = 0.5
     checkpoint_seconds: float = 1.0
@@ -75,3 +81,20 @@ def conf() -> Conf:
             )
         _read = (given, Conf(**{key.lower(): value for key, value in given.items()}))
     return _read[1]
+
+
+def fleeting_cache() -> str:
+    """The name of the cache that holds temporary chats: `fleeting` where a project has one, or default."""
+    return "fleeting" if "fleeting" in settings.CACHES else "default"
+
+
+def check_processes(**_: object) -> list[Error]:
+    """The system check: processes that share no cache would each have a part of a temporary chat."""
+    is_shared = "locmem" not in settings.CACHES[fleeting_cache()]["BACKEND"]
+    if is_shared or conf().processes == 1:
+        return []
+    told = (
+        f"{conf().processes} processes would not find each other's temporary chats. "
+        "Set REDIS_URL, or serve with one process (WEB_CONCURRENCY=1)."
+    )
+    return [Error(told, id="convo.E002")]

@@ -204,6 +204,12 @@ class Gone(ConvoError):
     status, code, type = 410, "deleted", "invalid_request_error"
 
 
+class TextGone(ConvoError):
+    """What was said in this temporary chat is gone: it was idle too long, or the cache was emptied."""
+
+    status, code, type = 410, "text_gone", "invalid_request_error"
+
+
 class TooLarge(ConvoError):
     """The body is larger than this server accepts. Send less at once."""
 

@@ -4,10 +4,10 @@ from typing import Any
 
 from celery import shared_task
 
-from convo import jobs, memory, search, turns
+from convo import jobs, memory, search, turns, usage
 
 # Imported so that what a sweep does and what a job is are registered, where each of them is written.
-WORK = [memory, search, turns]
+WORK = [memory, search, turns, usage]
 
 # A hint that nobody took for so long has long been overtaken by the sweep.
 HINT_SECONDS = 3600

@@ -164,6 +164,7 @@ MIDDLEWARE = [
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
+    "convo.http.csp.content_policy",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
 ROOT_URLCONF = "project.urls"
@@ -196,8 +197,14 @@ if REDIS_URL and urlsplit(REDIS_URL).scheme not in {"redis", "rediss", "unix"}:
 CACHES: dict[str, dict[str, Any]] = {
     "default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "OPTIONS": {"MAX_ENTRIES": 200}}
 }
+# Temporary chats have no other place: the windows of other conversations must not push them out.
+CACHES["fleeting"] = {
+    **CACHES["default"],
+    "LOCATION": "fleeting",
+    "OPTIONS": {"MAX_ENTRIES": 1000},
+}
 if REDIS_URL:
-    CACHES["default"] = {
+    CACHES["default"] = CACHES["fleeting"] = {
         "BACKEND": "django_redis.cache.RedisCache",
         "LOCATION": redis_db(REDIS_URL, 0),
         "OPTIONS": {
@@ -243,7 +250,7 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}"}
     for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator")
 ]
-LOGIN_URL = "/admin/login/"
+LOGIN_URL = "sign-in"
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT = HTTPS
 SECURE_HSTS_SECONDS = 31_536_000 if HTTPS else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = HTTPS
@@ -285,11 +292,17 @@ CONVO = {
     "OPENAI_API_KEY": text("OPENAI_API_KEY"),
     "OPENAI_BASE_URL": text("OPENAI_BASE_URL"),
     "MAX_BODY": DATA_UPLOAD_MAX_MEMORY_SIZE,
+    "MAX_TEXT_FILE": whole("CONVO_MAX_TEXT_FILE", 200_000, least=1000),
     "CONTEXT_TOKENS": whole("CONVO_CONTEXT_TOKENS", 128_000, least=50),
     "CHAIN_DAYS": whole("CONVO_CHAIN_DAYS", 30, least=1, most=36_500),
+    "UNDO_SECONDS": number("CONVO_UNDO_SECONDS", 30),
     "GUESTS": flag("CONVO_GUESTS", default=DEBUG),
+    "SIGN_UP": flag("CONVO_SIGN_UP", default=DEBUG),
+    "BROWSABLE_API": text("CONVO_BROWSABLE_API") or ("everyone" if DEBUG else "staff"),
     "KEY_PEPPER": text("CONVO_KEY_PEPPER"),
     "REDIS_URL": redis_db(REDIS_URL, 0) if REDIS_URL else "",
+    # The variable by which web servers are told how many processes to start.
+    "PROCESSES": whole("WEB_CONCURRENCY", 1, least=1),
     "WINDOW_SECONDS": whole("CONVO_WINDOW_SECONDS", 1800, least=1),
     "LEASE_SECONDS": LEASE_SECONDS,
     "HEARTBEAT_SECONDS": HEARTBEAT_SECONDS,
@@ -319,6 +332,8 @@ if CONVO["GUESTS"] and not DEBUG:
     raise ImproperlyConfigured(
         "CONVO_GUESTS lets anybody in and so goes with DEBUG=1 only. Unset one of them."
     )
+if CONVO["BROWSABLE_API"] not in {"everyone", "staff", "off"}:
+    raise ImproperlyConfigured("CONVO_BROWSABLE_API is none of everyone, staff and off.")
 if CONVO["OPENAI_BASE_URL"] and urlsplit(str(CONVO["OPENAI_BASE_URL"])).scheme not in {"http", "https"}:
     raise ImproperlyConfigured(
         "OPENAI_BASE_URL must start with http:// or https://, and usually ends in /v1."

@@ -5,6 +5,7 @@ The scenario is the request's `model`; a trailing number, where shown, sets N. A
 | model              | what the server does                                                              |
 |--------------------|-----------------------------------------------------------------------------------|
 | `echo`             | streams the prompt back, one line `role: content` per message                     |
+| `parrot`           | streams the last message back, five characters at a time                          |
 | `words`, `words-N` | streams N words (5), "word1 word2 …"                                              |
 | `slow`, `slow-N`   | streams five words with N ms (50) before each                                     |
 | `hold`             | "first second ", then, once `release()` was called, "last"                        |
@@ -143,6 +144,12 @@ async def unstreamed(reply: Reply) -> None:
 
 async def echo(reply: Reply) -> None:
     reply.say(*(line + "\n" for line in prompt_lines(reply.heard)))
+    reply.end()
+
+
+async def parrot(reply: Reply) -> None:
+    text = text_of(reply.heard["messages"][-1])
+    reply.say(*(text[start : start + 5] for start in range(0, len(text), 5)))
     reply.end()
 
 
@@ -352,7 +359,7 @@ LAST_FRAMES = {
 }
 NAMED = [echo, words, slow, hold, first_byte_never, stall, drop, html, endless, huge_chunk, tool_call]
 NAMED += [empty_choices, null_content, surrogates, length, refusal, content_filter, reasoning, tool_cut]
-NAMED += [weather, held]
+NAMED += [weather, held, parrot]
 SCENARIOS: dict[str, Callable[[Reply], Awaitable[None]]] = {
     **{scenario.__name__.replace("_", "-"): scenario for scenario in NAMED},
     **dict.fromkeys(LAST_FRAMES, break_off),

@@ -41,6 +41,7 @@ OBJECTS: dict[str, dict[str, Any]] = {
     "message-list": {"post": APPEND},
     "message-detail": {"get": None, "delete": None},
     "message-fork": {"post": {}},
+    "turn-list": {"get": None},
     "turn-detail": {"get": None, "delete": None},
     "turn-context": {"get": None},
     "turn-events": {"get": None},
@@ -49,6 +50,7 @@ OBJECTS: dict[str, dict[str, Any]] = {
     "turn-retry": {"post": {}},
     "turn-edit": {"post": ASK},
     "turn-activate": {"post": {}},
+    "turn-feedback": {"get": None, "put": {"value": "up"}, "delete": None},
     "memory-detail": {"get": None, "patch": {"pinned": True}, "delete": None},
     "memory-history": {"get": None},
 }
@@ -56,19 +58,39 @@ COLLECTIONS: dict[str, dict[str, Any]] = {
     "api-root": {"get": None},
     "session-list": {"get": None, "post": {}},
     "query-list": {"post": ASK},
+    "usage-list": {"get": None},
     "search-list": {"get": None},
     "memory-list": {"get": None, "post": {"text": "Likes tea"}},
     "memory-forget": {"post": {"q": "Oslo"}},
     "memory-rules": {"get": None, "put": {"rules": ["my salary"]}},
 }
-PAGES = {"chat": "get", "conversation": "get", "clear": "post", "delete": "post"}
+# Pages about one conversation, each with the rest of its address and what its form says.
+PAGES: dict[str, tuple[str, tuple[int, ...], dict[str, str]]] = {
+    "conversation": ("get", (), {}),
+    "inspect": ("get", (2,), {}),
+    "clear": ("post", (), {}),
+    "rename": ("post", (), {"title": "mine"}),
+    "archive": ("post", (), {"state": "archived"}),
+    "delete": ("post", (), {}),
+    "fork": ("post", (1,), {}),
+    "stop": ("post", (2,), {}),
+    "again": ("post", (2,), {}),
+    "edit": ("post", (2,), {"message": "mine"}),
+    "choose": ("post", (2,), {}),
+    "feedback": ("post", (2,), {"value": "up"}),
+}
+# Pages about all that is the visitor's.
+PLACES = ["chat", "conversations", "search-page", "memory"]
 OPEN = {
+    "sign-in": "/sign-in/",
     "schema": "/api/schema/",
     "docs": "/api/docs/",
     "convo.http.health.alive": "/healthz",
     "convo.http.health.ready": "/readyz",
 }
-NOTHING_THERE = {"convo.http.errors.missing", "convo.http.pages.missing"}
+NOTHING_THERE = {"convo.http.errors.missing", "convo.http.pages.door.missing"}
+# In test_sign, test_attachments and test_pages_conversations.
+ELSEWHERE = {"sign-up", "sign-out", "file", "undo", "django.views.generic.base.view"}
 
 EVERY_CALL = [(name, method) for name, methods in (OBJECTS | COLLECTIONS).items() for method in methods]
 OBJECT_CALLS = [(name, method) for name, methods in OBJECTS.items() for method in methods]
@@ -138,7 +160,7 @@ def test_every_route_has_an_entry_here() -> None:
     # Those of /v1 find their own in test_openai_conversations.
     elsewhere = ("admin:", "convo.http.openai_api.")
     found = {name for name, _ in routes() if not name.startswith(elsewhere)}
-    assert found == {*OBJECTS, *COLLECTIONS, *PAGES, *OPEN, *NOTHING_THERE}
+    assert found == {*OBJECTS, *COLLECTIONS, *PAGES, *PLACES, *OPEN, *NOTHING_THERE, *ELSEWHERE}
 
 
 @pytest.mark.once
@@ -179,18 +201,33 @@ def test_somebody_elses_is_404_as_if_it_did_not_exist(
     assert call(Caller(alice_key), name, method, hers).status_code < 300
 
 
-@pytest.mark.parametrize(("name", "method"), PAGES.items())
+@pytest.mark.parametrize("name", PAGES)
 def test_a_page_asks_to_sign_in_and_hides_what_is_not_yours(
-    name: str, method: str, hers: str, alice: User, bob: User
+    name: str, hers: str, alice: User, bob: User
 ) -> None:
-    at = reverse(name) if name == "chat" else reverse(name, args=[hers])
+    method, place, form = PAGES[name]
+    at = reverse(name, args=[hers, *place])
     stranger, other, owner = Client(), Client(), Client()
-    asked = getattr(stranger, method)(at)
-    assert (asked.status_code, asked["Location"].split("?")[0]) == (302, "/admin/login/")
+    before = rows()
+    asked = getattr(stranger, method)(at, form)
+    assert (asked.status_code, asked["Location"].split("?")[0]) == (302, "/sign-in/")
     other.force_login(bob)
-    assert getattr(other, method)(at).status_code == (200 if name == "chat" else 404)
+    assert getattr(other, method)(at, form).status_code == 404
+    assert rows() == before
     owner.force_login(alice)
-    assert getattr(owner, method)(at).status_code in {200, 302}
+    assert getattr(owner, method)(at, form).status_code in {200, 302}
+
+
+@pytest.mark.parametrize("name", PLACES)
+def test_a_page_of_everything_shows_what_is_yours_alone(name: str, hers: str, alice: User, bob: User) -> None:
+    Session.objects.filter(pk=hers).update(title="My garden")
+    at = reverse(name)
+    assert Client().get(at)["Location"].split("?")[0] == "/sign-in/"
+    for whose, seen in ((bob, False), (alice, True)):
+        client = Client()
+        client.force_login(whose)
+        page = client.get(at)
+        assert (page.status_code, "My garden" in page.content.decode()) == (200, seen)
 
 
 @pytest.mark.once
@@ -367,7 +404,10 @@ def test_an_item_does_not_smuggle_in_another_role(role: str, alice_key: str, her
 
 
 @pytest.mark.parametrize("what", ["no key", "a bad key", "a key that only reads"])
-def test_a_browser_is_shown_the_refusal_as_a_page(what: str, alice: User, hers: str) -> None:
+def test_a_browser_is_shown_the_refusal_as_a_page(
+    what: str, alice: User, hers: str, settings: Settings
+) -> None:
+    settings.CONVO = {**settings.CONVO, "BROWSABLE_API": "everyone"}
     bad, reader = Caller("convo_bad"), key_with(alice, "read")
     client, expected = {"no key": (Client(), 401), "a bad key": (bad, 401)}.get(what, (reader, 200))
     for name, _ in set(READS) - {("turn-events", "get")}:

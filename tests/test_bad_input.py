@@ -453,7 +453,7 @@ def test_a_bad_message_is_refused_and_so_are_those_beside_it(caller: Caller, ses
 
 @pytest.mark.once
 @pytest.mark.parametrize(
-    "field", ["owner", "id", "epoch", "kind", "storage", "last_position", "created_at", "x"]
+    "field", ["owner", "id", "epoch", "kind", "expires_at", "last_position", "created_at", "x"]
 )
 def test_fields_that_are_not_for_callers_are_refused(caller: Caller, session: str, field: str) -> None:
     before = (rows(), ok(caller.get(session)))

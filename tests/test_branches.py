@@ -48,6 +48,19 @@ def counts_agree(session: Session) -> bool:
     return (now.message_count, now.token_count) == (len(rows), sum(row.tokens for row in rows))
 
 
+def test_another_answer_leaves_out_nothing_of_what_stands_in_its_place(session: Session) -> None:
+    ask(session, "first")
+    ask(session, "second")
+    ask(session, "third")
+    manifest = finish(turns.again(session, 2)).turn.manifest
+    assert manifest
+    assert [(part["part"], part.get("from"), part.get("to")) for part in manifest["parts"][1:]] == [
+        ("verbatim", 1, 2),
+        ("question", 3, 3),
+    ]
+    assert manifest["left_out"] == []
+
+
 def test_another_answer_stands_in_the_place_of_the_old_one_which_is_kept(session: Session) -> None:
     ask(session, "first")
     ask(session, "second")

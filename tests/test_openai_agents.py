@@ -23,6 +23,7 @@ from openai import APIError, AsyncOpenAI, BadRequestError, NotFoundError
 
 from convo.models import Session
 from tests.conftest import Serve
+from tests.corpus import DATA_URI
 from tests.prompts import told
 from tests.talk import said
 from tests.upstream import Upstream
@@ -56,7 +57,7 @@ SIXTY: list[Any] = [
     {"role": "assistant" if number % 3 == 0 else "user", "content": f"line {number}"}
     for number in range(1, 61)
 ]
-PICTURE = {"type": "input_image", "image_url": "data:image/png;base64,AAAA", "detail": "auto"}
+PICTURE = {"type": "input_image", "image_url": DATA_URI, "detail": "auto"}
 MIXED: list[Any] = [
     {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "Look."}, PICTURE]},
     {"type": "reasoning", "id": "rs_1", "summary": [{"type": "summary_text", "text": "Hm."}]},
@@ -211,7 +212,7 @@ def test_tools_thoughts_and_pictures_come_back_from_a_session_as_they_were(
     talks(talk)
     assert told(upstream.last)[1:] == [
         'user: [{"type": "text", "text": "Look."}, '
-        '{"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA", "detail": "auto"}}]',
+        f'{{"type": "image_url", "image_url": {{"url": "{DATA_URI}", "detail": "auto"}}}}]',
         'calls: call_1{"city": "Rome"}',
         "tool call_1: sunny",
         "user: So?",

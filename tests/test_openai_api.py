@@ -13,6 +13,7 @@ from openai import OpenAI
 
 from convo.models import ApiKey, Message, Session, Turn
 from tests.conftest import Serve
+from tests.corpus import DATA_URI
 from tests.responses import (
     ENDINGS,
     NOTHING,
@@ -162,7 +163,7 @@ def test_input_items_come_newest_first_in_pages(alices: OpenAI) -> None:
 
 
 def test_parts_reach_the_model_in_its_own_words(alices: OpenAI, upstream: Upstream) -> None:
-    picture = "data:image/png;base64,AAAA"
+    picture = DATA_URI
     parts = [{"type": "input_text", "text": "what is this?"}, {"type": "input_image", "image_url": picture}]
     ask(alices, [{"role": "user", "content": parts}])
     [said] = upstream.last["messages"]

@@ -21,6 +21,7 @@ from convo.models import ApiKey, IndexedMessage, Message, Session, Turn
 from convo.verify.check import check
 from convo.verify.rows import Finding
 from tests.conftest import Serve
+from tests.corpus import DATA_URI
 from tests.servers import Server, client_of
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -28,7 +29,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 CALL = {"type": "function_call", "call_id": "call_1", "name": "weather", "arguments": '{"city": "Rome"}'}
 OUTPUT = {"type": "function_call_output", "call_id": "call_1", "output": "sunny"}
 REASONING = {"type": "reasoning", "id": "rs_1", "summary": [{"type": "summary_text", "text": "Hm."}]}
-IMAGE = {"type": "input_image", "image_url": "data:image/png;base64,AAAA"}
+IMAGE = {"type": "input_image", "image_url": DATA_URI}
 NOWHERE = "conv_" + "0" * 32
 
 Connect = Callable[[str], OpenAI]

@@ -8,20 +8,24 @@ import pytest
 from django.conf import LazySettings
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import User
+from django.core.cache import caches
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
+from django.utils.html import escape
 
 from convo import history, turns
 from convo.history import Draft
-from convo.models import ME, Message, Person, Session, Turn
+from convo.models import ME, Feedback, Message, Person, Session, Turn
 from tests.upstream import Upstream
 
 # Turns run on threads of their own, which see only what is committed.
 pytestmark = pytest.mark.django_db(transaction=True)
 
 OPENING, FOLLOW_UP = "I carry the Zephyr 14 every day.", "Which laptop do I carry?"
+# What the page's own script sends along.
+SCRIPT = {"X-Convo-Page": "1"}
 SMALL = "default: brief\nagents:\n  brief:\n    context_tokens: 100\n"
 
 Configure = Callable[..., None]
@@ -80,7 +84,8 @@ def test_a_posted_message_leads_to_the_page_with_its_reply(client: Client) -> No
     assert page.redirect_chain == [(f"{url(session)}#end", 302)]
     reply = session.messages.get(role="assistant").content
     assert OPENING in page.content.decode()
-    assert reply in page.content.decode().replace("&quot;", '"')
+    for line in reply.splitlines():
+        assert line in page.content.decode().replace("&quot;", '"')
     assert "offline answer: no model configured" in page.content.decode()
 
 
@@ -93,13 +98,20 @@ def test_a_follow_up_is_answered_from_what_was_said(client: Client) -> None:
 def test_under_a_reply_stands_what_the_model_saw(client: Client) -> None:
     first = client.post("/", {"message": OPENING})
     page = client.post(first["Location"], {"message": FOLLOW_UP}, follow=True).content.decode()
-    manifest = Turn.objects.get(number=2).manifest
-    assert manifest
-    assert "What the model saw" in page
-    for part in manifest["parts"]:
+    turn = Turn.objects.get(number=2)
+    assert turn.manifest
+    assert f"{turn.manifest['total']} of 16,000 tokens" in page
+    address = reverse("inspect", args=[turn.session_id, 2])
+    assert f'href="{address}"' in page
+    seen = read(client, address).partition("<main")[2]
+    for part in turn.manifest["parts"]:
         assert f'class="part {part["part"]}"' in page
-        assert f"<td>{part['tokens']}</td>" in page
-    assert f"{manifest['total']} of 16,000 tokens" in page
+        assert f'<span class="tokens">{part["tokens"]}</span>' in seen
+        assert part["why"] in seen
+    # Each part is open to its sources.
+    assert seen.count(escape(OPENING)) == 1
+    assert seen.count(escape(FOLLOW_UP)) == 1
+    assert "Nothing was left out." in seen
 
 
 def test_what_was_left_out_is_told_with_its_reason(
@@ -110,15 +122,22 @@ def test_what_was_left_out_is_told_with_its_reason(
     )
     configure(AGENTS_FILE=str(tmp_path / "agents.yaml"))
     first = client.post("/", {"message": OPENING})
-    page = client.post(first["Location"], {"message": FOLLOW_UP}, follow=True).content.decode()
-    assert "nothing was left out" in page
-    client.post(first["Location"], {"message": FOLLOW_UP})
-    manifest = Turn.objects.get(number=3).manifest
-    assert manifest
-    page = read(client, first["Location"]).partition('id="turn-3"')[2]
-    assert "nothing was left out" not in page
-    assert page.count("Left out") == len(manifest["left_out"]) == 1
-    assert manifest["left_out"][0]["why"] in page
+    for _ in range(2):
+        client.post(first["Location"], {"message": FOLLOW_UP})
+    turn = Turn.objects.get(number=3)
+    assert turn.manifest
+    assert len(turn.manifest["left_out"]) == 1
+    seen = read(client, reverse("inspect", args=[turn.session_id, 3]))
+    assert "Nothing was left out." not in seen
+    assert turn.manifest["left_out"][0]["why"] in seen.partition("Left out")[2]
+
+
+def test_the_account_is_its_owners_alone(client: Client, bob: User) -> None:
+    client.post("/", {"message": OPENING})
+    address = reverse("inspect", args=[Session.objects.get().pk, 1])
+    read(client, address)
+    client.force_login(bob)
+    read(client, address, status=404)
 
 
 def test_text_is_shown_as_text(client: Client) -> None:
@@ -144,7 +163,7 @@ def test_a_conversation_of_mine_is_shown_to_me_alone(client: Client, alice: User
     assert "My garden" not in read(client, "/")
 
 
-@pytest.mark.parametrize("name", ["conversation", "clear", "delete"])
+@pytest.mark.parametrize("name", ["conversation", "clear"])
 def test_nobody_writes_in_a_conversation_of_mine(client: Client, alice: User, bob: User, name: str) -> None:
     session = conversation(alice)
     told(session, 1)
@@ -206,7 +225,7 @@ def test_what_is_no_message_is_told_in_words(client: Client, message: str) -> No
 
 
 def test_a_script_is_refused_in_the_envelope_with_a_fresh_token(client: Client) -> None:
-    refused = client.post("/", {"message": ""}, headers={"Accept": "text/event-stream"})
+    refused = client.post("/", {"message": ""}, headers=SCRIPT)
     assert refused.json()["error"]["message"] == "Write a message first."
     assert refused["X-CSRFToken"]
 
@@ -217,11 +236,15 @@ def test_a_failed_reply_is_told_and_can_be_asked_again(
     configure(OPENAI_BASE_URL=upstream.url, MODEL="500")
     page = client.post("/", {"message": OPENING}, follow=True).content.decode()
     assert "No reply." in page
-    assert f'name="message" value="{OPENING}">Ask again' in page
+    session = Session.objects.get()
+    again = reverse("again", args=[session.pk, 1])
+    assert f'formaction="{again}">Try again' in page
     configure(MODEL="echo")
-    page = client.post(url(Session.objects.get()), {"message": OPENING}, follow=True).content.decode()
+    page = client.post(again, follow=True).content.decode()
     assert f"user: {OPENING}" in page
-    assert "Ask again" not in page
+    assert '">Try again' not in page.partition("<main")[2].partition("</main>")[0]
+    # It was asked once.
+    assert session.messages.filter(role="user").count() == 1
 
 
 def test_a_reply_that_broke_off_is_marked(client: Client, configure: Configure, upstream: Upstream) -> None:
@@ -238,11 +261,11 @@ def test_older_messages_are_a_link_away(client: Client, alice: User) -> None:
     newest = read(client, url(session))
     assert ">message 60<" in newest
     assert ">message 10<" not in newest
-    assert 'href="?before=11"' in newest
+    assert 'href="?before=11" rel="prev"' in newest
     earlier = read(client, f"{url(session)}?before=11")
     assert ">message 10<" in earlier
     assert ">message 1<" in earlier
-    assert "Earlier messages" not in earlier
+    assert 'rel="prev"' not in earlier
     assert "Newest messages" in earlier
 
 
@@ -271,16 +294,14 @@ def test_the_list_shows_titles_and_else_first_words_in_as_many_queries_for_many_
     assert "About laptops" in page
 
 
-def test_clearing_keeps_the_conversation_and_deleting_does_not(client: Client, alice: User) -> None:
+def test_clearing_keeps_the_conversation(client: Client, alice: User) -> None:
     session = conversation(alice)
     told(session, 3)
     client.force_login(alice)
+    assert client.get(reverse("clear", args=[session.pk])).status_code == 405
     client.post(reverse("clear", args=[session.pk]))
     assert not session.messages.exists()
     assert "message 1" not in read(client, url(session))
-    assert client.get(reverse("delete", args=[session.pk])).status_code == 405
-    client.post(reverse("delete", args=[session.pk]))
-    read(client, url(session), status=404)
 
 
 def test_a_conversation_that_is_not_open_takes_no_message(client: Client, alice: User) -> None:
@@ -296,8 +317,8 @@ def test_without_guests_a_stranger_is_asked_to_sign_in(
 ) -> None:
     configure(GUESTS=False)
     for response in (client.get("/"), client.post("/", {"message": OPENING})):
-        assert response["Location"] == "/admin/login/?next=/"
-    told_off = client.post("/", {"message": OPENING}, headers={"Accept": "text/event-stream"})
+        assert response["Location"] == "/sign-in/?next=/"
+    told_off = client.post("/", {"message": OPENING}, headers=SCRIPT)
     assert told_off.status_code == 401
     assert get_user_model().objects.count() == 1
     client.force_login(alice)
@@ -319,3 +340,166 @@ def test_no_page_holds_what_a_strict_content_policy_forbids(client: Client) -> N
         assert "onclick" not in html
         assert "<script>" not in html
         assert "://" not in html.replace("http://www.w3.org/2000/svg", "")
+
+
+@pytest.fixture
+def asked(alice: User, client: Client) -> Session:
+    """Alice's conversation of two turns; the client is hers."""
+    client.force_login(alice)
+    first = client.post("/", {"message": OPENING})
+    client.post(first["Location"], {"message": FOLLOW_UP})
+    return Session.objects.get()
+
+
+def do(client: Client, name: str, session: Session, *place: int, **form: str) -> str:
+    """The page to which this act leads."""
+    page = client.post(reverse(name, args=[session.pk, *place]), form, follow=True)
+    assert page.status_code == 200
+    return page.content.decode()
+
+
+def test_another_answer_stands_beside_the_first_and_either_can_be_chosen(
+    client: Client, asked: Session
+) -> None:
+    page = do(client, "again", asked, 2)
+    assert 'id="turn-3"' in page
+    assert 'id="turn-2"' not in page
+    assert page.count(escape(FOLLOW_UP)) == 2  # the question, and the box to edit it
+    assert f'formaction="{reverse("choose", args=[asked.pk, 2])}"' in page
+    page = do(client, "choose", asked, 2)
+    assert 'id="turn-2"' in page
+    assert f'formaction="{reverse("choose", args=[asked.pk, 3])}"' in page
+
+
+def test_an_edited_question_takes_the_place_of_the_old_one(client: Client, asked: Session) -> None:
+    page = do(client, "edit", asked, 1, message="I carry the Atlas 15.")
+    assert "I carry the Atlas 15." in page
+    assert FOLLOW_UP not in page
+    assert escape(FOLLOW_UP) in do(client, "choose", asked, 1)
+
+
+def test_an_edited_question_that_says_nothing_is_refused(client: Client, asked: Session) -> None:
+    refused = client.post(reverse("edit", args=[asked.pk, 1]), {"message": " "})
+    assert refused.status_code == 400
+    assert "Write a message first." in refused.content.decode()
+
+
+def test_a_second_answer_that_fails_is_told_and_leaves_the_first(
+    client: Client, asked: Session, configure: Configure, upstream: Upstream
+) -> None:
+    configure(OPENAI_BASE_URL=upstream.url, MODEL="500")
+    failed = client.post(reverse("again", args=[asked.pk, 2]))
+    assert failed.status_code == 502
+    assert 'id="turn-2"' in failed.content.decode()
+    assert 'role="alert">' in failed.content.decode()
+
+
+def test_a_conversation_goes_on_elsewhere_from_any_place(client: Client, asked: Session) -> None:
+    page = do(client, "fork", asked, 2)
+    assert OPENING in page
+    assert FOLLOW_UP not in page
+    assert Session.objects.exclude(pk=asked.pk).get().forked_from == asked
+
+
+def test_a_thumb_is_shown_changed_and_taken_back(client: Client, asked: Session) -> None:
+    page = do(client, "feedback", asked, 2, value="up")
+    assert page.count('aria-pressed="true"') == 1
+    page = do(client, "feedback", asked, 2, value="down", note="Too <short>")
+    assert Feedback.objects.get().note == "Too <short>"
+    assert "“<bdi>Too &lt;short&gt;</bdi>”" in page
+    assert 'aria-pressed="true"' not in do(client, "feedback", asked, 2, value="none")
+    assert not Feedback.objects.exists()
+
+
+@pytest.mark.parametrize("form", [{}, {"value": "sideways"}, {"value": "up", "note": "x" * 2001}])
+def test_what_is_no_thumb_is_refused(client: Client, asked: Session, form: dict[str, str]) -> None:
+    assert client.post(reverse("feedback", args=[asked.pk, 2]), form).status_code == 400
+    assert not Feedback.objects.exists()
+
+
+@pytest.mark.parametrize("name", ["again", "edit", "choose", "feedback", "stop", "fork"])
+def test_nobody_acts_in_a_conversation_of_mine(client: Client, asked: Session, bob: User, name: str) -> None:
+    rows = list(Message.objects.order_by("pk").values())
+    form = {"message": "me too", "value": "up"}
+    client.force_login(bob)
+    assert client.post(reverse(name, args=[asked.pk, 2]), form).status_code == 404
+    client.force_login(asked.owner)
+    assert client.get(reverse(name, args=[asked.pk, 2])).status_code == 405
+    assert list(Message.objects.order_by("pk").values()) == rows
+    assert Session.objects.count() == 1
+    assert client.post(reverse(name, args=[asked.pk, 2]), form).status_code == 302
+
+
+def test_a_turn_that_is_not_there_is_a_page_that_is_not_there(client: Client, asked: Session) -> None:
+    for name in ("again", "choose", "feedback", "stop"):
+        assert client.post(reverse(name, args=[asked.pk, 9]), {"value": "up"}).status_code == 404
+    read(client, reverse("inspect", args=[asked.pk, 9]), status=404)
+
+
+def test_a_running_reply_can_be_stopped_and_the_question_stays(client: Client, alice: User) -> None:
+    session = conversation(alice)
+    turns.begin(session, [Draft(role="user", content=OPENING)])
+    client.force_login(alice)
+    page = read(client, url(session))
+    assert f'data-live="{reverse("turn-events", args=[session.pk, 1])}"' in page
+    assert f'formaction="{reverse("stop", args=[session.pk, 1])}"' in page
+    page = do(client, "stop", session, 1)
+    assert "Stopped." in page
+    assert OPENING in page
+    assert "data-live" not in page
+
+
+def test_a_reply_is_shown_as_it_was_meant_and_a_question_as_it_was_typed(client: Client, alice: User) -> None:
+    session = conversation(alice)
+    turns.record(
+        session,
+        [
+            Draft(role="user", content="**bold** question"),
+            Draft(role="assistant", content="**bold** answer\n\n```python\nprint(1)\n```"),
+        ],
+    )
+    client.force_login(alice)
+    page = read(client, url(session))
+    assert "<strong>bold</strong> answer" in page
+    assert '<code class="language-python">print(1)' in page
+    assert "**bold** question" in page
+
+
+def test_a_page_around_a_message_is_shown_for_whoever_jumps_there(client: Client, alice: User) -> None:
+    session = conversation(alice)
+    told(session, 120)
+    client.force_login(alice)
+    page = read(client, f"{url(session)}?at=40")
+    assert 'id="m40"' in page
+    assert 'id="m15"' in page
+    assert 'id="m64"' in page
+    assert 'id="m65"' not in page
+    assert "Newest messages" in page
+
+
+def test_a_page_of_many_turns_takes_as_many_queries_as_one_of_few(
+    client: Client, alice: User, django_assert_num_queries: Callable[[int], CaptureQueriesContext]
+) -> None:
+    session = conversation(alice)
+    told(session, 2)
+    client.force_login(alice)
+    read(client, url(session))
+    with CaptureQueriesContext(connection) as few:
+        read(client, url(session))
+    told(session, 30)
+    with django_assert_num_queries(len(few)):
+        read(client, url(session))
+    assert len(few) <= 12
+
+
+def test_a_temporary_conversation_is_listed_nowhere_and_says_when_its_words_are_gone(client: Client) -> None:
+    first = client.post("/", {"message": OPENING, "temporary": "1"})
+    page = read(client, first["Location"])
+    assert OPENING in page
+    assert "Temporary: nothing of this is kept" in page
+    assert str(Session.objects.get().pk) not in read(client, "/")
+    caches["fleeting"].clear()
+    gone = read(client, first["Location"], status=410)
+    assert "Begin a new chat" in gone
+    assert 'id="composer"' not in gone
+    assert client.post(first["Location"], {"message": FOLLOW_UP}).status_code == 410

@@ -39,6 +39,7 @@ PAGES = [
     "docs/quickstart.md",
     "docs/how-to/serve-end-users.md",
     "docs/how-to/append-messages.md",
+    "docs/how-to/images-and-files.md",
     "docs/how-to/memories.md",
     "docs/reference/rest-api.md",
 ]

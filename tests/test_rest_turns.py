@@ -11,7 +11,6 @@ from urllib.parse import urlsplit
 
 import httpx2
 import pytest
-from django.contrib.auth.models import User
 from django.test import Client
 from pytest_django import Settings
 
@@ -509,46 +508,3 @@ def test_a_reader_that_leaves_stops_the_reply_only_where_it_said_so(
     wait_until(lambda: Turn.objects.filter(status=ending).exists())
     expected = WRITTEN if policy == "cancel" else WHOLE
     assert Message.objects.get(role="assistant").content == expected
-
-
-# Pages for people.
-
-
-PAGES = {
-    "messages/1/fork/": {},
-    "turns/2/regenerate/": {"agent": "", "user": ""},
-    "turns/2/retry/": {"agent": "", "user": ""},
-    "turns/2/edit/": {"message": "deux", "agent": "", "user": ""},
-    "turns/2/activate/": {},
-    "turns/2/cancel/": {},
-}
-
-
-@pytest.mark.parametrize(("path", "form"), PAGES.items())
-def test_the_pages_of_the_browsable_api_have_forms_that_work(
-    session: str, alice: User, path: str, form: dict[str, str]
-) -> None:
-    Turn.objects.filter(number=2).update(status="partial")
-    browser = Client(enforce_csrf_checks=True, headers={"Accept": "text/html"})
-    browser.force_login(alice)
-    page = browser.get(session + path)
-    assert page.status_code == 405
-    text = page.content.decode()
-    token = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', text)
-    assert token
-    fields = set(re.findall(r'<(?:input|textarea|select)[^>]* name="(\w+)"', text))
-    assert fields >= set(form)
-    posted = browser.post(session + path, {"csrfmiddlewaretoken": token[1], **form})
-    assert posted.status_code in {200, 201}, posted.content
-    assert posted["Content-Type"] == "text/html; charset=utf-8"
-    assert browser.post(session + path, form).status_code == 403
-
-
-@pytest.mark.parametrize("path", ["messages/1/", "turns/2/"])
-def test_the_page_of_a_thing_lets_one_delete_it(session: str, alice: User, path: str) -> None:
-    browser = Client(headers={"Accept": "text/html"})
-    browser.force_login(alice)
-    assert b'data-method="DELETE"' in browser.get(session + path).content
-    # A page cannot be empty: what is 204 for a program is shown as 200.
-    assert browser.delete(session + path).status_code == 200
-    assert len(Message.objects.filter(erased_at=None)) == 2

@@ -95,6 +95,7 @@ def test_each_kind_of_broker_gets_its_own_options(env: dict[str, str], redis_onl
         ("CONVO_LEASE_SECONDS", "1"),
         ("CONVO_MAX_BODY", "10 MB"),
         ("CONVO_GUESTS", "1"),
+        ("CONVO_BROWSABLE_API", "some"),
         ("SECRET_KEY", ""),
     ],
 )

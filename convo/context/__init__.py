@@ -1,7 +1,7 @@
 """What the model sees: gathered, chosen within the budget, and explained."""
 
 from convo.context.choose import as_given, check_fits, choose
-from convo.context.gather import gather
+from convo.context.gather import gather, refused
 from convo.context.parts import Material, Part, Prompt
 from convo.context.replay import replay
 from convo.context.texts import HEADINGS, for_planning, single_query
@@ -16,6 +16,7 @@ __all__ = [
     "choose",
     "for_planning",
     "gather",
+    "refused",
     "replay",
     "single_query",
 ]

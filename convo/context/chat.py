@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from convo.history import Line
+from convo.history import Line, readable, weighed
 
 # Other names than these are refused by OpenAI, and with them the whole request.
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -74,7 +74,7 @@ def _output(line: Line) -> str:
     output = (line.item or {}).get("output", line.content)
     if isinstance(output, str):
         return output
-    return "\n".join(str(part.get("text", "")) for part in output)
+    return "\n".join(str(readable(part) or part.get("text", "")) for part in output)
 
 
 def _message(line: Line) -> dict[str, Any]:
@@ -100,7 +100,34 @@ def _chat_part(part: Mapping[str, Any]) -> dict[str, Any]:
     if part.get("type") == "input_image" and part.get("image_url"):
         image = {"url": part["image_url"], "detail": part.get("detail", "auto")}
         return {"type": "image_url", "image_url": image}
+    if text := readable(part):
+        # Few servers take files; every model reads.
+        return {"type": "text", "text": text}
     if part.get("type") == "input_file":
         return {"type": "file", "file": {name: part[name] for name in _FILE if part.get(name)}}
     # What chat completions have no form for is named, so that the message isn't empty.
     return {"type": "text", "text": part.get("text") or part.get("refusal") or f"[{part.get('type')}]"}
+
+
+def bare(messages: Sequence[Mapping[str, Any]]) -> tuple[list[Mapping[str, Any]], int]:
+    """Messages without the images and files in them, and how many tokens those take."""
+    found = [_bare(message) for message in messages]
+    return [message for message, _ in found], sum(spent for _, spent in found)
+
+
+def _bare(message: Mapping[str, Any]) -> tuple[Mapping[str, Any], int]:
+    content = message.get("content")
+    if not isinstance(content, list):
+        return message, 0
+    told, spent = weighed({"type": "message", "content": [_item_part(part) for part in content]})
+    return {**message, "content": told["content"]}, spent
+
+
+def _item_part(part: Any) -> Any:
+    """A part of a chat completions message as one of an item, as far as it counts."""
+    match part:
+        case {"type": "image_url", "image_url": {"url": str(url), **rest}}:
+            return {"type": "input_image", "image_url": url, **rest}
+        case {"type": "file", "file": {**rest}}:
+            return {"type": "input_file", **rest}
+    return part

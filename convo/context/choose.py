@@ -15,12 +15,12 @@ from typing import Any
 
 from convo import tokens
 from convo.agents import Agent
-from convo.context.chat import SYSTEM_ROLES, chat_messages, joined_to_question, system_message
+from convo.context.chat import SYSTEM_ROLES, bare, chat_messages, joined_to_question, system_message
 from convo.context.parts import Fact, Found, Material, Part, Prompt, Told
 from convo.context.quoted import NOTHING, fact_block, recalled_block, summary_block
 from convo.context.verbatim import READABLE, Choice, Counted, cost, last, left_out, newest_that_fit
 from convo.errors import MessageTooLong
-from convo.history import Line
+from convo.history import Line, inlined
 
 # No tokenizer packs more characters into a token than this, on average over a message.
 _CHARACTERS_A_TOKEN = 16
@@ -80,7 +80,8 @@ def choose(
             "Shorten them, or raise the agent's context_tokens.",
             param="message",
         )
-    verbatim = choice.lines
+    # From here on with the images and files that they show.
+    verbatim, question = inlined(choice.lines), inlined(question)
     parts = [
         Part(part="tools", why="the caller's tools", tokens=tools),
         Part(part="instructions", why=f"agent {agent.name}", tokens=_instructions_cost(agent, model)),
@@ -116,7 +117,8 @@ def choose(
 
 def as_given(model: str, messages: Sequence[Mapping[str, Any]], *, budget: int) -> Prompt:
     """A prompt that the caller made: sent as it is, and counted."""
-    spent = tokens.count(json.dumps(messages, ensure_ascii=False), model)
+    told, beside = bare(messages)
+    spent = tokens.count(json.dumps(told, ensure_ascii=False), model) + beside
     part = Part(part="verbatim", why="the prompt as the caller sent it", tokens=spent)
     return Prompt(messages=messages, manifest=_manifest([part], [], model, budget=budget), parts=[part])
 
@@ -166,7 +168,12 @@ class _Choosing:
 
     def _end(self, budget: int) -> Choice:
         return newest_that_fit(
-            self.earlier, self.model, pairs=self.agent.pairs, budget=budget, question=self.question
+            self.earlier,
+            self.model,
+            pairs=self.agent.pairs,
+            budget=budget,
+            question=self.question,
+            refused=self.material.refused,
         )
 
     def _looked_up(self, choice: Choice, room: int) -> _Aside:

@@ -1,9 +1,13 @@
 """Gather what there is for a prompt beside the transcript's end: read, looked up, not yet chosen."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 from convo import search
 from convo.agents import Agent
 from convo.context.parts import Fact, Found, Material, Old, Told
-from convo.models import NOBODY, Session, Summary, UserMemory
+from convo.history import Line, parts_of
+from convo.models import NOBODY, Session, Summary, Turn, UserMemory
 
 # Facts that are looked at for one question; more than any share of a prompt holds.
 FACTS = 200
@@ -11,21 +15,45 @@ FACTS = 200
 FOUND = 30
 # A longer question is looked up by its beginning.
 QUERY_CHARACTERS = 1000
+# What a model server answers that can't take a request as it is.
+NOT_TAKEN = (400, 413, 415, 422)
 
 
 def gather(session: Session, agent: Agent, query: str, *, upto: int) -> Material:
     """What this agent may be told beside the transcript, for a question that begins behind `upto`."""
+    is_kept = session.storage == Session.Storage.KEPT
+    if session.kind == Session.Kind.CONVERSATION and not is_kept:
+        # A temporary chat is by itself: nothing comes in from elsewhere, as nothing leaves it.
+        return Material(session=str(session.pk))
     known = agent.memory and session.person.ref != NOBODY
     facts = _facts(session, query) if known else []
     summary = _summary(session, upto) if agent.summaries else None
     asked = bool(query.strip())
+    # Of what is not kept nothing can be found again.
+    recalls = asked and agent.recall and (known or is_kept)
     return Material(
         session=str(session.pk),
         pinned=[fact for fact, pinned in facts if pinned],
         facts=[fact for fact, pinned in facts if not pinned] if asked else [],
         summary=summary,
-        found=_found(session, query, everywhere=known, upto=upto) if asked and agent.recall else [],
+        found=_found(session, query, everywhere=known, upto=upto) if recalls else [],
     )
+
+
+def refused(lines: Sequence[Line]) -> list[int]:
+    """The turns of these lines that showed an image to a model server which then refused the request.
+
+    What it refused once it would refuse in every later prompt.
+    """
+    showing = {line.turn for line in lines if any(map(_is_image, parts_of(line.item)))}
+    if not showing:
+        return []
+    failed = Turn.objects.filter(pk__in=showing, error__upstream_status__in=NOT_TAKEN)
+    return list(failed.values_list("pk", flat=True))
+
+
+def _is_image(part: Mapping[str, Any]) -> bool:
+    return part.get("type") == "input_image"
 
 
 def _summary(session: Session, upto: int) -> Told | None:

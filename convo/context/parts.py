@@ -71,6 +71,7 @@ class Material:
     facts: Sequence[Fact] = ()
     found: Sequence[Found] = ()  # best first
     session: str = ""
+    refused: Sequence[int] = ()  # turns whose images the model server did not take
 
 
 @dataclass(frozen=True, kw_only=True)

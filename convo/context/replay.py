@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from convo import history
 from convo.errors import NotFound
 from convo.models import Evidence, Message, Summary, Turn, UserMemory
 
@@ -43,7 +44,8 @@ def _stretch(turn: Turn, part: Mapping[str, Any]) -> list[dict[str, Any]]:
     )
     # What the turn saw was active then; of alternatives, those of its own path are not told apart any more.
     shown = rows.filter(active=True) if part["part"] == "verbatim" else rows
-    return [{"position": row.position, **_text(row)} for row in shown.order_by("position")]
+    told = history.fill(shown.order_by("position"), lost_too=True)
+    return [{"position": row.position, **_text(row)} for row in told]
 
 
 def _messages(turn: Turn, sources: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -51,6 +53,7 @@ def _messages(turn: Turn, sources: Sequence[Mapping[str, Any]]) -> list[dict[str
     rows = Message.objects.filter(
         session__person=turn.session.person_id,
         session__in={session for session, _ in places},
+        session__state_before__isnull=True,
         position__in={position for _, position in places},
         recallable=True,
         erased_at=None,
@@ -75,4 +78,4 @@ def _memories(turn: Turn, sources: Sequence[Mapping[str, Any]]) -> list[dict[str
 
 
 def _text(row: Message | None) -> dict[str, Any]:
-    return {"role": row.role, "text": row.content} if row else {"text": None}
+    return {"role": row.role, "text": row.content or None} if row else {"text": None}

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from convo.history import Line
+from convo.history import Line, marks
 
 # Items of other types stay in the transcript; a chat model has no form for them.
 READABLE = {"message", "function_call", "function_call_output", "compaction"}
@@ -40,6 +40,7 @@ def newest_that_fit(
     pairs: int | None,
     budget: int,
     question: Sequence[Line] = (),
+    refused: Sequence[int] = (),
 ) -> Choice:
     """The newest exchanges before this question, at most so many and within so many tokens.
 
@@ -57,6 +58,9 @@ def newest_that_fit(
         if unpaired:
             choice.left.append(("a tool call and its result are only sent together", unpaired))
         if not whole:
+            continue
+        if _given_up(whole, []) and whole[0].turn in refused:
+            choice.left.append(("a question whose image the model server refused", whole))
             continue
         if answered_later and _given_up(whole, later):
             choice.left.append(("a question without an answer, and a later one was answered", whole))
@@ -84,14 +88,18 @@ def _given_up(whole: Sequence[Line], later: Sequence[Line]) -> bool:
 
 def _asked_again(earlier: Sequence[Line], question: Sequence[Line]) -> list[Line]:
     """The same question at the transcript's end, as often as it stands there without an answer."""
-    asked, start = [(line.role, line.content) for line in question], len(earlier)
+    asked, start = [_said(line) for line in question], len(earlier)
     while asked and start >= len(asked):
         before = earlier[start - len(asked) : start]
-        same = [(line.role, line.content) for line in before if line.asked and not line.agent]
+        same = [_said(line) for line in before if line.asked and not line.agent]
         if same != asked:
             break
         start -= len(asked)
     return list(earlier[start:])
+
+
+def _said(line: Line) -> tuple[Any, ...]:
+    return line.role, line.content, marks(line.item)
 
 
 def last(pairs: int) -> str:

@@ -14,6 +14,7 @@ from redis.asyncio import Redis
 
 from convo import database
 from convo.conf import conf
+from convo.errors import Unavailable
 from convo.events.log import Delta, Log
 from convo.events.mirror import FAILURES, cancelled, connect, read_entry, stream_of
 from convo.events.saved import Saved, saved
@@ -155,7 +156,7 @@ class Follower:
             feed.wait()
         try:
             rows = await database.run(saved, [feed.key for feed in feeds]) if feeds else {}
-        except Error as error:
+        except (Error, Unavailable) as error:
             logger.warning("saved events not read: %s", type(error).__name__)
             return
         for feed in feeds:

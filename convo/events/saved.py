@@ -1,12 +1,14 @@
 """What the database knows of replies: the drafts of running ones, the cuts of ended ones."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
+from convo import history
 from convo.events.log import Delta, delta_of
-from convo.models import Message, Strand, Turn, cut, cut_draft
+from convo.models import Message, Strand, Turn, cut
 
 
 @dataclass(frozen=True)
@@ -20,7 +22,8 @@ class Saved:
 def saved(keys: Iterable[UUID]) -> dict[UUID, Saved]:
     """The replies of these turns as the rows have them; a turn whose row is gone has ended."""
     keys = list(keys)
-    turns = Turn.objects.filter(key__in=keys).only("key", "status", "draft", "pieces")
+    turns = Turn.objects.filter(key__in=keys).select_related("session")
+    turns = turns.only("key", "status", "number", "draft", "pieces", "session__storage")
     found = {turn.key: turn for turn in turns}
     written = _written([turn for turn in found.values() if turn.ended])
     return {key: _saved(found.get(key), written) for key in keys}
@@ -30,14 +33,15 @@ def _saved(turn: Turn | None, written: dict[int, list[str]]) -> Saved:
     if turn is None:
         return Saved([], ended=True)
     if not turn.ended:
-        return Saved(deltas_of(cut_draft(turn.draft, turn.pieces)), ended=False)
-    return Saved(deltas_of(cut(_texts(turn, written[turn.pk]), turn.pieces)), ended=True)
+        return Saved(deltas_of(history.draft_of(turn)), ended=False)
+    pieces = history.cuts_of(turn)
+    return Saved(deltas_of(cut(_texts(pieces, written[turn.pk]), pieces)), ended=True)
 
 
-def _texts(turn: Turn, written: Iterable[str]) -> Iterator[str]:
+def _texts(pieces: Sequence[Mapping[str, Any]], written: Iterable[str]) -> Iterator[str]:
     """The text of each item: of one that wasn't kept, as it was streamed; of the others, as it is stored."""
     rows = iter(written)
-    for piece in turn.pieces:
+    for piece in pieces:
         text = piece["lost"] if "lost" in piece else next(rows, None)
         if text is None:
             # What was deleted is told no more, and nothing that came after it.
@@ -53,7 +57,8 @@ def _written(turns: list[Turn]) -> dict[int, list[str]]:
         # Told in short before the model spoke: no piece of what it said.
         rows = rows.exclude(type="compaction")
         # What was deleted is gone from the replay too, and with one item gone the cuts fit no more.
-        for row in rows.order_by("position").only("turn_id", "type", "content", "item"):
+        fields = ("session_id", "turn_id", "position", "item_id", "type", "name", "content", "item")
+        for row in history.fill(rows.order_by("position").only(*fields), lost_too=True):
             found[row.turn_id].append(row.reply_text)
     return found
 

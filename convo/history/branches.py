@@ -1,6 +1,8 @@
 """The tree of turns: which branch is the transcript, and how it becomes another one."""
 
-from django.db.models import Q
+from collections.abc import Sequence
+
+from django.db.models import Exists, OuterRef, Q
 
 from convo.errors import BranchNotActive
 from convo.history.write import recount, stale_from, take_title_back
@@ -76,6 +78,15 @@ def _branch(turn: Turn) -> list[Turn]:
 
 def alternatives(turn: Turn) -> list[int]:
     """The numbers of the turns that could stand in this one's place, itself among them."""
-    siblings = Turn.objects.filter(session=turn.session_id, parent=turn.parent_id)
-    siblings = siblings.filter(messages__isnull=False, messages__erased_at=None)
-    return sorted(set(siblings.values_list("number", flat=True)))
+    return alternatives_of(turn.session, [turn])[turn.pk]
+
+
+def alternatives_of(session: Session, turns: Sequence[Turn]) -> dict[int, list[int]]:
+    """The same for each of these turns of one session, at once."""
+    continued = {turn.parent_id for turn in turns}
+    beside = Turn.objects.filter(Q(parent__in=continued - {None}) | Q(parent=None), session=session)
+    said = beside.filter(Exists(Message.objects.filter(turn=OuterRef("pk"), erased_at=None)))
+    found: dict[int | None, list[int]] = {parent: [] for parent in continued}
+    for parent, number in said.order_by("number").values_list("parent", "number"):
+        found.setdefault(parent, []).append(number)
+    return {turn.pk: found[turn.parent_id] for turn in turns}

@@ -9,10 +9,20 @@ from django.db.models.functions import Cast, Concat, Now
 
 from convo import database
 from convo.errors import Gone, NotFound
+from convo.history import attachments, fleeting
 from convo.history.ending import lock_free
 from convo.history.known import item_in
 from convo.history.write import recount, stale_from, take_title_back
-from convo.models import Evidence, Idempotency, IndexedMessage, Message, Session, Turn, UserMemory
+from convo.models import (
+    Evidence,
+    Feedback,
+    Idempotency,
+    IndexedMessage,
+    Message,
+    Session,
+    Turn,
+    UserMemory,
+)
 
 
 @database.retried
@@ -23,6 +33,7 @@ def pop(session_id: UUID) -> Message:
     last = Message.objects.transcript(session).select_related("turn").last()
     if last is None:
         raise NotFound("This session has no messages.")
+    fleeting.fill([last], lost_too=True)
     _bury(session, _with_other_half(session, [last]))
     return last
 
@@ -67,6 +78,7 @@ def delete_turn(session_id: UUID, number: int) -> None:
 
 def _bury(session: Session, rows: Iterable[Message]) -> None:
     keys, positions = [row.pk for row in rows], [row.position for row in rows]
+    attachments.let_go(Message.objects.filter(pk__in=keys))
     Message.objects.filter(pk__in=keys).update(
         content="",
         item=None,
@@ -84,10 +96,13 @@ def _bury(session: Session, rows: Iterable[Message]) -> None:
     # A gist or a draft would tell what was just deleted.
     # What is left of the turn is learned from once more.
     Turn.objects.filter(messages__in=keys).update(gist="", draft="", input=[], pieces=[], learned_at=None)
+    # And so may what somebody noted on the reply.
+    Feedback.objects.filter(turn__messages__in=keys).delete()
     # So would the answer that an append got, kept under its key.
     kept = Idempotency.objects.filter(turn__messages__in=keys, body__isnull=False)
     kept.update(turn=None, status=Gone.status, body=None)
     take_title_back(session, Message.objects.filter(pk__in=keys))
+    fleeting.tidy(session)
     stale_from(session, min(positions), erase=True)
     UserMemory.objects.unsupported(session.person_id).retract()
     recount(session)

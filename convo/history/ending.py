@@ -10,12 +10,13 @@ from django.db.models.functions import Now
 
 from convo import database
 from convo.conf import conf
-from convo.errors import ConvoError, Interrupted, TurnInProgress
+from convo.errors import ConvoError, Interrupted, TextGone, TurnInProgress
+from convo.history import fleeting
 from convo.history.branches import activate
 from convo.history.lines import Draft
-from convo.history.replies import kept_of, pieces_of, reply_drafts
+from convo.history.replies import draft_of, kept_of, pieces_of, reply_drafts
 from convo.history.write import append, lock
-from convo.models import Asked, Message, Session, Turn, cut_draft
+from convo.models import Asked, Message, Session, Turn
 
 MOST_ATTEMPTS = 3
 
@@ -49,10 +50,21 @@ def lock_free(session_id: UUID, *, queued: Turn | None = None) -> Session:
 
 def conclude(session: Session, turn: Turn, drafts: Sequence[Draft], **ending: Any) -> list[Message] | None:
     """End a turn of a locked session and insert its reply; None when it had been ended already."""
+    if drafts and fleeting.is_lost(session):
+        # The question is gone, and an answer alone is no conversation.
+        drafts, ending = (
+            (),
+            {**ending, "status": Turn.Status.FAILED, "error": _told(TextGone()), "pieces": []},
+        )
+    is_apart, pieces = fleeting.is_fleeting(session), ending.get("pieces", [])
+    if is_apart:
+        ending["pieces"] = []
     unfinished = Turn.objects.unfinished().filter(pk=turn.pk)
     if not unfinished.update(draft="", lease_until=None, finished_at=Now(), **ending):
         return None
     rows = append(session, [(turn, draft) for draft in drafts])
+    if is_apart:
+        fleeting.keep_cuts(session, turn, pieces)
     if rows and turn.asks_id:
         # Another answer, or an edited question with its answer, takes the place of what was there.
         activate(session, turn)
@@ -61,12 +73,16 @@ def conclude(session: Session, turn: Turn, drafts: Sequence[Draft], **ending: An
 
 def end_from_draft(session: Session, turn: Turn, error: ConvoError, *, status: str = "") -> None:
     """End a turn whose runner doesn't: what it had saved of the reply is kept."""
-    strands = cut_draft(turn.draft, turn.pieces)
+    turn.session = session
+    strands = draft_of(turn)
     kept = kept_of(strands)
-    told = {"code": error.code, "message": error.message}
     pieces = pieces_of(strands, kept)
     status = status or (Turn.Status.PARTIAL if kept else Turn.Status.FAILED)
-    conclude(session, turn, reply_drafts(turn, kept), status=status, error=told, pieces=pieces)
+    conclude(session, turn, reply_drafts(turn, kept), status=status, error=_told(error), pieces=pieces)
+
+
+def _told(error: ConvoError) -> dict[str, str]:
+    return {"code": error.code, "message": error.message}
 
 
 def reap(session: Session, turn: Turn) -> bool:

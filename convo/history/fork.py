@@ -9,11 +9,13 @@ from django.db.models.functions import Now
 
 from convo import database
 from convo.errors import NotFound
+from convo.history import fleeting
 from convo.history.write import lock, recount, take_title_back
 from convo.models import Message, Session, Turn
 
 # What a copied turn begins anew: its identity, its ties (made afterwards), and what was spent on the first.
-_NULL = ("parent", "asks", "manifest", "input_tokens", "output_tokens", "cached_tokens", "cost")
+_SPENT = ("input_tokens", "output_tokens", "cached_tokens", "cost", "hot", "started_at", "first_token_at")
+_NULL = ("parent", "asks", "manifest", *_SPENT)
 _TURN_ANEW = dict.fromkeys((*_NULL, "lease_until", "indexed_at", "learned_at"), "NULL") | {
     "status": "CASE WHEN {whole} THEN status ELSE 'cancelled' END",
     "pieces": "CASE WHEN {whole} THEN pieces ELSE '[]' END",
@@ -40,21 +42,30 @@ def fork(session: Session, position: int, **fields: Any) -> Session:
     locked = lock(session.pk)
     if not Message.objects.transcript(locked).filter(position=position).exists():
         raise NotFound(f"This session shows no message at position {position}.")
-    names = ("owner", "person", "agent", "title", "title_turn", "metadata")
+    names = ("owner", "person", "agent", "storage", "title", "title_turn", "metadata")
     taken_over = {name: getattr(locked, name) for name in names}
     made = Session.objects.create(forked_from=locked, forked_at=position, **(taken_over | fields))
     places = {"old": _db(locked.pk), "new": _db(made.pk), "upto": position}
     with connection.cursor() as cursor:
-        for statement in (_copy_turns(), _copy_messages(), *_TIE_TURNS):
+        for statement in (_copy_turns(), _copy_messages(), *_TIE_TURNS, _COPY_USES):
             cursor.execute(statement, places)
     made.last_position = Message.objects.filter(session=made).aggregate(last=Max("position"))["last"]
     made.last_turn = Turn.objects.filter(session=made).aggregate(last=Max("number"))["last"]
     made.save(update_fields=["last_position", "last_turn"])
+    if fleeting.is_fleeting(made):
+        _copy_words(locked, made, position)
     take_title_back(made, Message.objects.filter(session=locked, position__gt=position))
     if made.kind == Session.Kind.CHAIN:
         Turn.objects.filter(session=made).update(indexed_at=Now(), learned_at=Now())
     recount(made)
     return made
+
+
+def _copy_words(source: Session, made: Session, position: int) -> None:
+    shown = Message.objects.transcript(source).filter(position__lte=position)
+    replies = Message.objects.filter(session=made).exclude(agent="")
+    numbers = replies.values_list("turn__number", flat=True)
+    fleeting.copy(source, made, list(shown.values_list("position", flat=True)), numbers)
 
 
 def _db(id: UUID) -> Any:
@@ -101,4 +112,12 @@ _TIE_TURNS = (
     "WHERE earlier.session_id = %(new)s AND earlier.position < (SELECT MIN(question.position) "
     "FROM convo_message question WHERE question.turn_id = COALESCE(convo_turn.asks_id, convo_turn.id)) "
     "ORDER BY earlier.position DESC LIMIT 1) WHERE session_id = %(new)s",
+)
+
+# The copies show what their originals show; it is not copied itself.
+_COPY_USES = (
+    "INSERT INTO convo_attached (message_id, attachment_id) SELECT made.id, used.attachment_id "
+    "FROM convo_attached used JOIN convo_message origin ON origin.id = used.message_id "
+    "JOIN convo_message made ON made.session_id = %(new)s AND made.item_id = origin.item_id "
+    "WHERE origin.session_id = %(old)s"
 )

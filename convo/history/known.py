@@ -4,6 +4,7 @@ from collections.abc import Collection
 from typing import Any
 
 from convo.errors import NotFound
+from convo.history.attachments import inlined
 from convo.history.lines import Draft
 from convo.models import NOBODY, Message, Session
 
@@ -14,6 +15,8 @@ def known(owner: Any, item_ids: Collection[str], *, person: str | None = None) -
     Where a person is named, only theirs and nobody's: what another said does not become theirs.
     """
     rows = Message.objects.filter(session__owner=owner, item_id__in=item_ids, erased_at=None)
+    # What is said in a temporary chat enters no other conversation.
+    rows = rows.exclude(session__storage=Session.Storage.EPHEMERAL)
     if person is not None:
         rows = rows.filter(session__person__ref__in={person, NOBODY})
     return {row.item_id: row for row in rows.order_by("id")}
@@ -38,7 +41,8 @@ def draft_of_row(row: Message) -> Draft:
         content=row.content,
         type=row.type,
         name=row.name,
-        item=row.item,
+        # With its data: the other transcript may be another person's, and keeps its own.
+        item=inlined([row])[0].item,
         item_id=row.item_id,
         recallable=row.recallable,
     )

@@ -7,6 +7,7 @@ from typing import Any
 
 from convo import tokens
 from convo.conf import conf
+from convo.history.contents import weighed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +66,9 @@ class Line:
 
 
 def count(content: str, item: Mapping[str, Any] | None, model: str = "") -> int:
-    """The tokens of a message: of its item whole where it is more than text."""
-    text = json.dumps(item, ensure_ascii=False) if item else content
-    return tokens.count(text, model or conf().default_model)
+    """The tokens of a message: of its item whole where it is more than text, images and files included."""
+    model = model or conf().default_model
+    if not item:
+        return tokens.count(content, model)
+    told, spent = weighed(item)
+    return tokens.count(json.dumps(told, ensure_ascii=False), model) + spent

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from convo.errors import NotFound
-from convo.history import window
+from convo.history import fleeting, window
 from convo.history.lines import Draft, Line
 from convo.models import Message, Session, Turn
 
@@ -55,13 +55,25 @@ def newest(session_id: UUID, version: tuple[int, int], *, upto: int | None = Non
 
     With `upto`, those that end at an earlier position: a branch is about to begin there.
     """
+    return look_up(session_id, version, upto=upto)[0]
+
+
+def look_up(
+    session_id: UUID, version: tuple[int, int], *, upto: int | None = None
+) -> tuple[list[Line], bool | None]:
+    """The newest lines, and whether the hot window had them; None where it was not to have any."""
     if upto is not None and upto < version[1]:
-        return _read(session_id, before=upto + 1)
+        return _read(session_id, before=upto + 1), None
     lines = window.load(session_id, version)
+    hot = lines is not None
     if lines is None:
-        lines = _read(session_id, before=version[1] + 1)
-        window.store(session_id, version, lines)
-    return lines
+        rows = _rows(session_id, before=version[1] + 1)
+        is_apart = any(map(fleeting.is_bare, rows))
+        lines = _lines(rows)
+        # What lies in the cache anyway is not put there twice.
+        if not is_apart:
+            window.store(session_id, version, lines)
+    return lines, hot if lines else None
 
 
 def recent(
@@ -94,17 +106,36 @@ def _backwards(session_id: UUID, newest: list[Line]) -> Iterator[Line]:
 
 
 def _read(session_id: UUID, *, before: int) -> list[Line]:
+    return _lines(_rows(session_id, before=before))
+
+
+def _lines(rows: list[Message]) -> list[Line]:
+    return [line_of(row, asked=row.turn.kind == Turn.Kind.REPLY) for row in fleeting.fill(rows)]
+
+
+def _rows(session_id: UUID, *, before: int) -> list[Message]:
     rows = (
         Message.objects.filter(
             session=session_id, thread="", active=True, erased_at=None, position__lt=before
         )
         .select_related("turn")
         .only(
-            "position", "turn_id", "type", "role", "name", "agent", "content", "item", "tokens", "turn__kind"
+            "session_id",
+            "position",
+            "turn_id",
+            "item_id",
+            "type",
+            "role",
+            "name",
+            "agent",
+            "content",
+            "item",
+            "tokens",
+            "turn__kind",
         )
         .order_by("-position")[: window.LENGTH]
     )
-    return [line_of(row, asked=row.turn.kind == Turn.Kind.REPLY) for row in rows][::-1]
+    return list(rows)[::-1]
 
 
 def page(
@@ -120,6 +151,7 @@ def page(
     # Next to `after` lie the oldest of these, next to `before` the newest.
     from_the_end = newest_first if (after is None) == (before is None) else before is not None
     found = sorted(rows.reverse()[:size] if from_the_end else rows[:size], key=lambda row: row.position)
+    fleeting.fill(found)
     return Page(
         found[::-1] if newest_first else found,
         older=bool(found) and transcript.filter(position__lt=found[0].position).exists(),
@@ -133,17 +165,18 @@ def message_at(session: Session, position: int) -> Message:
     message = found.select_related("turn").first()
     if message is None:
         raise NotFound(f"This session has no message at position {position}.")
-    return message
+    return fleeting.fill([message])[0]
 
 
 def messages_of(turn: Turn) -> list[Message]:
     """The messages of one turn: its question, then its reply."""
-    return list(Message.objects.filter(turn=turn, erased_at=None).order_by("position"))
+    return fleeting.fill(Message.objects.filter(turn=turn, erased_at=None).order_by("position"))
 
 
 def turn_of(session: Session, number: int) -> Turn:
     """The session's turn of this number."""
-    found = Turn.objects.filter(session=session, number=number).select_related("parent", "asks").first()
+    rows = Turn.objects.filter(session=session, number=number)
+    found = rows.select_related("parent", "asks", "feedback").first()
     if found is None:
         raise NotFound(f"This session has no turn {number}.")
     found.session = session
@@ -152,10 +185,14 @@ def turn_of(session: Session, number: int) -> Turn:
 
 def messages_upto(session: Session, position: int) -> list[Message]:
     """All that the session shows up to a position."""
-    return list(Message.objects.transcript(session).filter(position__lte=position))
+    return fleeting.fill(Message.objects.transcript(session).filter(position__lte=position))
 
 
 def question_of(turn: Turn) -> list[Line]:
-    """What this turn asked, without the reply: an agent's name is on those messages only that it wrote."""
-    rows = Message.objects.filter(turn=turn, agent="", erased_at=None).order_by("position")
-    return [line_of(row, asked=True) for row in rows]
+    """What this turn asked, without the reply."""
+    return [line_of(row, asked=True) for row in question_rows(turn)]
+
+
+def question_rows(turn: Turn) -> list[Message]:
+    """The messages of its question: an agent's name is on those only that it wrote."""
+    return fleeting.fill(Message.objects.filter(turn=turn, agent="", erased_at=None).order_by("position"))

@@ -3,8 +3,24 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from convo.history import fleeting
 from convo.history.lines import Draft
-from convo.models import Strand, Turn, reply_item_id
+from convo.models import Strand, Turn, cut_draft, reply_item_id
+
+
+def save_draft(turn: Turn, text: str, pieces: list[Any]) -> None:
+    """Keep what a running turn has said so far."""
+    if fleeting.is_fleeting(turn.session):
+        fleeting.keep_draft(turn, text, pieces)
+    else:
+        Turn.objects.running().filter(pk=turn.pk).update(draft=text, pieces=pieces)
+
+
+def draft_of(turn: Turn) -> list[Strand]:
+    """What a running turn had said when that was kept last."""
+    if fleeting.is_fleeting(turn.session):
+        return cut_draft(*fleeting.draft_of(turn))
+    return cut_draft(turn.draft, turn.pieces)
 
 
 def kept_of(strands: Iterable[Strand]) -> list[Strand]:

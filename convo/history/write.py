@@ -9,10 +9,10 @@ from django.utils import timezone
 
 from convo import database
 from convo.errors import Gone, NotFound
+from convo.history import attachments, fleeting
 from convo.history.lines import Draft
 from convo.models import (
     Asked,
-    Attached,
     Evidence,
     Feedback,
     Idempotency,
@@ -27,9 +27,9 @@ from convo.models import (
 
 
 def lock(session_id: UUID) -> Session:
-    """The session's row, locked until the transaction ends."""
+    """The session's row, locked until the transaction ends; of one that is deleted there is none."""
     session = Session.objects.locked(session_id)
-    if session is None:
+    if session is None or session.state == Session.State.DELETED:
         raise NotFound("There is no such session.")
     return session
 
@@ -37,7 +37,8 @@ def lock(session_id: UUID) -> Session:
 def append(session: Session, entries: Sequence[tuple[Turn, Draft]], *, active: bool = True) -> list[Message]:
     """Add messages at the end of a locked session, and save where it stands now.
 
-    Of a session whose storage is none, nothing is written: the rows are there for this turn alone.
+    Of a session whose storage is none, nothing is written: the rows are there for this turn alone. Those of
+    a temporary chat are stored without their words.
     """
     rows = [
         Message(
@@ -59,7 +60,8 @@ def append(session: Session, entries: Sequence[tuple[Turn, Draft]], *, active: b
     ]
     if session.storage == Session.Storage.NONE:
         return rows
-    Message.objects.bulk_create(rows)
+    with fleeting.apart(session, rows):
+        attachments.insert(session.person_id, rows)
     _behind_again(entries)
     session.last_position += len(rows)
     if active:
@@ -142,19 +144,30 @@ def clear(session_id: UUID) -> None:
 @transaction.atomic
 def remove(session_id: UUID) -> None:
     """Delete the session with everything in it."""
-    session = lock(session_id)
+    if not remove_if(Session.objects.all(), session_id):
+        raise NotFound("There is no such session.")
+
+
+@database.retried
+@transaction.atomic
+def remove_if(still: QuerySet[Session], session_id: UUID) -> bool:
+    """Delete the session of this id, if it is one of these when its row is locked; was it?"""
+    session = still.select_for_update().filter(pk=session_id).first()
+    if session is None:
+        return False
     _delete_contents(session)
     session.delete()
+    return True
 
 
 def _delete_contents(session: Session) -> None:
     # A late retry must neither bring back what is deleted here nor ask it again.
     Idempotency.objects.filter(turn__session=session).update(turn=None, status=Gone.status, body=None)
+    attachments.let_go(Message.objects.filter(session=session))
     # One statement a table: Django's own cascade would load every message of a long session first.
     for rows in (
         Evidence.objects.filter(message__session=session),
         IndexedMessage.objects.filter(session=session),
-        Attached.objects.filter(message__session=session),
         Message.objects.filter(session=session),
         Summary.objects.filter(session=session),
         Asked.objects.filter(turn__session=session),
@@ -162,4 +175,5 @@ def _delete_contents(session: Session) -> None:
         Turn.objects.filter(session=session),
     ):
         rows._raw_delete(rows.db)
+    fleeting.tidy(session)
     UserMemory.objects.unsupported(session.person_id).retract()

@@ -11,7 +11,7 @@ from typing import Any
 from django.utils.http import parse_header_parameters
 
 from convo import jobs, memory, search, turns
-from convo.conf import conf
+from convo.conf import check_processes, conf
 from convo.errors import ConvoError, TooLarge, UnsupportedMedia
 from convo.http.errors import envelope
 from convo.http.openai_api.ids import request_id
@@ -100,6 +100,9 @@ async def _refuse(send: Send, error: ConvoError) -> None:
 async def _live(receive: Receive, send: Send) -> None:
     """Between start and end of the server, work in the background, and sweep now and then."""
     await receive()
+    if wrong := check_processes():
+        await send({"type": "lifespan.startup.failed", "message": str(wrong[0].msg)})
+        return
     turns.serve_here()
     worker = jobs.Worker()
     _end_first(turns.shut_down, worker.end)

@@ -5,6 +5,7 @@ import math
 from typing import Any
 
 from django.core.exceptions import BadRequest, PermissionDenied, RequestDataTooBig, SuspiciousOperation
+from django.core.signals import got_request_exception
 from django.db import InternalError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponsePermanentRedirect, JsonResponse
 from django.urls import Resolver404, resolve
@@ -90,19 +91,24 @@ def translate(error: Exception) -> ConvoError | None:
     return None
 
 
-def handle(error: Exception, context: dict[str, Any]) -> Response | None:
+def handle(error: Exception, context: dict[str, Any]) -> Response:
     """Django REST framework's hook: what to answer when a view raises."""
-    ours = translate(error)
-    if ours is None:
-        return None
-    note(error)
+    ours = caught(error, context)
     return Response(envelope(ours), status=ours.status, headers=headers(ours))
 
 
-def note(error: Exception) -> None:
-    """Tell the log that it is the database; the caller hears only that it is away."""
+def caught(error: Exception, context: dict[str, Any]) -> ConvoError:
+    """The error to answer with when a view raises; of one that nobody expected only the log tells more."""
+    ours = translate(error)
+    if ours is None:
+        # As Django does where nobody catches it: for the log, and for whoever watches over errors.
+        got_request_exception.send(sender=type(context["view"]), request=context["request"]._request)
+        logger.error("a view failed", exc_info=error)
+        return ConvoError()
     if isinstance(error, OperationalError):
+        # The caller hears only that the database is away.
         logger.error("database: %s", type(error).__name__)
+    return ours
 
 
 def respond(error: ConvoError) -> HttpResponse:

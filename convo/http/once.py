@@ -11,12 +11,13 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.utils.encoders import JSONEncoder
 
-from convo import database, turns
+from convo import database, history, turns
 from convo.errors import ConvoError, Gone, InvalidRequest, KeyInFlight
 from convo.http import sse
 from convo.http.auth import named_person
 from convo.http.errors import envelope, headers
-from convo.models import Idempotency, Turn
+from convo.http.show import each_json
+from convo.models import Idempotency, Session, Turn
 from convo.turns import Done, Key
 
 R = TypeVar("R", bound=HttpResponseBase)
@@ -87,6 +88,8 @@ def replayed(row: Idempotency) -> Response:
         raise Gone(param=NAME)
     if row.turn and row.turn.kind == Turn.Kind.REPLY:
         return marked(_whole(row.turn))
+    if row.turn and history.is_fleeting(row.turn.session):
+        return marked(_appended(row, row.turn.session))
     return marked(Response(json.loads(str(row.body)), status=row.status))
 
 
@@ -94,6 +97,12 @@ def marked(response: R) -> R:
     """The response, with the sign that it is no new one."""
     response[REPLAYED] = "true"
     return response
+
+
+def _appended(row: Idempotency, session: Session) -> Response:
+    """The answer to an append to a temporary chat, of which the row has the positions alone."""
+    messages = [history.message_at(session, position) for position in json.loads(str(row.body))]
+    return Response({"results": each_json(messages)}, status=row.status)
 
 
 def _whole(turn: Turn) -> Response:
@@ -120,6 +129,8 @@ def _kept(
     row.status, row.body = response.status_code, json.dumps(response.data, cls=JSONEncoder)
     if about and response.status_code < 400:
         row.turn = about(response)
+        if history.is_fleeting(row.turn.session):
+            row.body = json.dumps([told["position"] for told in response.data["results"]])
     row.save()
     return response
 

@@ -4,7 +4,9 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from convo.models import Message, Session, Turn
+from convo.history import inlined
+from convo.http.files import shown_files
+from convo.models import Feedback, Message, Session, Turn
 from convo.turns import Result
 
 
@@ -17,6 +19,7 @@ def session_json(session: Session) -> dict[str, Any]:
         "title": session.title,
         "metadata": session.metadata,
         "state": session.state,
+        "storage": session.storage,
         "is_active": session.state == Session.State.OPEN,
         "message_count": session.message_count,
         "turn_count": session.turn_count,
@@ -26,14 +29,17 @@ def session_json(session: Session) -> dict[str, Any]:
     }
 
 
-def message_json(message: Message, turn_number: int) -> dict[str, Any]:
+def message_json(message: Message, turn_number: int, *, whole: Message | None = None) -> dict[str, Any]:
+    """A message; whoever tells of many gives it along `whole`, with the data that its item refers to."""
+    whole = whole or inlined([message])[0]
     return {
         "position": message.position,
         "id": message.item_id,
         "type": message.type,
         "role": message.role,
         "content": message.content,
-        "item": _steady(message.item),
+        "item": _steady(whole.item),
+        "files": shown_files(message),
         "name": message.name or None,
         "agent": message.agent or None,
         "tokens": message.tokens,
@@ -59,11 +65,23 @@ def turn_json(turn: Turn) -> dict[str, Any]:
         "offline": turn.model == "offline",
         "error": turn.error,
         "usage": usage_json(turn),
+        "feedback": feedback_json(turn),
         "created_at": turn.created_at,
         "started_at": turn.started_at,
         "first_token_at": turn.first_token_at,
         "finished_at": turn.finished_at,
     }
+
+
+def feedback_json(turn: Turn) -> dict[str, Any] | None:
+    """What somebody thinks of this reply; whoever tells of many turns has selected it with them."""
+    found: Feedback | None = getattr(turn, "feedback", None)
+    return None if found is None else opinion_json(found)
+
+
+def opinion_json(feedback: Feedback) -> dict[str, Any]:
+    value = Feedback.Value(feedback.value).label
+    return {"value": value, "note": feedback.note, "created_at": feedback.created_at}
 
 
 def started_json(turn: Turn) -> dict[str, Any]:
@@ -92,4 +110,11 @@ def result_json(session_id: object, result: Result) -> dict[str, Any]:
 
 
 def messages_json(messages: Sequence[Message], turn_number: int) -> list[dict[str, Any]]:
-    return [message_json(message, turn_number) for message in messages]
+    whole = zip(messages, inlined(messages), strict=True)
+    return [message_json(message, turn_number, whole=row) for message, row in whole]
+
+
+def each_json(messages: Sequence[Message]) -> list[dict[str, Any]]:
+    """Messages of several turns, each under the number of its own."""
+    whole = zip(messages, inlined(messages), strict=True)
+    return [message_json(message, message.turn.number, whole=row) for message, row in whole]

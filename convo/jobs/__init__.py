@@ -3,6 +3,7 @@
 from convo.jobs.behind import dead, lag
 from convo.jobs.hints import later
 from convo.jobs.kinds import job, swept, swept_anywhere
+from convo.jobs.ledger import want
 from convo.jobs.run import run
 from convo.jobs.sweep import sweep
 from convo.jobs.worker import Worker
@@ -17,4 +18,5 @@ __all__ = [
     "sweep",
     "swept",
     "swept_anywhere",
+    "want",
 ]

@@ -13,6 +13,7 @@ from django.db.models import F
 from convo import database
 from convo.conf import conf
 from convo.errors import ConvoError
+from convo.jobs.hints import later
 from convo.models import Work
 
 logger = logging.getLogger(__name__)
@@ -22,6 +23,16 @@ GROWTH = 6
 LONGEST_WAIT_SECONDS = 6 * 3600
 # Web processes with a broker let this many sweeps go by before they take the workers for gone.
 MISSED_SWEEPS = 4
+
+
+@database.retried
+def want(kind: str, pk: object) -> None:
+    """Have this done, although the rows don't say that it is behind: the ledger does, until it is done."""
+    with transaction.atomic():
+        this = Work.objects.filter(kind=kind, target=str(pk))
+        Work.objects.bulk_create([Work(kind=kind, target=str(pk))], ignore_conflicts=True)
+        this.retry()
+        later(kind, pk)
 
 
 @database.retried

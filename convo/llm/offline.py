@@ -18,6 +18,8 @@ NO_MODEL = (
 )
 STILL_NO_MODEL = "Still no model is configured, so this comes from what you told me alone."
 NOTHING_YET = "I will remember this. Tell me more, or ask me about it in your next message."
+# Said where a message shows something.
+NO_EYES = "Without a model I can’t look at images or read files, so I go by your words alone."
 NOTED = "I will remember this too. Ask me about anything you have told me."
 THAT_FITS = "Here is what you told me that fits:"
 PERHAPS = "If you mean what you told me before, that was:"
@@ -25,6 +27,8 @@ PERHAPS = "If you mean what you told me before, that was:"
 
 # What memory tells a model, quoted before the user's own words.
 _BLOCK = re.compile(r"^\[([^\]\n]+)\] [^\n]*\n(.*?)^\[end of: \1\]\n*", re.MULTILINE | re.DOTALL)
+# The text of a file, as memory tells it to models.
+_FILE = re.compile(r'File "[^"\n]*":\n(`{3,})\n.*\n\1', re.DOTALL)
 _REMEMBERED = re.compile(r"^(?:- |user: )(.+?)(?: \(since [\d-]+\))?$", re.MULTILINE)
 
 
@@ -46,7 +50,9 @@ def answer(messages: Sequence[Mapping[str, Any]]) -> str:
     explained = any(message["role"] == "assistant" for message in messages)
     question = said[-1] if said else ""
     earlier = [text for text in dict.fromkeys([*_remembered(messages), *said]) if text and text != question]
-    return "\n".join([STILL_NO_MODEL if explained else NO_MODEL, *_found(question, earlier)])
+    shows = [_shows(message) for message in messages if message["role"] == "user"]
+    blind = [NO_EYES] if shows and shows[-1] else []
+    return "\n".join([STILL_NO_MODEL if explained else NO_MODEL, *blind, *_found(question, earlier)])
 
 
 def _remembered(messages: Sequence[Mapping[str, Any]]) -> Iterator[str]:
@@ -77,4 +83,16 @@ def _text(message: Mapping[str, Any]) -> str:
     content = message.get("content") or ""
     if isinstance(content, str):
         return content
-    return " ".join(part["text"] for part in content if isinstance(part.get("text"), str))
+    return " ".join(
+        part["text"] for part in content if isinstance(part.get("text"), str) and not _is_file(part)
+    )
+
+
+def _shows(message: Mapping[str, Any]) -> bool:
+    """Does this message show an image or a file?"""
+    content = message.get("content")
+    return isinstance(content, list) and any("text" not in part or _is_file(part) for part in content)
+
+
+def _is_file(part: Mapping[str, Any]) -> bool:
+    return _FILE.fullmatch(str(part.get("text"))) is not None

@@ -22,7 +22,7 @@ AT_A_TIME, WRITTEN = 500, 100
 
 def overdue(limit: int) -> list[UUID]:
     """The sessions that a summary is due in, those first that wait longest."""
-    due = Session.objects.filter(summary_due=True).order_by("last_activity")
+    due = Session.objects.filter(summary_due=True, state_before__isnull=True).order_by("last_activity")
     return list(due.values_list("pk", flat=True)[:limit])
 
 

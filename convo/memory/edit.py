@@ -1,21 +1,17 @@
 """What a person does about their own memories: adds one, corrects it, keeps it at hand, lets it be used."""
 
-from collections.abc import Sequence
 from typing import Any
 
 from django.db import transaction
-from django.db.models import Q
 from django.utils import timezone
 
 from convo import database
-from convo.errors import InvalidRequest, MemoryNotCurrent, NeverStored, NotFound
+from convo.errors import MemoryNotCurrent, NeverStored, NotFound
 from convo.memory import screen
 from convo.memory.facts import slot_name
-from convo.models import Evidence, Person, UserMemory
+from convo.models import Person, UserMemory
 
 LONGEST_TEXT = 1000
-LONGEST_RULE = 200
-MOST_RULES = 50
 Status = UserMemory.Status
 
 
@@ -23,7 +19,7 @@ Status = UserMemory.Status
 @transaction.atomic
 def remember(person: Person, text: str, *, kind: str, slot: str | None = None) -> tuple[UserMemory, bool]:
     """A fact that the person states themself, and whether it is new; one that is known stays as it is."""
-    return _put(_locked(person), text, kind=kind.strip().casefold(), slot=slot_name(slot))
+    return _put(Person.objects.locked(person), text, kind=kind.strip().casefold(), slot=slot_name(slot))
 
 
 @database.retried
@@ -37,7 +33,7 @@ def change(
     approve: bool = False,
 ) -> UserMemory:
     """The fact as it is after this change: with another text it is a new one, which replaces the old."""
-    person = _locked(memory.person)
+    person = Person.objects.locked(memory.person)
     row = UserMemory.objects.filter(pk=memory.pk).first()
     if row is None or row.status == Status.FORGOTTEN:
         raise NotFound("There is no such memory.", param="memory")
@@ -51,44 +47,6 @@ def change(
     row.confidence = row.confidence if confidence is None else confidence
     row.save(update_fields=["pinned", "confidence"])
     return row
-
-
-@database.retried
-@transaction.atomic
-def set_rules(person: Person, never_store: Sequence[str]) -> Person:
-    """Set what must never be remembered about this person, from now on."""
-    if len(never_store) > MOST_RULES:
-        raise InvalidRequest(f"A person has at most {MOST_RULES} rules.", param="rules")
-    for number, rule in enumerate(never_store):
-        # A rule without a word would rule out nothing, or everything.
-        if len(rule) > LONGEST_RULE or not any(sign.isalnum() for sign in rule.removeprefix(screen.KIND)):
-            raise InvalidRequest(
-                f"A rule is words, or {screen.KIND!r} and a kind, of at most {LONGEST_RULE} characters.",
-                param=f"rules[{number}]",
-            )
-    locked = _locked(person)
-    locked.never_store = list(never_store)
-    locked.save(update_fields=["never_store"])
-    return locked
-
-
-def history(memory: UserMemory) -> list[UserMemory]:
-    """The fact through time, oldest first: what it replaced, and what replaced it."""
-    everything = UserMemory.objects.filter(person=memory.person_id).select_related("person", "superseded_by")
-    found: dict[int, UserMemory] = {}
-    newest = list(everything.filter(pk=memory.pk))
-    while newest:
-        found |= {row.pk: row for row in newest}
-        replacing = [row.superseded_by_id for row in newest]
-        linked = everything.filter(Q(pk__in=replacing) | Q(superseded_by__in=newest))
-        newest = list(linked.exclude(pk__in=found))
-    return sorted(found.values(), key=lambda row: (row.valid_from, row.pk))
-
-
-def _locked(person: Person) -> Person:
-    """The person's row, made if need be and locked until the transaction ends: who learns locks it too."""
-    row = person if person.pk else Person.objects.named(person.owner, person.ref)
-    return Person.objects.select_for_update(no_key=True).get(pk=row.pk)
 
 
 def _corrected(person: Person, row: UserMemory, text: str) -> UserMemory:
@@ -135,9 +93,3 @@ def _activate(memory: UserMemory) -> None:
         others.update(status=Status.SUPERSEDED, valid_to=timezone.now(), superseded_by=memory)
     memory.status = Status.ACTIVE
     memory.save(update_fields=["status"])
-
-
-def evidence(memory: UserMemory) -> list[Evidence]:
-    """The messages that the fact rests on, in the order in which they were said."""
-    found = Evidence.objects.filter(memory=memory, message__erased_at=None)
-    return list(found.select_related("message__turn").order_by("message__created_at", "message__position"))

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -72,10 +72,7 @@ class Fact:
     @property
     def doubtful(self) -> bool:
         """Is this to be looked at by a person before it is used?"""
-        suspect = screen.is_instruction(self.text) or any(
-            screen.is_injection(message.content) for message in self.evidence
-        )
-        return suspect or self.confidence < SURE
+        return bool(doubt(self.text, (message.content for message in self.evidence), self.confidence))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,6 +100,15 @@ def noted_by(model: str, said: Sequence[Message], room: int) -> Notes:
         title=one_line(reply.title, LONGEST_TITLE),
         facts=[_fact(fact, theirs) for fact in reply.facts if theirs.keys() >= set(fact.evidence)],
     )
+
+
+def doubt(text: str, said: Iterable[str], confidence: float) -> str:
+    """Why a person should look at this fact before it is used; '' where nothing speaks against it."""
+    if screen.is_instruction(text):
+        return "It reads like an instruction to the model."
+    if any(screen.is_injection(words) for words in said):
+        return "It was said beside words that try to take a model over."
+    return "The model was not sure of it." if confidence < SURE else ""
 
 
 def one_line(text: str, most: int) -> str:

@@ -61,13 +61,13 @@ def _learn(person: Person, fact: Fact) -> UserMemory | None:
         valid_from=said,
         source=fact.source,
     )
-    _put(memory, said)
+    put(memory, said)
     _rests_on(memory, fact)
     return memory
 
 
-def _put(memory: UserMemory, said: datetime) -> None:
-    """Insert it; of two facts that exclude each other, the one that was said later holds."""
+def put(memory: UserMemory, said: datetime) -> None:
+    """Save it; of two facts that exclude each other, the one that was said later holds."""
     rival = None
     if memory.slot is not None and memory.status == Status.ACTIVE:
         holding = UserMemory.objects.filter(person=memory.person, slot=memory.slot, status=Status.ACTIVE)
@@ -78,7 +78,7 @@ def _put(memory: UserMemory, said: datetime) -> None:
     if rival:
         rival.status, rival.valid_to = Status.SUPERSEDED, said
         rival.save(update_fields=["status", "valid_to"])
-        memory.pinned = rival.pinned
+        memory.pinned = memory.pinned or rival.pinned
     memory.save()
     if rival:
         rival.superseded_by = memory

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Sequence
 
 from django.db import transaction
+from django.db.models import QuerySet
 from django.db.models.functions import Now
 
 from convo import database, search
@@ -18,22 +19,30 @@ logger = logging.getLogger(__name__)
 
 def overdue(limit: int) -> list[int]:
     """The turns that have ended and weren't learned from, oldest first."""
-    unlearned = Turn.objects.filter(learned_at=None).exclude(
-        status__in=[Turn.Status.QUEUED, Turn.Status.RUNNING]
-    )
-    return list(unlearned.order_by("id").values_list("pk", flat=True)[:limit])
+    return list(_ended().order_by("id").values_list("pk", flat=True)[:limit])
+
+
+def unlearned(person: Person) -> bool:
+    """Is there something that this person said and nobody has learned from yet?"""
+    return _ended().filter(session__person=person).exists()
 
 
 @job("learn", overdue=overdue)
 def learn(turn_id: int) -> None:
     """Learn from what the user said in this turn and nothing else; once, however often it is called."""
     turn = Turn.objects.filter(pk=turn_id, learned_at=None).select_related("session__person").first()
-    if turn is None or not turn.ended:
+    if turn is None or not turn.ended or turn.session.state == Session.State.DELETED:
         return
     # So that it is found from now on; the sweep would come to it later.
     search.index_turns()
     said = _said(turn)
     _keep(turn, said, _notes(turn, said) if said else Notes())
+
+
+def _ended() -> QuerySet[Turn]:
+    """The turns that have ended and weren't learned from; not of conversations on their way out."""
+    there = Turn.objects.filter(learned_at=None, session__state_before__isnull=True)
+    return there.exclude(status__in=[Turn.Status.QUEUED, Turn.Status.RUNNING])
 
 
 def _said(turn: Turn) -> list[Message]:

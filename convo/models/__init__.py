@@ -11,6 +11,7 @@ from convo.models.search import IndexedMemory, IndexedMessage, place_of, wide_pl
 from convo.models.sessions import Session
 from convo.models.strands import Strand, cut, cut_draft, reply_item_id
 from convo.models.turns import AgentVersion, Turn
+from convo.models.usage import TalliedDay, Tally
 from convo.models.work import Work
 
 __all__ = [
@@ -31,6 +32,8 @@ __all__ = [
     "Session",
     "Strand",
     "Summary",
+    "TalliedDay",
+    "Tally",
     "Turn",
     "UserMemory",
     "Work",

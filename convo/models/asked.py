@@ -11,6 +11,7 @@ class AskedQuerySet(models.QuerySet["Asked"]):
     def of(self, owner: Any, surface: str) -> "AskedQuerySet":
         """What one owner may see again, with the turns and their sessions."""
         mine = self.filter(turn__session__owner=owner, surface=surface, retrievable=True)
+        mine = mine.filter(turn__session__state_before__isnull=True)
         return mine.select_related("turn__session__person", "turn__asks")
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from django.db import models
 from django.db.models import Exists, OuterRef, Q
+from django.db.models.expressions import Combinable
 from django.utils import timezone
 
 from convo.models.messages import Message
@@ -20,7 +21,12 @@ class UserMemoryQuerySet(models.QuerySet["UserMemory"]):
     def known(self, person: Person) -> "UserMemoryQuerySet":
         """What may be told to a model about this person: pinned first, then in the order it was learned."""
         active = self.filter(person=person, status=UserMemory.Status.ACTIVE).exclude(person__ref=NOBODY)
-        return active.order_by("-pinned", "valid_from", "id")
+        return active.exclude(_shaken(person)).order_by("-pinned", "valid_from", "id")
+
+    def about(self, *, kind: str = "", words: str = "") -> "UserMemoryQuerySet":
+        """Those of this kind, and those that have these words, where any are given."""
+        rows = self.filter(kind=kind.casefold()) if kind else self
+        return rows.filter(text__icontains=words) if words else rows
 
     def unsupported(self, person_id: int) -> "UserMemoryQuerySet":
         """What was learned about this person from messages of which none is shown any more."""
@@ -49,6 +55,18 @@ class UserMemoryQuerySet(models.QuerySet["UserMemory"]):
                 holding[last] = memory
             memory.save(update_fields=["superseded_by", "valid_to", "status"])
         return len(doomed)
+
+
+def _shaken(person: Person) -> Combinable:
+    """Was it learned from nothing but conversations that are on their way out?"""
+    shown = Evidence.objects.filter(message__active=True, message__erased_at=None)
+    there = shown.filter(memory=OuterRef("pk"), message__session__state_before__isnull=True)
+    # Whose conversations stand first in the query, for there are hardly ever any on their way out.
+    leaving = Evidence.objects.filter(
+        message__session__owner=person.owner_id, message__session__state_before__isnull=False
+    )
+    learned = ~Q(source=UserMemory.Source.USER)
+    return Q(pk__in=leaving.values("memory")) & learned & ~Exists(there)
 
 
 def _end(memory: "UserMemory", doomed: Mapping[int, "UserMemory"]) -> tuple[int, "UserMemory | None"]:
@@ -103,9 +121,10 @@ class UserMemory(models.Model):
                 name="one_active_memory_per_slot",
             ),
         ]
+        indexes = [models.Index(fields=["-id"], condition=Q(status="needs_review"), name="memory_to_review")]
 
     def __str__(self) -> str:
-        return f"{self.kind} of {self.person}"
+        return f"memory {self.pk} of {self.person}"
 
     def may_hold_again(self) -> bool:
         """Has nothing else taken the place that this superseded memory had?"""

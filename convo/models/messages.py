@@ -65,6 +65,8 @@ class Message(models.Model):
     objects = MessageQuerySet.as_manager()
 
     class Meta:
+        # Staff may look after conversations without reading them.
+        permissions = [("view_content", "Can read what people said")]
         constraints = [
             models.UniqueConstraint(fields=["session", "position"], name="one_message_per_position"),
             models.UniqueConstraint(fields=["session", "item_id"], name="one_message_per_item_id"),

@@ -9,6 +9,7 @@ from typing import Any
 
 from django.conf import settings
 from django.db import models
+from django.db.models import Q
 from django.utils import timezone
 
 from convo.conf import conf
@@ -20,6 +21,11 @@ class PersonQuerySet(models.QuerySet["Person"]):
     def named(self, owner: Any, ref: str) -> "Person":
         """The owner's person of this name, made on first mention."""
         return self.get_or_create(owner=owner, ref=ref)[0]
+
+    def locked(self, person: "Person") -> "Person":
+        """The row, made if need be and locked until the transaction ends: who learns locks it too."""
+        row = person if person.pk else self.named(person.owner, person.ref)
+        return self.select_for_update(no_key=True).get(pk=row.pk)
 
 
 class Person(models.Model):
@@ -35,6 +41,7 @@ class Person(models.Model):
     class Meta:
         verbose_name_plural = "people"
         constraints = [models.UniqueConstraint(fields=["owner", "ref"], name="one_person_per_ref")]
+        indexes = [models.Index(fields=["ref"], name="person_by_ref")]
 
     def __str__(self) -> str:
         return f"{self.owner} / {self.ref or 'nobody'}"
@@ -69,6 +76,15 @@ class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
             scopes=list(scopes),
             expires_at=expires_at,
         )
+        return key, raw
+
+    def rotate(self, old: "ApiKey", *, overlap: timedelta) -> tuple["ApiKey", str]:
+        """Another key in the place of this one, and its secret; the old one goes on for a while."""
+        end = timezone.now() + overlap
+        lifetime = old.expires_at - old.created_at if old.expires_at else None
+        key, raw = self.issue(old.owner, scopes=old.scopes, lifetime=lifetime)
+        # Whichever comes first: it is valid for no longer than it was.
+        self.filter(pk=old.pk).filter(Q(expires_at=None) | Q(expires_at__gt=end)).update(expires_at=end)
         return key, raw
 
     def find(self, raw: str) -> "ApiKey | None":

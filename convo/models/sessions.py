@@ -6,6 +6,7 @@ from typing import Any
 from django.conf import settings
 from django.db import models
 from django.db.models import F, Q
+from django.db.models.functions import Now
 from django.utils import timezone
 
 from convo.models.people import Person
@@ -16,6 +17,14 @@ class SessionQuerySet(models.QuerySet["Session"]):
         """The conversations of one owner; of one person of theirs, when one is named."""
         mine = self.filter(owner=owner, kind=Session.Kind.CONVERSATION).exclude(state=Session.State.DELETED)
         return mine if person_ref is None else mine.filter(person__ref=person_ref)
+
+    def discarded(self, owner: Any) -> "SessionQuerySet":
+        """Those of one owner that are on their way out: nothing of them is found, and they may come back."""
+        return self.filter(owner=owner, state_before__isnull=False)
+
+    def over(self) -> "SessionQuerySet":
+        """Those whose time is over, by the database's clock."""
+        return self.filter(expires_at__lt=Now())
 
     def locked(self, session_id: uuid.UUID) -> "Session | None":
         """The row, locked until the transaction ends: every write to a transcript begins here."""
@@ -36,7 +45,8 @@ class SessionQuerySet(models.QuerySet["Session"]):
             given["title_turn"] = None
         if "agent" in given:
             given["weighed_rules"] = ""
-        return self.update(**given)
+        # One that is deleted at this moment stays so.
+        return self.filter(state_before__isnull=True).update(**given)
 
 
 class Session(models.Model):
@@ -71,6 +81,9 @@ class Session(models.Model):
     )
     metadata = models.JSONField(default=dict, blank=True)
     state = models.CharField(max_length=8, choices=State, default=State.OPEN)
+    state_before = models.CharField(  # noqa: DJ001  null: it is not deleted
+        max_length=8, choices=State, null=True, blank=True, editable=False, help_text="Before it was deleted."
+    )
     epoch = models.PositiveIntegerField(default=0, help_text="Rises at every change that is not an append.")
     base_position = models.PositiveBigIntegerField(default=0)
     last_position = models.PositiveBigIntegerField(default=0)
@@ -100,6 +113,7 @@ class Session(models.Model):
             models.Index(
                 fields=["expires_at"], condition=Q(expires_at__isnull=False), name="session_expiring"
             ),
+            models.Index(fields=["owner"], condition=Q(state_before__isnull=False), name="session_discarded"),
             models.Index(fields=["last_activity"], condition=Q(summary_due=True), name="session_due"),
             models.Index(
                 fields=["id"],
@@ -107,6 +121,8 @@ class Session(models.Model):
                 name="session_unweighed",
             ),
             models.Index(fields=["weighed_rules"], name="session_by_rules"),
+            models.Index(fields=["-last_activity", "-id"], name="session_newest"),
+            models.Index(fields=["ref"], condition=Q(ref__isnull=False), name="session_by_ref"),
         ]
         constraints = [
             models.UniqueConstraint(
@@ -115,10 +131,16 @@ class Session(models.Model):
             models.CheckConstraint(
                 condition=Q(base_position__lte=F("last_position")), name="session_base_not_past_last"
             ),
+            models.CheckConstraint(
+                condition=Q(state="deleted", state_before__isnull=False, expires_at__isnull=False)
+                | (~Q(state="deleted") & Q(state_before__isnull=True)),
+                name="session_deleted_for_a_while",
+            ),
         ]
 
     def __str__(self) -> str:
-        return self.title or str(self.id)
+        # Not the title, which tells what was said: this stands in logs and in the admin.
+        return str(self.id)
 
     @property
     def version(self) -> tuple[int, int]:

@@ -80,6 +80,11 @@ class Turn(models.Model):
     input_tokens = models.PositiveIntegerField(null=True, blank=True)
     output_tokens = models.PositiveIntegerField(null=True, blank=True)
     cached_tokens = models.PositiveIntegerField(null=True, blank=True)
+    hot = models.BooleanField(
+        null=True,
+        blank=True,
+        help_text="Was the transcript's end at hand in the cache? Null: not looked for.",
+    )
     cost = models.DecimalField(max_digits=12, decimal_places=6, null=True, blank=True)
     worker = models.CharField(max_length=100, blank=True)
     lease_until = models.DateTimeField(null=True, blank=True)
@@ -112,6 +117,9 @@ class Turn(models.Model):
             models.Index(fields=["session", "id"], condition=Q(status="queued"), name="turn_queue"),
             models.Index(fields=["id"], condition=Q(indexed_at__isnull=True), name="turn_unindexed"),
             models.Index(fields=["id"], condition=Q(learned_at__isnull=True), name="turn_unlearned"),
+            models.Index(
+                fields=["started_at"], condition=Q(started_at__isnull=False), name="turn_by_beginning"
+            ),
         ]
 
     def __str__(self) -> str:

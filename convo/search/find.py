@@ -36,6 +36,7 @@ class Hit:
     position: int
     role: str
     name: str
+    agent: str
     content: str
     created_at: datetime
     score: float
@@ -147,6 +148,7 @@ def _hits(
             position=found.position,
             role=found.role,
             name=found.name,
+            agent=found.agent,
             content=found.content,
             created_at=found.created_at,
             score=round(sum(parts.values()), 4),

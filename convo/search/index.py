@@ -11,6 +11,7 @@ from django.db.models import F, QuerySet
 from django.db.models.functions import Now
 
 from convo import database, jobs
+from convo.history import files_of
 from convo.models import (
     IndexedMemory,
     IndexedMessage,
@@ -61,7 +62,7 @@ def made(turns: Sequence[int]) -> Made:
     """Read these turns, and make of them what the index is to hold; no transaction is open meanwhile."""
     sessions = _sessions(turns)
     rows = _rows(turns, sessions)
-    vectors = embed.embed([without([row.name], row.content[:READ]) for row in rows]) if rows else None
+    vectors = embed.embed([without([row.name], _text(row)) for row in rows]) if rows else None
     indexed = [_indexed(row, sessions[row.session_id], at, vectors) for at, row in enumerate(rows)]
     return Made(turns=turns, sessions=sessions, rows=indexed)
 
@@ -80,7 +81,7 @@ def index_vectors(limit: int = 500) -> int:
 def fill(rows: QuerySet[IndexedMessage], limit: int) -> int:
     """Make the vectors of the first of these messages anew; 0 when there are none, or no model for it."""
     found = list(rows.select_related("message")[:limit])
-    texts = [without([row.message.name], row.message.content[:READ]) for row in found]
+    texts = [without([row.message.name], _text(row.message)) for row in found]
     vectors = embed.embed(texts) if found else None
     if vectors is None:
         return 0
@@ -145,7 +146,13 @@ def _rows(turns: Sequence[int], sessions: dict[UUID, Session]) -> list[Message]:
     rows = Message.objects.filter(
         turn__in=turns, session__in=places, thread="", erased_at=None, recallable=True, role__in=ROLES
     )
-    return list(rows.exclude(content="").order_by("session", "position"))
+    return list(rows.exclude(content="", attached=None).order_by("session", "position"))
+
+
+def _text(row: Message) -> str:
+    """By what a message is found: its words, and the names of its files."""
+    names = [file.name for file in files_of(row)]
+    return "\n".join([row.content[:READ], *names])
 
 
 def _searched(session: Session) -> bool:
@@ -153,7 +160,7 @@ def _searched(session: Session) -> bool:
 
 
 def _indexed(row: Message, session: Session, at: int, vectors: Vectors | None) -> IndexedMessage:
-    text, said = row.content[:READ], row.created_at.date()
+    text, said = _text(row), row.created_at.date()
     # Two people ask each other, and the answer explains the question; whoever asks a model explains himself.
     told, asked = told_and_asked(text) if row.name else (words(text), [])
     return IndexedMessage(

@@ -125,6 +125,7 @@ class Where:
         messages to find the few whose keys are given.
         """
         rows = rows.filter(wide=wide_place(self.owner.pk)).shown()
+        rows = rows.exclude(session__in=Session.objects.discarded(self.owner))
         if self.place != wide_place(self.owner.pk):
             rows = rows.filter(place=self.place)
         if self.agent:

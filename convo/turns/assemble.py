@@ -1,14 +1,14 @@
 """What a turn will ask: route, recall, choose. No lock is held; the claim keeps the transcript still."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from convo import agents, context, history, llm
 from convo.agents import Agent
 from convo.context import Prompt
 from convo.history import Draft, Line
-from convo.models import AgentVersion, Asked, Message, Session, Turn
+from convo.models import AgentVersion, Asked, Message, Person, Session, Turn
 from convo.turns.claim import Claim
 from convo.turns.start import answering, wishes_of
 
@@ -29,8 +29,10 @@ def assemble(claim: Claim) -> Assembled:
     wishes = wishes_of(claim.asked)
     agent = answering(claim.agent, wishes, model=claim.turn.model)
     hot: list[Line] = []
+    at_hand = None
     if wishes.messages is None:
-        hot = history.newest(claim.session_id, claim.before, upto=claim.upto)
+        _meet(claim.turn.session)
+        hot, at_hand = history.look_up(claim.session_id, claim.before, upto=claim.upto)
         prompt = _prompt(
             claim.turn.session,
             agent,
@@ -43,7 +45,7 @@ def assemble(claim: Claim) -> Assembled:
         )
     else:
         prompt = context.as_given(agent.model_name, wishes.messages, budget=agent.context_tokens)
-    _note(claim, agents.get(claim.agent, model=agent.model), prompt)
+    _note(claim, agents.get(claim.agent, model=agent.model), prompt, hot=at_hand)
     ask = llm.Ask(
         model=agent.model_name,
         messages=prompt.messages,
@@ -54,12 +56,18 @@ def assemble(claim: Claim) -> Assembled:
     return Assembled(ask, prompt.manifest["total"], hot)
 
 
-def _note(claim: Claim, agent: Agent, prompt: Prompt) -> None:
+def _meet(session: Session) -> None:
+    """Let the session know whose it is now: a guest may have got an account since it was claimed."""
+    if person := Person.objects.select_related("owner").filter(sessions=session).first():
+        session.person, session.owner = person, person.owner
+
+
+def _note(claim: Claim, agent: Agent, prompt: Prompt, *, hot: bool | None) -> None:
     AgentVersion.objects.get_or_create(
         sha256=agent.version, defaults={"name": agent.name, "config": agent.config}
     )
     Turn.objects.running().filter(pk=claim.turn.pk).update(
-        model=agent.model_name, agent_version=agent.version, manifest=prompt.manifest
+        model=agent.model_name, agent_version=agent.version, manifest=prompt.manifest, hot=hot
     )
 
 
@@ -151,6 +159,7 @@ def _chosen(
         after=material.summary.end if material.summary else 0,
     )
     untold = _not_told_in_short(earlier, question)
+    material = replace(material, refused=context.refused(untold))
     return context.choose(
         agent,
         model,

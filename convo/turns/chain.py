@@ -5,7 +5,6 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import transaction
-from django.db.models.functions import Now
 from django.utils import timezone
 
 from convo import agents, database, history
@@ -96,12 +95,11 @@ def take_back(turn: Turn) -> None:
 
 @swept_anywhere
 def expire() -> int:
-    """Delete the chains whose time is over; how many those were."""
-    over = Session.objects.filter(kind=Session.Kind.CHAIN, expires_at__lt=Now())
+    """Delete the sessions whose time is over: chains, and conversations that nobody brought back in time."""
+    over = Session.objects.over()
     ids = list(over.order_by("expires_at").values_list("pk", flat=True)[:_MOST_AT_ONCE])
-    for id in ids:
-        history.remove(id)
-    return len(ids)
+    # Meanwhile one may be gone on with, or brought back, or another sweep comes to it.
+    return sum(history.remove_if(over, id) for id in ids)
 
 
 def _end() -> datetime:

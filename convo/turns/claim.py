@@ -128,7 +128,7 @@ def once_more(locked: Session, old: Turn, start: Start, edited: Sequence[Draft] 
 
 def drafts_of(turn: Turn) -> list[Draft]:
     """The question that a queued turn has not asked yet."""
-    return [Draft(**draft) for draft in turn.input]
+    return [Draft(**draft) for draft in history.drafts_of(turn)]
 
 
 def claim(
@@ -143,6 +143,9 @@ def claim(
 ) -> Claim:
     """Append the question of a turn that has just started; what its runner needs to know."""
     before, count = locked.version, locked.message_count
+    if upto is not None:
+        # What stands in this turn's place, or behind it, is nothing that it leaves out.
+        count -= Message.objects.transcript(locked).filter(position__gt=upto).count()
     rows = history.append(locked, [(turn, draft) for draft in question], active=active)
     return Claim(
         turn=turn,
@@ -167,15 +170,17 @@ def take(place: Claim) -> Claim | None:
         turn = Turn.objects.queued().filter(pk=place.turn.pk).first()
         if turn is None:
             raise Cancelled
+        turn.session = locked
         question = drafts_of(turn)
         asked = Asked.objects.filter(turn=turn).first()
         if not question:
             # It had begun in a process that died: its question is written down.
-            turn.session, lines = locked, history.question_of(turn)
+            lines = history.question_of(turn)
             Turn.objects.filter(pk=turn.pk).update(**running(), epoch=locked.epoch)
             return claim(locked, turn, [], lines=lines, upto=history.boundary(turn), asked=asked)
         parent = Message.objects.transcript(locked).values_list("turn_id", flat=True).last()
         Turn.objects.filter(pk=turn.pk).update(**running(), input=[], parent=parent, epoch=locked.epoch)
+        history.tidy(locked)
         return claim(locked, turn, question, asked=asked)
 
 
@@ -198,7 +203,7 @@ def _line_up(locked: Session, start: Start) -> Claim:
         **start.fields,
         worker=WORKER,
         lease_until=database.in_seconds(conf().lease_seconds),
-        input=[asdict(draft) for draft in start.question],
+        input=history.drafts_aside(locked, locked.last_turn + 1, list(map(asdict, start.question))),
     )
     locked.save(update_fields=["last_turn", "turn_count"])
     asked = start.noted(turn)
@@ -219,7 +224,7 @@ def new_turn(session: Session, *, parent_id: int | None = None, root: bool = Fal
         parent_id = Message.objects.transcript(session).values_list("turn_id", flat=True).last()
     session.last_turn += 1
     session.turn_count += 1
-    if session.kind == Session.Kind.CHAIN:
+    if session.kind == Session.Kind.CHAIN or session.storage != Session.Storage.KEPT:
         # Nothing is thought about it afterwards.
         fields |= {"indexed_at": Now(), "learned_at": Now()}
     return Turn.objects.create(

@@ -55,6 +55,7 @@ def finish(claim: Claim, reply: Reply, error: ConvoError | None, seen: Sequence[
         if session is None:
             return None
         is_kept = session.storage == Session.Storage.KEPT
+        is_told = session.storage != Session.Storage.NONE
         if isinstance(error, ServerShutdown) and not drafts and history.begin_anew(claim.turn):
             return None
         rows = history.conclude(
@@ -62,8 +63,8 @@ def finish(claim: Claim, reply: Reply, error: ConvoError | None, seen: Sequence[
             claim.turn,
             drafts,
             status=_status(limited, has_text=bool(drafts)),
-            error=_error(limited),
-            pieces=history.pieces_of(reply.strands, kept) if is_kept else [],
+            error=_noted(session, limited),
+            pieces=history.pieces_of(reply.strands, kept) if is_told else [],
             input_tokens=spent_in,
             output_tokens=spent_out,
             cached_tokens=cached,
@@ -71,8 +72,8 @@ def finish(claim: Claim, reply: Reply, error: ConvoError | None, seen: Sequence[
         )
         if rows is None:
             return None
-        turn = Turn.objects.get(pk=claim.turn.pk)
-        if session.kind == Session.Kind.CONVERSATION:
+        turn = Turn.objects.select_related("feedback").get(pk=claim.turn.pk)
+        if is_kept and session.kind == Session.Kind.CONVERSATION:
             memory.hint(session, [turn])
     if seen and is_kept and session.epoch == turn.epoch:
         lines = [*seen, *(history.line_of(row, asked=True) for row in rows)]
@@ -105,6 +106,12 @@ def _status(error: ConvoError | None, *, has_text: bool) -> str:
     if error is None:
         return Turn.Status.COMPLETE
     return Turn.Status.PARTIAL if has_text else Turn.Status.FAILED
+
+
+def _noted(session: Session, error: ConvoError | None) -> dict[str, object] | None:
+    """What is kept of a failure; in a temporary chat not what a server said, for it may quote the chat."""
+    told = _error(error)
+    return {**told, "message": type(error).__doc__} if told and history.is_fleeting(session) else told
 
 
 def _error(error: ConvoError | None) -> dict[str, object] | None:

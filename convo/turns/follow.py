@@ -3,7 +3,7 @@
 from uuid import UUID
 
 from convo import database, events
-from convo.errors import Cancelled, ConvoError
+from convo.errors import Cancelled, ConvoError, TextGone, Unavailable
 from convo.history import messages_of
 from convo.models import Turn
 from convo.turns.finish import Result
@@ -27,5 +27,10 @@ def result(turn: Turn) -> Result:
 
 
 def _looked_up(key: UUID) -> Result | ConvoError:
-    turn = Turn.objects.filter(key=key).first()
-    return result(turn) if turn else Cancelled("This turn is gone: its session was cleared or deleted.")
+    turn = Turn.objects.filter(key=key).select_related("feedback").first()
+    if turn is None:
+        return Cancelled("This turn is gone: its session was cleared or deleted.")
+    try:
+        return result(turn)
+    except (TextGone, Unavailable) as error:
+        return error

@@ -3,8 +3,9 @@
 import asyncio
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -18,16 +19,17 @@ from convo.turns.reply import Reply
 
 logger = logging.getLogger(__name__)
 
-Unsaved = tuple[str, list[dict[str, Any]]]
+# Keeps a reply so far: its text, and how it was cut.
+Save = Callable[[str, list[dict[str, Any]]], None]
 
 
 class Pulse:
     """One running turn of this process: what it has said, and the handle to stop it."""
 
-    def __init__(self, work: asyncio.Task[None], reply: Reply, *, saves: bool = True) -> None:
+    def __init__(self, work: asyncio.Task[None], reply: Reply, save: Save | None) -> None:
         self.work = work
         self.reply = reply
-        self._saves = saves
+        self._save = save
         self.why: ConvoError = Cancelled()
         self._saved = 0
         self._saved_at = time.monotonic()
@@ -37,13 +39,13 @@ class Pulse:
         self.why = why
         self.work.cancel()
 
-    def unsaved(self) -> Unsaved | None:
-        """The draft and its cuts, when something is new and the last save is a while ago."""
+    def unsaved(self) -> Callable[[], None] | None:
+        """What saves the draft and its cuts, when something is new and the last save is a while ago."""
         said, now = self.reply.said, time.monotonic()
-        if not self._saves or said == self._saved or now - self._saved_at < conf().checkpoint_seconds:
+        if self._save is None or said == self._saved or now - self._saved_at < conf().checkpoint_seconds:
             return None
         self._saved, self._saved_at = said, now
-        return self.reply.text, [strand.saved for strand in self.reply.strands]
+        return partial(self._save, self.reply.text, [strand.saved for strand in self.reply.strands])
 
 
 class Heart:
@@ -78,9 +80,9 @@ class Heart:
 
     async def _once(self) -> None:
         ids = list(self.turns)
-        drafts = {id: draft for id, pulse in self.turns.items() if (draft := pulse.unsaved())}
+        saves = [save for pulse in self.turns.values() if (save := pulse.unsaved())]
         try:
-            going_on = await database.run_at_once(_renew, ids, drafts)
+            going_on = await database.run_at_once(_renew, ids, saves)
         except DatabaseError as error:
             # The lease outlasts many beats: the next one may find the database again.
             logger.warning("heartbeat missed: %s", type(error).__name__)
@@ -118,10 +120,10 @@ def beating(turn_id: int, pulse: Pulse) -> Iterator[None]:
         del heart().turns[turn_id]
 
 
-def _renew(ids: list[int], drafts: dict[int, Unsaved]) -> set[int]:
+def _renew(ids: list[int], saves: Sequence[Callable[[], None]]) -> set[int]:
     """Renew the leases and save the drafts; the turns that are to go on."""
     alive = Turn.objects.unfinished().filter(pk__in=ids)
     alive.update(lease_until=database.in_seconds(conf().lease_seconds))
-    for turn_id, (draft, pieces) in drafts.items():
-        Turn.objects.running().filter(pk=turn_id).update(draft=draft, pieces=pieces)
+    for save in saves:
+        save()
     return set(alive.filter(cancel_requested=False).values_list("pk", flat=True))

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from convo import history
-from convo.errors import KeyReused, by_code
+from convo.errors import Gone, KeyReused, by_code
 from convo.jobs import swept_anywhere
-from convo.models import Idempotency, Turn
+from convo.models import Idempotency, Session, Turn
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,9 +34,12 @@ def enter(key: Key) -> Idempotency:
     whose = {"owner": key.owner, "person": key.person, "key": key.key}
     Idempotency.objects.old().filter(**whose).delete()
     given = {"fingerprint": key.fingerprint}
-    row, is_new = Idempotency.objects.select_related("turn").get_or_create(**whose, defaults=given)
+    rows = Idempotency.objects.select_related("turn__session")
+    row, is_new = rows.get_or_create(**whose, defaults=given)
     if row.fingerprint != key.fingerprint:
         raise KeyReused(param="Idempotency-Key")
+    if row.turn and row.turn.session.state == Session.State.DELETED:
+        raise Gone(param="Idempotency-Key")
     if not (is_new or _asks_again(row)):
         raise Done(row)
     return row

@@ -32,7 +32,8 @@ def record(session: Session, drafts: Sequence[Draft]) -> list[Message]:
                 )
             entries.append((turn, draft))
         rows = history.append(locked, entries)
-        memory.hint(locked, dict.fromkeys(turn for turn, _ in entries))
+        if locked.storage == Session.Storage.KEPT:
+            memory.hint(locked, dict.fromkeys(turn for turn, _ in entries))
         return rows
 
 

@@ -7,7 +7,7 @@ from functools import partial
 
 from django.db import DatabaseError
 
-from convo import database, events, llm
+from convo import database, events, history, llm
 from convo.conf import conf
 from convo.errors import Cancelled, ConvoError, TurnInProgress, Unavailable
 from convo.events import Log
@@ -49,14 +49,14 @@ async def run_whole(claim: Claim) -> TurnLog:
 def _log_for(claim: Claim) -> TurnLog:
     log = TurnLog()
     events.register(claim.turn.key, log)
-    if _is_kept(claim):
+    if _may_be_kept(claim):
         events.mirror(claim.turn.key, log)
     return log
 
 
-def _is_kept(claim: Claim) -> bool:
-    """May what is said in this turn be written anywhere?"""
-    return claim.turn.session.storage == Session.Storage.KEPT
+def _may_be_kept(claim: Claim) -> bool:
+    """May what is said in this turn be kept anywhere, if only for a while?"""
+    return claim.turn.session.storage != Session.Storage.NONE
 
 
 async def answer(claim: Claim) -> Result:
@@ -72,7 +72,8 @@ async def _run(claim: Claim, log: TurnLog) -> None:
     reply = Reply()
     seen: list[Line] = []
     ending: Result | ConvoError = ConvoError()
-    pulse = Pulse(asyncio.create_task(_ask(claim, reply, log, seen)), reply, saves=_is_kept(claim))
+    save = partial(history.save_draft, claim.turn) if _may_be_kept(claim) else None
+    pulse = Pulse(asyncio.create_task(_ask(claim, reply, log, seen)), reply, save)
     log.stop = partial(pulse.stop, Cancelled())
     try:
         with beating(claim.turn.pk, pulse):
@@ -113,7 +114,7 @@ async def _finished(claim: Claim, reply: Reply, error: ConvoError | None, seen: 
     while True:
         try:
             return await database.run(finish, claim, reply, error, seen)
-        except DatabaseError as failed:
+        except (DatabaseError, Unavailable) as failed:
             logger.warning("a turn is not written yet: %s", type(failed).__name__)
             if time.monotonic() > deadline:
                 raise Unavailable from failed

@@ -3,15 +3,25 @@
 from typing import Any
 
 from convo import agents, history
+from convo.errors import InvalidRequest
 from convo.models import Person, Session
 
-_GIVEN = ("owner", "agent", "title", "metadata")
+_GIVEN = ("owner", "agent", "storage", "title", "metadata")
 
 
 def new_session(owner: Any, person: str, *, agent: str = "", **fields: Any) -> Session:
     """A session that is not stored yet: the beginning of a turn stores it, or `stored` does."""
-    whose = Person(owner=owner, ref=person)
-    return Session(owner=owner, person=whose, agent=agent or agents.default_name(), **fields)
+    agent = agent or agents.default_name()
+    fields.setdefault("storage", agents.get(agent).storage)
+    session = Session(owner=owner, person=Person(owner=owner, ref=person), agent=agent, **fields)
+    check_title(session, session.title)
+    return session
+
+
+def check_title(session: Session, title: str) -> None:
+    """Refuse a title where it would tell of what is not kept."""
+    if title and session.storage != Session.Storage.KEPT:
+        raise InvalidRequest("A session of which nothing is kept has no title.", param="title")
 
 
 def stored(session: Session) -> tuple[Session, bool]:
@@ -27,5 +37,9 @@ def stored(session: Session) -> tuple[Session, bool]:
     if session.ref is None:
         session.save()
         return session, True
+    # Whoever asks for it anew doesn't want back the one that was deleted.
+    discarded = Session.objects.discarded(session.owner)
+    for id in discarded.filter(person=session.person, ref=session.ref).values_list("pk", flat=True):
+        history.remove_if(discarded, id)
     given = {name: getattr(session, name) for name in _GIVEN}
     return Session.objects.get_or_create(person=session.person, ref=session.ref, defaults=given)

@@ -4,6 +4,7 @@ import time
 from uuid import UUID
 
 from django.db import transaction
+from django.db.models import QuerySet
 
 from convo import database, history
 from convo.conf import conf
@@ -15,9 +16,12 @@ POLL_SECONDS = 0.05
 
 def cancel(turn: Turn) -> None:
     """End this turn if it hasn't ended; its text so far is kept. Returns when it has."""
-    asked = Turn.objects.unfinished().filter(pk=turn.pk)
-    if asked.update(cancel_requested=True) and not _ends_by_itself(turn):
-        _take(turn)
+    _stop(Turn.objects.unfinished().filter(pk=turn.pk))
+
+
+def stop_all(session_id: UUID) -> None:
+    """End what runs or waits in this session. Returns when all of it has ended."""
+    _stop(Turn.objects.unfinished().filter(session=session_id))
 
 
 def stop_running(key: UUID | str) -> None:
@@ -27,9 +31,15 @@ def stop_running(key: UUID | str) -> None:
         cancel(running)
 
 
-def _ends_by_itself(turn: Turn) -> bool:
+def _stop(unfinished: QuerySet[Turn]) -> None:
+    if unfinished.update(cancel_requested=True) and not _end_by_themselves(unfinished):
+        for turn in unfinished.order_by("id"):
+            _take(turn)
+
+
+def _end_by_themselves(unfinished: QuerySet[Turn]) -> bool:
     deadline = time.monotonic() + conf().cancel_seconds
-    while Turn.objects.unfinished().filter(pk=turn.pk).exists():
+    while unfinished.exists():
         if time.monotonic() > deadline:
             return False
         database.release()

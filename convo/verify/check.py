@@ -28,6 +28,8 @@ INVARIANTS: tuple[Callable[[Rows], Iterator[Finding]], ...] = (
     ties.the_person_is_the_owners,
     ties.summaries_cover_what_is_there,
     ties.memories_rest_on_messages,
+    ties.files_are_shown_as_they_are_kept,
+    ties.a_temporary_chat_is_told_nowhere,
     ties.the_hot_window_is_right,
 )
 

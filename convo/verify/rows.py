@@ -13,8 +13,11 @@ from django.db.models import BooleanField, ExpressionWrapper, Q
 from django.db.models.fields.json import KeyTextTransform, KeyTransform
 from django.db.models.functions import Length, Now, NullIf
 
-from convo.history import Line, line_of, window
+from convo.history import Line, is_fleeting, line_of, window
 from convo.models import Evidence, Message, Session, Summary, Turn
+from convo.verify import shown
+from convo.verify.shown import Shown
+from convo.verify.words import words_kept
 
 
 @dataclass(frozen=True)
@@ -96,6 +99,10 @@ class Rows:
     summaries: list[Summary]
     # Evidence that rests on a tombstone or on another person's words.
     evidence: list[Evidence]
+    # The images and files that its messages show.
+    files: Shown
+    # Where the tables tell what is said in a temporary chat.
+    words: list[str]
     # The hot window kept for this version of the transcript, and what it should be.
     hot: tuple[list[Line], list[Line]] | None
 
@@ -155,6 +162,8 @@ def _rows(session: Session) -> Rows:
         evidence=list(
             Evidence.objects.filter(not_theirs, message__session=session).select_related("memory", "message")
         ),
+        files=shown.read(session),
+        words=list(words_kept(session)) if is_fleeting(session) else [],
         hot=None if kept is None else (kept, _newest(session)),
     )
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from convo.history import window
+from convo.verify import shown
 from convo.verify.rows import Finding, Rows
 
 
@@ -36,6 +37,18 @@ def memories_rest_on_messages(rows: Rows) -> Iterator[Finding]:
             yield Finding(where, f"deleted, but memory {evidence.memory.key} rests on it")
         if evidence.memory.person_id != rows.session.person_id:
             yield Finding(where, f"memory {evidence.memory.key} of another person rests on it")
+
+
+def files_are_shown_as_they_are_kept(rows: Rows) -> Iterator[Finding]:
+    """Items and uses tell the same, of the person's own; and what no message shows is not kept."""
+    for where, what in shown.broken(rows.files):
+        yield Finding(where, what)
+
+
+def a_temporary_chat_is_told_nowhere(rows: Rows) -> Iterator[Finding]:
+    """What is said in it is in the cache alone."""
+    for place in rows.words:
+        yield Finding(place, "tells of a temporary chat, of which no table may have a word")
 
 
 def the_hot_window_is_right(rows: Rows) -> Iterator[Finding]:

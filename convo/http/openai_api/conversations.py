@@ -13,7 +13,7 @@ from convo.history import Page
 from convo.http.openai_api import ids, items, schema
 from convo.http.openai_api.adding import add
 from convo.http.openai_api.paging import Asked, asked, page_json, unknown
-from convo.http.openai_api.view import V1View, person_of
+from convo.http.openai_api.view import V1View, kept, person_of
 from convo.models import NOBODY, Message, Session, Turn
 
 MOST_ITEMS = 20
@@ -54,7 +54,7 @@ class ConversationsView(V1View):
         person = person_of(request, body)
 
         def create() -> Response:
-            session = turns.new_session(request.user, person or NOBODY, metadata=metadata)
+            session = kept(turns.new_session(request.user, person or NOBODY, metadata=metadata))
             made, _ = add(session, given, person=person)
             return Response(conversation_json(made))
 
@@ -129,7 +129,7 @@ class ItemsView(V1View):
         """The items by position, newest first unless `order=asc`."""
         session, wanted = self.conversation(id), asked(request)
         page = _page(session, wanted)
-        shown = [_shown(row) for row in page.messages]
+        shown = [_shown(row) for row in history.inlined(page.messages)]
         return Response(page_json(shown, has_more=page.older if wanted.newest_first else page.newer))
 
     @extend_schema(
@@ -148,7 +148,7 @@ class ItemsView(V1View):
 
         def append() -> Response:
             _, rows = add(session, given, person=person)
-            return Response(page_json([items.item_json(row) for row in rows]))
+            return Response(page_json([items.item_json(row) for row in history.inlined(rows)]))
 
         return self.once(append, lambda made: _turn_of(session, made), person=person)
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from convo.errors import InvalidItem
-from convo.history import Draft
+from convo.history import Draft, inlined
 from convo.http.openai_api import parts
 from convo.http.openai_api.body import Body, check_storable, invalid, missing, mistyped
 from convo.http.openai_api.sealed import unsealed
@@ -98,6 +98,7 @@ def draft_of(item: object, at: str = "input[0]") -> Draft:
 
 def item_json(message: Message, *, status: str = "completed") -> dict[str, Any]:
     """The item as clients get it; `status` is that of a message that is stored as plain text."""
+    (message,) = inlined([message])
     if message.item is None:
         content = [parts.text(message.role, message.content)]
         shown: dict[str, Any] = {"role": message.role, "status": status, "content": content}

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from convo import history
 from convo.http.openai_api.body import Body, invalid, mistyped
 
 TEXTS = {"input_text", "output_text", "text"}
@@ -70,12 +71,14 @@ def _refusal(part: Body) -> None:
 def _image(part: Body) -> None:
     part.choice("detail", *_DETAILS)
     _one_of(part, "image_url", "file_id")
+    history.check(part.given, part.at)
 
 
 def _file(part: Body) -> None:
     part.get("filename", str)
     part.choice("detail", *_DETAILS)
     _one_of(part, "file_data", "file_id", "file_url")
+    history.check(part.given, part.at)
 
 
 def _one_of(part: Body, *names: str) -> None:

@@ -12,7 +12,8 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from convo.errors import ConvoError, NotFound
+from convo import agents
+from convo.errors import ConvoError, InvalidRequest, NotFound
 from convo.http import errors
 from convo.http.auth import HasScope, KeyAuthentication, header_person, person_ref
 from convo.http.once import idempotency_key, once_by
@@ -73,7 +74,9 @@ class V1View(APIView):
 
     def conversations(self, person: str | None = None) -> QuerySet[Session]:
         """The caller's conversations; those of one end user, when one is named."""
-        rows = Session.objects.of(self.request.user).select_related("person")
+        # What a client finds here it takes to be kept: temporary chats are for REST and the pages.
+        kept = Session.objects.of(self.request.user).filter(storage=Session.Storage.KEPT)
+        rows = kept.select_related("person")
         refs = self.people(person)
         return rows if refs is None else rows.filter(person__ref__in=refs)
 
@@ -101,13 +104,23 @@ class V1View(APIView):
         return found
 
 
-def refuse(error: Exception, context: dict[str, Any]) -> Response | None:
+def kept(session: Session) -> Session:
+    """This new session, which is kept: there is no other kind in this API."""
+    if session.storage != Session.Storage.KEPT:
+        raise InvalidRequest(
+            f"Agent {session.agent!r} keeps no conversation. Ask it without one, or over REST.", param="model"
+        )
+    return session
+
+
+def keeps(agent: str) -> bool:
+    """May what this agent is asked be kept?"""
+    return agents.get(agent).storage == "kept"
+
+
+def refuse(error: Exception, context: dict[str, Any]) -> Response:
     """Django REST framework's hook: what to answer when a view raises."""
-    ours = errors.translate(error)
-    if ours is None:
-        return None
-    errors.note(error)
-    return refusal(ours)
+    return refusal(errors.caught(error, context))
 
 
 def refusal(error: ConvoError) -> Response:

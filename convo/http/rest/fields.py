@@ -5,84 +5,19 @@ from typing import Any
 
 from rest_framework import serializers
 
-from convo import agents
-from convo.history import Draft
-from convo.http.parsing import DEEPEST, parse_json
-from convo.models import Message, Session
+from convo import history
+from convo.errors import InvalidRequest
+from convo.history import MOST_FILES, Draft
+from convo.http.rest.values import AgentName, Base64, Json, Metadata, Strict, Text
+from convo.models import Feedback, Message, Session
 from convo.turns import OnBusy
-
-# What Django's forms and the browsable API add by themselves.
-_EXEMPT = {"csrfmiddlewaretoken", "format"}
 
 # A session is deleted, not put into a state.
 STATES = [state for state in Session.State.values if state != Session.State.DELETED]
+# Where what is said in a session may stay; what keeps nothing at all is an agent's own choice.
+STORAGES = [Session.Storage.KEPT.value, Session.Storage.EPHEMERAL.value]
+STORAGE_HELP = "`ephemeral`: a temporary chat, whose words are in the cache alone for as long as it is used."
 ITEM_TYPES = ["message", "function_call", "function_call_output", "reasoning"]
-
-
-class Strict(serializers.Serializer[Any]):
-    """A serializer that refuses the fields it doesn't know."""
-
-    def to_internal_value(self, data: Any) -> Any:
-        unknown = sorted(set(data) - set(self.fields) - _EXEMPT) if hasattr(data, "keys") else []
-        if unknown:
-            known = ", ".join(name for name, field in self.fields.items() if not field.read_only)
-            raise serializers.ValidationError(
-                {unknown[0]: f"There is no field {unknown[0]!r} here; there are: {known}."}, code="unknown"
-            )
-        return super().to_internal_value(data)
-
-
-class Text(serializers.CharField):
-    """Text kept to the letter; in JSON it must be a string, not something that looks like one."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(trim_whitespace=False, **options)
-
-    def to_internal_value(self, data: Any) -> str:
-        if not isinstance(data, str):
-            raise serializers.ValidationError("Not a string.")
-        return super().to_internal_value(data)
-
-    def run_validation(self, data: Any = serializers.empty) -> Any:
-        if isinstance(data, str) and data and not data.strip() and not self.allow_blank:
-            self.fail("blank")
-        return super().run_validation(data)
-
-
-class Json(serializers.JSONField):
-    """JSON as strict as the body's, in a form too, and no deeper than can be written again anywhere."""
-
-    def get_value(self, dictionary: Any) -> Any:
-        value = super().get_value(dictionary)
-        # Forms send `null` or nothing for what was left out.
-        return serializers.empty if _of_a_form(value) and value.strip() in {"", "null"} else value
-
-    def to_internal_value(self, data: Any) -> Any:
-        value = parse_json(data.encode()) if _of_a_form(data) else data
-        if _deeper(value, DEEPEST):
-            raise serializers.ValidationError(f"Nested deeper than {DEEPEST} levels.")
-        return super().to_internal_value(value)
-
-
-class Metadata(Json):
-    """A flat map of strings: 16 keys of 64 characters, values of 512."""
-
-    def to_internal_value(self, data: Any) -> Any:
-        value = super().to_internal_value(data)
-        if not isinstance(value, dict) or not all(isinstance(entry, str) for entry in value.values()):
-            raise serializers.ValidationError("A flat map of strings is expected.")
-        if len(value) > 16:
-            raise serializers.ValidationError("At most 16 keys.")
-        if any(not 0 < len(key) <= 64 or len(entry) > 512 for key, entry in value.items()):
-            raise serializers.ValidationError("Keys take 1 to 64 characters, values up to 512.")
-        return value
-
-
-class AgentName(serializers.CharField):
-    """The name of one of the agents of agents.yaml."""
-
-    def to_internal_value(self, data: Any) -> str:
-        return agents.get(super().to_internal_value(data)).name
 
 
 class NewSession(Strict):
@@ -95,6 +30,7 @@ class NewSession(Strict):
     user = Text(
         required=False, max_length=255, help_text="The end user whom it belongs to (with an API key)."
     )
+    storage = serializers.ChoiceField(STORAGES, required=False, help_text=STORAGE_HELP)
 
 
 class SessionChange(Strict):
@@ -117,10 +53,23 @@ class Answered(Strict):
     user = Text(required=False, max_length=255)
 
 
+class NewFile(Strict):
+    """An image (PNG, JPEG, GIF, WebP), or a text in UTF-8."""
+
+    name = Text(max_length=255)
+    mime = Text(required=False, max_length=100, help_text="Not needed: what it is, its data says.")
+    data = Base64(help_text="In base64.")  # type: ignore[assignment]  # the field; the class has its own
+
+
 class Query(Answered):
     """Ask in this session."""
 
-    message = Text(style={"base_template": "textarea.html"})
+    message = Text(
+        allow_blank=True,
+        help_text="It may be empty where there are files.",
+        style={"base_template": "textarea.html"},
+    )
+    files = serializers.ListField(child=NewFile(), required=False, max_length=MOST_FILES)
     on_busy = serializers.ChoiceField(
         [choice.value for choice in OnBusy],
         required=False,
@@ -128,17 +77,23 @@ class Query(Answered):
         help_text="When a turn is running: refuse, wait in line, or take its place.",
     )
 
+    def validate(self, given: dict[str, Any]) -> dict[str, Any]:
+        if not given["message"].strip() and not given.get("files"):
+            raise serializers.ValidationError({"message": "This field may not be blank."}, code="blank")
+        return given
+
 
 class NewQuery(Query):
     """Ask in a session, or in a new one, whose id comes back with the answer."""
 
     session = Text(required=False, help_text="Its id; a new session when left out.")
     ref = Text(required=False, max_length=255, help_text="Or your own name for it, new or known.")
+    storage = serializers.ChoiceField(STORAGES, required=False, help_text=f"Of a new session. {STORAGE_HELP}")
 
     def validate(self, given: dict[str, Any]) -> dict[str, Any]:
         if "session" in given and "ref" in given:
             raise serializers.ValidationError({"ref": "Give `session` or `ref`, not both."})
-        return given
+        return super().validate(given)
 
 
 class Again(Answered):
@@ -149,6 +104,20 @@ class Edit(Answered):
     """Ask another question in a turn's place."""
 
     message = Text(style={"base_template": "textarea.html"})
+
+
+class Thumb(Strict):
+    """Say what you think of a reply."""
+
+    value = serializers.ChoiceField(Feedback.Value.labels)
+    note = Text(
+        required=False,
+        max_length=2000,
+        allow_blank=True,
+        default="",
+        help_text="Why, in your words.",
+        style={"base_template": "textarea.html"},
+    )
 
 
 class NewMessage(Strict):
@@ -202,6 +171,11 @@ def _check_item(item: Any, role: str) -> None:
     for key, is_right in _ITEM_KEYS[item["type"]].items():
         if not is_right(item.get(key)):
             raise serializers.ValidationError({"item": {key: "Missing, empty or of the wrong type."}})
+    for part in history.parts_of(item):
+        try:
+            history.check(part, "item")
+        except InvalidRequest as error:
+            raise serializers.ValidationError({"item": error.message}) from error
 
 
 def _is_name(value: Any) -> bool:
@@ -221,10 +195,11 @@ def _is_part(part: Any) -> bool:
     return (
         isinstance(part, dict)
         and _is_name(part.get("type"))
-        and all(isinstance(part.get(key, ""), str) for key in ("text", "image_url", "detail"))
+        and all(isinstance(part.get(key, ""), str) for key in _PART_KEYS)
     )
 
 
+_PART_KEYS = ("text", "image_url", "detail", "file_data", "file_id", "filename")
 _ITEM_KEYS: dict[str, dict[str, Callable[[Any], bool]]] = {
     "function_call": {"call_id": _is_name, "name": _is_name, "arguments": _is_text},
     "function_call_output": {
@@ -240,14 +215,3 @@ def _text_of(item: dict[str, Any]) -> str:
     """The words of an item, for reading and searching; the item itself is kept beside them."""
     parts = item.get("output" if item.get("type") == "function_call_output" else "content") or ""
     return parts if isinstance(parts, str) else "\n".join(part["text"] for part in parts if "text" in part)
-
-
-def _of_a_form(value: Any) -> bool:
-    return isinstance(value, str) and getattr(value, "is_json_string", False)
-
-
-def _deeper(value: Any, levels: int) -> bool:
-    if not isinstance(value, dict | list):
-        return False
-    inner = value.values() if isinstance(value, dict) else value
-    return levels == 0 or any(_deeper(entry, levels - 1) for entry in inner)

@@ -14,9 +14,10 @@ from convo import memory
 from convo.errors import NotFound
 from convo.http.auth import named_person
 from convo.http.once import once
-from convo.http.rest import fields, schema
+from convo.http.rest import schema
 from convo.http.rest.paging import page_by
 from convo.http.rest.schema import answers
+from convo.http.rest.values import Lines, Strict, Text
 from convo.http.rest.viewset import ConvoViewSet
 from convo.models import ME, Evidence, Person, UserMemory
 
@@ -25,33 +26,33 @@ Status = UserMemory.Status
 SHOWN = [Status.ACTIVE.value, Status.NEEDS_REVIEW.value, Status.SUPERSEDED.value]
 
 
-class NewMemory(fields.Strict):
+class NewMemory(Strict):
     """Write down a fact about a person. One that is known already is returned as it is."""
 
-    text = fields.Text(max_length=memory.LONGEST_TEXT)
-    kind = fields.Text(required=False, max_length=40, default="fact", help_text="Such as fact or preference.")
-    slot = fields.Text(
+    text = Text(max_length=memory.LONGEST_TEXT)
+    kind = Text(required=False, max_length=40, default="fact", help_text="Such as fact or preference.")
+    slot = Text(
         required=False, max_length=80, help_text="What there is one of: a new home takes the old one's place."
     )
-    user = fields.Text(required=False, max_length=255, help_text="The end user whom it is about.")
+    user = Text(required=False, max_length=255, help_text="The end user whom it is about.")
 
 
-class MemoryChange(fields.Strict):
+class MemoryChange(Strict):
     """Correct a fact, pin it, or let one be used that waits for review."""
 
-    text = fields.Text(required=False, max_length=memory.LONGEST_TEXT, help_text="A new one replaces it.")
+    text = Text(required=False, max_length=memory.LONGEST_TEXT, help_text="A new one replaces it.")
     pinned = serializers.BooleanField(required=False, help_text="Always in the prompt.")
     confidence = serializers.FloatField(required=False, min_value=0, max_value=1)
     status = serializers.ChoiceField(["active"], required=False, help_text="Approve it, after review.")
-    user = fields.Text(required=False, max_length=255)
+    user = Text(required=False, max_length=255)
 
 
-class Forgetting(fields.Strict):
+class Forgetting(Strict):
     """Forget what has these words, or everything."""
 
-    q = fields.Text(required=False, max_length=200, help_text="Words that the facts have.")
+    q = Text(required=False, max_length=200, help_text="Words that the facts have.")
     all = serializers.BooleanField(required=False, help_text="Everything about this person.")
-    user = fields.Text(required=False, max_length=255)
+    user = Text(required=False, max_length=255)
 
     def validate(self, given: dict[str, Any]) -> dict[str, Any]:
         if ("q" in given) == bool(given.get("all")):
@@ -59,11 +60,11 @@ class Forgetting(fields.Strict):
         return given
 
 
-class Rules(fields.Strict):
+class Rules(Strict):
     """What must never be remembered about this person."""
 
-    rules = serializers.ListField(child=fields.Text(), help_text="Words, or `kind:` and a kind.")
-    user = fields.Text(required=False, max_length=255)
+    rules = Lines(child=Text(), help_text="Words, or `kind:` and a kind.")
+    user = Text(required=False, max_length=255)
 
 
 def memory_json(row: UserMemory) -> dict[str, Any]:
@@ -111,9 +112,6 @@ class MemoryViewSet(ConvoViewSet):
         "set_rules": Rules,
     }
     parameters = {"list": ("status", "kind", "q", "cursor", "page_size"), "retrieve": ("explain",)}
-
-    def get_serializer_class(self) -> type[fields.Strict]:
-        return self.serializers.get(self.action or "", fields.Strict)
 
     @extend_schema(
         operation_id="memories_list",
@@ -223,8 +221,5 @@ class MemoryViewSet(ConvoViewSet):
         asked = self.asked
         rows = UserMemory.objects.of(self.request.user, named_person(self.request) or ME)
         rows = rows.filter(status=asked.choice("status", *SHOWN))
-        if kind := asked.text("kind"):
-            rows = rows.filter(kind=kind.casefold())
-        if words := asked.text("q"):
-            rows = rows.filter(text__icontains=words)
+        rows = rows.about(kind=asked.text("kind"), words=asked.text("q"))
         return rows.select_related("person", "superseded_by")

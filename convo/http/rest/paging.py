@@ -3,12 +3,10 @@
 from typing import Any, Generic, NamedTuple, TypeVar
 from urllib.parse import urlencode
 
-from django.core import signing
-from django.db.models import Model, Q, QuerySet
-from django.utils.dateparse import parse_datetime
+from django.db.models import Model, QuerySet
 from rest_framework.request import Request
 
-from convo.errors import InvalidRequest
+from convo.http import keyset
 
 R = TypeVar("R", bound=Model)
 
@@ -27,43 +25,7 @@ def link(request: Request, **changes: Any) -> str:
 
 
 def page_by(request: Request, rows: QuerySet[R], *, by: str, cursor: str, size: int) -> Page[R]:
-    """The rows with the latest such moment first; a page starts where the last one ended, whatever moved."""
-    backwards, salt = False, _salt(request, rows.model)
-    if cursor:
-        backwards, moment, id = _read(cursor, salt)
-        side, other = ("gt", "lt") if backwards else ("lt", "gt")
-        rows = rows.filter(Q(**{f"{by}__{side}": moment}) | Q(**{by: moment, f"id__{other}": id}))
-    order = (by, "-id") if backwards else (f"-{by}", "id")
-    found = list(rows.order_by(*order)[: size + 1])
-    more, found = len(found) > size, found[:size]
-    if backwards:
-        found.reverse()
-    # A cursor came from a row on the other side of it, so that side has more.
-    on, back = (more or backwards), (more if backwards else bool(cursor))
-
-    def beyond(edge: list[R], *, backwards: bool) -> str | None:
-        if not edge:
-            return None
-        place = [backwards, getattr(edge[0], by).isoformat(), str(edge[0].pk)]
-        return link(request, cursor=signing.dumps(place, salt=salt))
-
-    return Page(
-        found,
-        next=beyond(found[-1:], backwards=False) if on else None,
-        previous=beyond(found[:1], backwards=True) if back else None,
-    )
-
-
-def _read(cursor: str, salt: str) -> tuple[bool, Any, str]:
-    try:
-        backwards, moment, id = signing.loads(cursor, salt=salt)
-    except signing.BadSignature as error:
-        raise InvalidRequest(
-            "`cursor` is none of ours. Follow the links in `next` and `previous`.", param="cursor"
-        ) from error
-    return backwards, parse_datetime(moment), id
-
-
-def _salt(request: Request, model: type[Model]) -> str:
-    # Signed for its owner and its list: nobody can page with somebody else's cursor, or with another list's.
-    return f"convo.{model._meta.verbose_name_plural}:{request.user.pk}"
+    """The rows with the latest such moment first, with links in the place of cursors."""
+    part = keyset.part(rows, by=by, cursor=cursor, size=size, reader=request.user.pk)
+    next, previous = (link(request, cursor=one) if one else None for one in (part.next, part.previous))
+    return Page(part.rows, next=next, previous=previous)

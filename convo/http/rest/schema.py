@@ -49,6 +49,7 @@ SESSION = _object(
     title=_TEXT,
     metadata=_OPEN,
     state=_TEXT,
+    storage=_TEXT,
     is_active=_YES,
     message_count=_WHOLE,
     turn_count=_WHOLE,
@@ -56,6 +57,7 @@ SESSION = _object(
     created_at=_WHEN,
     last_activity=_WHEN,
 )
+_FILE = _object(name=_TEXT, mime=_TEXT, size=_WHOLE, url=_NAME, is_image=_YES, width=_COUNT, height=_COUNT)
 MESSAGE = _object(
     position=_WHOLE,
     id=_TEXT,
@@ -63,12 +65,14 @@ MESSAGE = _object(
     role=_TEXT,
     content=_TEXT,
     item={**_OPEN, "nullable": True},
+    files=_list(_FILE),
     name=_NAME,
     agent=_NAME,
     tokens=_WHOLE,
     turn=_WHOLE,
     created_at=_WHEN,
 )
+OPINION = _object(value=_NAME, note=_TEXT, created_at=_MAYBE)
 TURN = _object(
     id=_ID,
     number=_WHOLE,
@@ -79,6 +83,7 @@ TURN = _object(
     offline=_YES,
     error={**_OPEN, "nullable": True},
     usage=_object(input_tokens=_COUNT, output_tokens=_COUNT, cached_tokens=_COUNT),
+    feedback={**OPINION, "nullable": True},
     created_at=_WHEN,
     started_at=_MAYBE,
     first_token_at=_MAYBE,
@@ -86,6 +91,7 @@ TURN = _object(
 )
 ANSWER = _object(session=_ID, turn=TURN, message={**MESSAGE, "nullable": True}, messages=_list(MESSAGE))
 SESSIONS, HISTORY, APPENDED = _page(SESSION), _page(MESSAGE), _object(results=_list(MESSAGE))
+TURNS = _page(TURN)
 WHOLE_TURN = _object(
     **TURN["properties"],
     messages=_list(MESSAGE),
@@ -140,6 +146,20 @@ FOUND = _object(
     after=_list(_LINE),
     created_at=_WHEN,
     links=_object(session=_TEXT, message=_TEXT),
+)
+
+_TIMES = _object(p50=_COUNT, p95=_COUNT)
+_USED = {
+    **dict.fromkeys(("turns", "failed", "input_tokens", "output_tokens", "cached_tokens"), _WHOLE),
+    "errors": {"type": "object", "additionalProperties": _WHOLE},
+    "first_token_ms": _TIMES,
+    "duration_ms": _TIMES,
+}
+USAGE = _object(
+    total=_object(**_USED),
+    days=_list(_object(day={"type": "string", "format": "date"}, **_USED)),
+    agents=_list(_object(agent=_TEXT, **_USED)),
+    models=_list(_object(model=_NAME, **_USED)),
 )
 
 _REFUSALS = {
@@ -228,6 +248,11 @@ EXPLAIN_PARAMETERS = [
     _parameter("explain", OpenApiTypes.STR, "1 adds the messages it was learned from.", enum=["0", "1"]),
     _USER,
 ]
+TURNS_PARAMETERS = [
+    _parameter("cursor", OpenApiTypes.STR, "From `next` or `previous`."),
+    _PAGE_SIZE,
+    _USER,
+]
 EVENTS_PARAMETERS = [
     _parameter("after", OpenApiTypes.INT, "Only events behind this one, as with the header Last-Event-ID."),
     _USER,
@@ -248,6 +273,12 @@ SEARCH_PARAMETERS = [
     _parameter("after", OpenApiTypes.DATETIME, "Only what was said after this moment."),
     _parameter("before", OpenApiTypes.DATETIME, "Only what was said before this moment."),
     _PAGE_SIZE,
+    _USER,
+]
+USAGE_PARAMETERS = [
+    _parameter("days", OpenApiTypes.INT, "1 to 90, today included; 30 when left out."),
+    _parameter("agent", OpenApiTypes.STR, "Only turns of this agent."),
+    _parameter("model", OpenApiTypes.STR, "Only turns with this model."),
     _USER,
 ]
 CONTEXT_PARAMETERS = [

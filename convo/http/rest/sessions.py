@@ -12,7 +12,8 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from convo import history, turns
-from convo.history import Draft
+from convo.errors import InvalidRequest
+from convo.history import Upload
 from convo.http.auth import named_person, whose
 from convo.http.once import once
 from convo.http.rest import fields, schema
@@ -20,27 +21,41 @@ from convo.http.rest.asking import answer
 from convo.http.rest.paging import link, page_by
 from convo.http.rest.schema import answers
 from convo.http.rest.viewset import ConvoViewSet
-from convo.http.show import message_json, session_json
+from convo.http.show import each_json, session_json
 from convo.models import Session
 
 
 def new_session(request: Request, given: dict[str, Any]) -> Session:
     """A session for this caller, not stored yet."""
-    kept = {name: given[name] for name in ("title", "metadata", "agent", "ref") if name in given}
+    kept = {name: given[name] for name in ("title", "metadata", "agent", "ref", "storage") if name in given}
     return turns.new_session(request.user, whose(request, given.get("user")), **kept)
+
+
+def stored_so(given: dict[str, Any]) -> Callable[[Session], None]:
+    """The check that refuses a session which is not stored as this request wants it."""
+
+    def check(session: Session) -> None:
+        if given.get("storage", session.storage) != session.storage:
+            raise InvalidRequest(
+                f"This session exists, and its storage is {session.storage}.", param="storage"
+            )
+
+    return check
 
 
 def ask(view: ConvoViewSet, session: Session, given: dict[str, Any]) -> HttpResponseBase:
     """Answer a question in this session."""
-    question = [Draft(role="user", content=given["message"])]
-    options = {"agent": given.get("agent", ""), "on_busy": given["on_busy"]}
+    files = [Upload(file["name"], file["data"]) for file in given.get("files", ())]
+    question = [history.with_files(given["message"], files)]
+    options: dict[str, Any] = {"agent": given.get("agent", ""), "on_busy": given["on_busy"]}
+    options["check"] = stored_so(given)
     return answer(view.request, lambda key: turns.begin(session, question, **options, key=key), given)
 
 
 class QueryViewSet(ConvoViewSet):
     """Ask a question, in a session of yours or in a new one."""
 
-    serializer_class = fields.NewQuery
+    serializers = {"create": fields.NewQuery}
 
     @extend_schema(responses=answers(schema.ANSWER, writes=True, asks=True))
     def create(self, request: Request) -> HttpResponseBase:
@@ -60,14 +75,12 @@ class SessionViewSet(ConvoViewSet):
         "partial_update": fields.SessionChange,
         "query": fields.Query,
     }
+    related = {"Messages": "message-list", "Turns": "turn-list"}
     parameters = {
         "list": ("agent", "state", "q", "active_after", "active_before", "cursor", "page_size"),
         "history": ("after", "before", "order", "page_size"),
         "context": ("query", "max_tokens", "agent", "form"),
     }
-
-    def get_serializer_class(self) -> type[fields.Strict]:
-        return self.serializers.get(self.action or "", fields.Strict)
 
     @extend_schema(
         operation_id="sessions_list", parameters=schema.LIST_PARAMETERS, responses=answers(schema.SESSIONS)
@@ -86,6 +99,7 @@ class SessionViewSet(ConvoViewSet):
 
         def make() -> Response:
             session, made = turns.stored(new_session(request, given))
+            stored_so(given)(session)
             return Response(session_json(session), status=201 if made else 200)
 
         return once(request, make)
@@ -99,6 +113,7 @@ class SessionViewSet(ConvoViewSet):
     def partial_update(self, request: Request, pk: str) -> Response:
         """Change title, metadata, agent or state; what is left out stays."""
         session, given = self.session(pk), self.body(partial=True)
+        turns.check_title(session, given.get("title", ""))
 
         def change() -> Response:
             Session.objects.filter(pk=session.pk).change(**given)
@@ -180,7 +195,7 @@ def _history_json(request: Request, page: history.Page, *, newest_first: bool) -
     on, back = (page.older, page.newer) if newest_first else (page.newer, page.older)
     forward, backward = ("before", "after") if newest_first else ("after", "before")
     return {
-        "results": [message_json(row, row.turn.number) for row in rows],
+        "results": each_json(rows),
         "next": link(request, **{forward: rows[-1].position, backward: None}) if on else None,
         "previous": link(request, **{backward: rows[0].position, forward: None}) if back else None,
     }

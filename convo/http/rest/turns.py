@@ -7,17 +7,30 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from convo import context, history, turns
-from convo.errors import InvalidRequest
+from convo.errors import InvalidRequest, NotFound
 from convo.history import Draft
 from convo.http import sse
 from convo.http.auth import check_roles
 from convo.http.once import REPLAYED, marked, once
 from convo.http.rest import fields, schema
 from convo.http.rest.asking import answer
+from convo.http.rest.paging import page_by
 from convo.http.rest.schema import answers
 from convo.http.rest.viewset import ConvoViewSet
-from convo.http.show import message_json, messages_json, session_json, turn_json
-from convo.models import Turn
+from convo.http.show import (
+    each_json,
+    feedback_json,
+    message_json,
+    messages_json,
+    opinion_json,
+    session_json,
+    turn_json,
+)
+from convo.models import Session, Turn
+
+# What a list of turns leaves out, for it may be long.
+UNTOLD = ("manifest", "draft", "pieces", "input")
+NOTHING_SAID = {"value": None, "note": "", "created_at": None}
 
 
 @extend_schema(parameters=[schema.SESSION_ID])
@@ -25,9 +38,7 @@ class MessageViewSet(ConvoViewSet):
     """The messages of a session: append, look at, delete."""
 
     lookup_field, lookup_value_regex = "position", "[0-9]{1,15}"
-
-    def get_serializer_class(self) -> type[fields.Strict]:
-        return fields.NewMessages if self.action == "create" else fields.Strict
+    serializers = {"create": fields.NewMessages}
 
     @extend_schema(responses=answers(schema.APPENDED, status=201, writes=True))
     def create(self, request: Request, session: str) -> Response:
@@ -38,7 +49,7 @@ class MessageViewSet(ConvoViewSet):
 
         def append() -> Response:
             rows = turns.record(found, [fields.draft(message) for message in given["messages"]])
-            return Response({"results": [message_json(row, row.turn.number) for row in rows]}, status=201)
+            return Response({"results": each_json(rows)}, status=201)
 
         return once(request, append, lambda made: history.turn_of(found, made.data["results"][-1]["turn"]))
 
@@ -73,11 +84,24 @@ class TurnViewSet(ConvoViewSet):
     """The turns of a session: look, follow, cancel, answer again, choose."""
 
     lookup_field, lookup_value_regex = "number", "[0-9]{1,9}"
-    serializers = {"regenerate": fields.Again, "retry": fields.Again, "edit": fields.Edit}
-    parameters = {"events": ("after",)}
+    serializers = {
+        "regenerate": fields.Again,
+        "retry": fields.Again,
+        "edit": fields.Edit,
+        "give_feedback": fields.Thumb,
+    }
+    parameters = {"list": ("cursor", "page_size"), "events": ("after",)}
 
-    def get_serializer_class(self) -> type[fields.Strict]:
-        return self.serializers.get(self.action or "", fields.Strict)
+    @extend_schema(
+        operation_id="turns_list", parameters=schema.TURNS_PARAMETERS, responses=answers(schema.TURNS)
+    )
+    def list(self, request: Request, session: str) -> Response:
+        """The session's turns, the latest first, without what was said in them."""
+        rows = Turn.objects.filter(session=self.session(session)).select_related("feedback")
+        cursor, size = self.asked.text("cursor"), self.asked.page_size()
+        page = page_by(request, rows.defer(*UNTOLD), by="created_at", cursor=cursor, size=size)
+        results = [turn_json(turn) for turn in page.rows]
+        return Response({"results": results, "next": page.next, "previous": page.previous})
 
     @extend_schema(responses=answers(schema.WHOLE_TURN))
     def retrieve(self, request: Request, session: str, number: str) -> Response:
@@ -158,10 +182,44 @@ class TurnViewSet(ConvoViewSet):
 
         return once(request, choose)
 
+    @extend_schema(responses=answers(schema.OPINION))
+    @action(detail=True, methods=["get"])
+    def feedback(self, request: Request, session: str, number: str) -> Response:
+        """What was said of this reply; `value` is null where nothing was."""
+        return Response(feedback_json(self._turn(session, number)) or NOTHING_SAID)
+
+    @extend_schema(responses=answers(schema.OPINION, writes=True))
+    @feedback.mapping.put
+    def give_feedback(self, request: Request, session: str, number: str) -> Response:
+        """Say what you think of a reply that has ended, in place of what was said before."""
+        given, turn = self.body(), self._turn(session, number)
+
+        def give() -> Response:
+            kept = opinion_json(turns.give_feedback(turn, given["value"], given["note"]))
+            return Response({**kept, "note": None})
+
+        answer = once(request, give)
+        if answer.status_code == 200:
+            # Kept under no key, so that it goes with the reply; the same request has the same note.
+            answer.data["note"] = given["note"]
+        return answer
+
+    @extend_schema(responses=answers(None, status=204, writes=True))
+    @feedback.mapping.delete
+    def take_feedback_back(self, request: Request, session: str, number: str) -> Response:
+        """Take back what was said of this reply. The same answer when nothing was."""
+        turn = self._turn(session, number)
+
+        def take_back() -> Response:
+            turns.take_feedback_back(turn)
+            return Response(status=204)
+
+        return once(request, take_back)
+
     def _answer_again(self, request: Request, session: str, number: str) -> HttpResponseBase:
         given = self.body()
         found = self.session(session, given.get("user"))
-        edited = [Draft(role="user", content=given["message"])] if "message" in given else []
+        edited = _edited(found, int(number), given["message"]) if "message" in given else []
         agent = given.get("agent", "")
         return answer(
             request, lambda key: turns.again(found, int(number), edited, agent=agent, key=key), given
@@ -169,6 +227,14 @@ class TurnViewSet(ConvoViewSet):
 
     def _turn(self, session: str, number: str) -> Turn:
         return history.turn_of(self.session(session), int(number))
+
+
+def _edited(session: Session, number: int, text: str) -> list[Draft]:
+    """The question of a turn in these words; that there is none is told once its key is known."""
+    try:
+        return history.reworded(history.turn_of(session, number), text)
+    except NotFound:
+        return [Draft(role="user", content=text)]
 
 
 def _last_event_id(request: Request) -> int:

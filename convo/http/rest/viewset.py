@@ -1,7 +1,7 @@
 """What all REST views share: who may call, what is read and sent, and how errors look."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -13,10 +13,12 @@ from rest_framework.parsers import FormParser, MultiPartParser
 from rest_framework.request import Request
 
 from convo.errors import InvalidRequest, NotFound, UnknownParameter
-from convo.http import errors
-from convo.http.auth import AUTHENTICATION, HasScope, named_person
+from convo.http.auth import named_person
 from convo.http.parsing import JSONParser
+from convo.http.rest.browsable import Page
 from convo.http.rest.schema import Described
+from convo.http.rest.values import Strict
+from convo.http.rest.view import ConvoView
 from convo.http.sse import MEDIA_TYPE, frame
 from convo.models import Session
 
@@ -45,26 +47,30 @@ class Methods(SimpleMetadata):
         return {}
 
 
-class ConvoViewSet(viewsets.GenericViewSet[Any]):
+class ConvoViewSet(ConvoView, viewsets.GenericViewSet[Any]):
     """A view set of Convo: needs no setting of the project that it is part of."""
 
-    authentication_classes = AUTHENTICATION
-    permission_classes = [HasScope]
     parser_classes = [JSONParser, FormParser, MultiPartParser]
     metadata_class = Methods
-    renderer_classes = [renderers.JSONRenderer, EventStreamRenderer, renderers.BrowsableAPIRenderer]
+    renderer_classes = [renderers.JSONRenderer, EventStreamRenderer, Page]
     schema = Described()
     pagination_class = None
     filter_backends = []
+    # What an action takes in its body: nothing, where it is not named here.
+    serializers: Mapping[str, type[Strict]] = {}
     # What an action takes in the query string, besides `user` and `format`.
     parameters: Mapping[str, Sequence[str]] = {}
+    # Other addresses about the thing that `pk` names, by what they are called.
+    related: Mapping[str, str] = {}
+    # What this call was given, as it came.
+    sent: Any = None
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)
         self.asked = Parameters(request, *self.parameters.get(self.action or "", ()))
 
-    def get_exception_handler(self) -> Callable[[Exception, dict[str, Any]], Any]:
-        return errors.handle
+    def get_serializer_class(self) -> type[Strict]:
+        return self.serializers.get(self.action or "", Strict)
 
     def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
         response.headers.setdefault("Cache-Control", "no-store")
@@ -72,7 +78,8 @@ class ConvoViewSet(viewsets.GenericViewSet[Any]):
 
     def body(self, **options: Any) -> dict[str, Any]:
         """What this call was given, checked by its serializer."""
-        serializer = self.get_serializer(data=self.request.data, **options)
+        self.sent = self.request.data
+        serializer = self.get_serializer(data=self.sent, **options)
         serializer.is_valid(raise_exception=True)
         return dict(serializer.validated_data)
 

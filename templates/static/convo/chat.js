@@ -1,26 +1,51 @@
-// Words as they are written. Without this file the page works too: the form is posted, and the reply comes whole.
-"use strict";
+// Words as they are written, from any tab and after every break. The page works without this file too.
+
+import { Refused, ask, complain, refresh, say } from "./page.js";
 
 const composer = document.getElementById("composer");
 const box = document.getElementById("message");
-const transcript = document.getElementById("transcript");
-const problem = document.getElementById("problem");
-const news = document.getElementById("news");
+const file = document.getElementById("file");
+const chosen = document.getElementById("chosen");
+const inspector = document.getElementById("inspector");
+const AGAIN = 2000;
 
-/** What went wrong before the turn began: nothing was stored, so the text goes back into the box. */
-class Refused extends Error {}
+let followed = null;
+let atEnd = true;
 
-let busy = false;
-let following = true;
-
-document.documentElement.classList.add("scripted");
-
-document.addEventListener("submit", (event) => {
-  if (!event.target.matches("[data-ask]")) return;
-  event.preventDefault();
-  if (!busy) ask(event.target, event.submitter);
+document.addEventListener("convo:sent", (event) => {
+  const { form, data } = event.detail;
+  if (!form.matches("[data-ask]")) return;
+  const text = String(data.get("message")).trim();
+  const names = data.getAll("file").map((one) => one.name).filter(Boolean);
+  // The box keeps what is typed meanwhile.
+  if (!(text || names.length) || document.querySelector("[data-live]")) return event.preventDefault();
+  begin([text, ...names].join("\n"));
+  if (form === composer) write("");
 });
 
+document.addEventListener("convo:shown", (event) => {
+  shown();
+  if (!event.detail.form?.matches("[data-ask]")) return;
+  give([]);
+  box?.focus();
+});
+
+document.addEventListener("convo:refused", (event) => {
+  const { form, data } = event.detail;
+  document.querySelector("#transcript > :not([id])")?.remove();
+  if (form.matches("[data-ask]") && !box.value) write(data.get("message"));
+});
+
+document.addEventListener("click", (event) => {
+  const copied = event.target.closest("[data-copy]");
+  if (copied) copy(copied);
+  const account = event.target.closest("[data-inspect]");
+  if (account && !event.ctrlKey && !event.metaKey) event.preventDefault(), inspect(account.href);
+});
+
+document.addEventListener("keydown", (event) => {
+  if (event.key === "Escape" && !document.querySelector(":popover-open")) document.querySelector(".stop")?.click();
+});
 box?.addEventListener("input", fit);
 box?.addEventListener("keydown", (event) => {
   if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
@@ -28,155 +53,127 @@ box?.addEventListener("keydown", (event) => {
   composer.requestSubmit();
 });
 
+// Files come by the button, from the clipboard, or dropped anywhere on the page.
+file?.addEventListener("change", choose);
+chosen?.querySelector("button").addEventListener("click", () => give([]));
+box?.addEventListener("paste", (event) => { if (event.clipboardData.files.length) give(event.clipboardData.files, event); });
+addEventListener("dragover", (event) => { if (file && event.dataTransfer.types.includes("Files")) event.preventDefault(); });
+addEventListener("drop", (event) => { if (file && event.dataTransfer.files.length) give(event.dataTransfer.files, event); });
+
 // Scroll along only for a reader who is at the end anyway.
-addEventListener("scroll", () => { following = nearEnd(); }, { passive: true });
-new ResizeObserver(() => { if (busy && following) toEnd(); }).observe(transcript);
+addEventListener("scroll", () => { atEnd = innerHeight + scrollY > document.documentElement.scrollHeight - 60; }, { passive: true });
+new ResizeObserver(() => { if (atEnd && document.querySelector("[aria-busy]")) toEnd(); }).observe(document.getElementById("main"));
+const older = new IntersectionObserver((seen) => { if (seen.some((one) => one.isIntersecting)) earlier(); }, { rootMargin: "600px" });
 
-// What opens near the message box comes out from under it.
-document.addEventListener("toggle", (event) => {
-  if (event.target.matches("details[open]")) event.target.scrollIntoView({ block: "nearest" });
-}, true);
-
+shown();
 if (box) fit();
 if (matchMedia("(pointer: fine)").matches) box?.focus({ preventScroll: true });
-if (transcript.childElementCount && !location.search && !location.hash) toEnd();
+if (document.querySelector(".exchange") && !location.search && !location.hash) toEnd();
 
-/** Ask what the form holds, show the reply as it comes, and let the server render what came of it. */
-async function ask(form, submitter) {
-  const data = new FormData(form, submitter);
-  const text = String(data.get("message")).trim();
-  if (!text) return;
-  complain("");
-  work(true);
-  if (form === composer) say("");
-  const pending = open(text);
-  try {
-    const ending = await converse(form.action, data, pending);
-    await settle(pending, ending);
-  } catch (error) {
-    if (error instanceof Refused) {
-      pending.remove();
-      if (!box.value) say(text);
-    }
-    complain(error.message);
-  } finally {
-    pending.removeAttribute("aria-busy");
-    pending.querySelector(".writing")?.classList.remove("writing");
-    work(false);
-    box.focus();
+/** What every page needs that has just been shown. */
+function shown() {
+  for (const code of document.querySelectorAll(".prose pre:not(:has([data-copy]))")) {
+    code.insertAdjacentHTML("beforeend", '<button class="button quiet" type="button" data-copy data-added>Copy</button>');
   }
+  const live = document.querySelector("[data-live]");
+  if (live && live !== followed) follow(live);
+  older.disconnect();
+  const link = document.querySelector("#older a");
+  if (link) older.observe(link);
 }
 
-/** Send the message and write the deltas into the pending reply; returns the last event. */
-async function converse(address, data, pending) {
-  const response = await send(address, data);
-  const reply = pending.querySelector(".writing");
-  let number = 0;
-  for await (const [event, told] of untilBroken(events(response))) {
-    if (event === "turn.started") {
-      number = told.turn.number;
-      if (response.headers.has("Content-Location")) moveTo(response.headers.get("Content-Location"));
-    }
-    if (event === "delta") write(reply, told.text);
-    if (event === "turn.completed" || event === "error") return { event, told, number };
-  }
-  throw new Error("The connection broke before the reply was complete. Reload the page to see how it went on.");
-}
-
-async function send(address, data) {
-  let response;
-  try {
-    response = await fetch(address, { method: "POST", body: data, headers: { Accept: "text/event-stream" } });
-  } catch {
-    throw new Refused("Convo can’t be reached. Your message is back in the box.");
-  }
-  const token = response.headers.get("X-CSRFToken");
-  if (token) for (const field of document.getElementsByName("csrfmiddlewaretoken")) field.value = token;
-  if (response.ok && response.headers.get("Content-Type")?.startsWith("text/event-stream")) return response;
-  const told = await response.json().catch(() => null);
-  throw new Refused(told?.error?.message ?? "This page is out of date. Reload it and send your message again.");
-}
-
-/** The server-sent events of a response, as [event, data]. */
-async function* events(response) {
-  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
-  let rest = "";
-  for (;;) {
-    const { value, done } = await reader.read();
-    if (done) return;
-    const frames = (rest + value).split("\n\n");
-    rest = frames.pop();
-    for (const frame of frames) {
-      const fields = new Map(frame.split("\n").map((line) => line.split(/: (.*)/s, 2)));
-      if (fields.has("data")) yield [fields.get("event"), JSON.parse(fields.get("data"))];
-    }
-  }
-}
-
-/** The same events; a connection that breaks ends them. */
-async function* untilBroken(source) {
-  try {
-    yield* source;
-  } catch (error) {
-    if (!(error instanceof TypeError)) throw error;
-  }
-}
-
-function open(text) {
+/** Show the question at once, before the server has heard it. */
+function begin(text) {
   const pending = document.getElementById("pending").content.firstElementChild.cloneNode(true);
   pending.querySelector(".asked .text").textContent = text;
-  transcript.append(pending);
-  document.getElementById("follow-up").replaceChildren();
-  news.textContent = "Sent. The reply is being written.";
+  document.getElementById("transcript").append(pending);
+  box.placeholder = "Go on…";
+  say("Sent. The reply is being written.");
   toEnd();
-  return pending;
 }
 
-/** Text only, whatever the model wrote. */
-function write(reply, text) {
-  if (!reply.firstChild) reply.append("");
-  reply.firstChild.appendData(text);
-}
+/** Read along. The browser connects again by itself, and the server goes on where the connection broke. */
+function follow(article) {
+  const words = article.querySelector(".writing");
+  const source = new EventSource(article.dataset.live);
+  followed = article;
+  source.addEventListener("open", () => complain(""));
+  source.addEventListener("turn.started", () => words.replaceChildren(""));
+  // Text only, whatever the model wrote.
+  source.addEventListener("delta", (event) => words.firstChild.appendData(JSON.parse(event.data).text));
+  source.addEventListener("turn.completed", (event) => end(JSON.parse(event.data)));
+  source.addEventListener("error", (event) => {
+    if (event.data) return end(JSON.parse(event.data));
+    if (!article.isConnected) return source.close();
+    complain("The connection broke. The reply goes on, and so does this page as soon as it can.");
+    if (source.readyState === EventSource.CLOSED) setTimeout(catchUp, AGAIN);
+  });
 
-/** Put what the server has made of the turn in the place of what was shown meanwhile. */
-async function settle(pending, { event, told, number }) {
-  news.textContent = event === "error" ? told.error.message : told.message?.content ?? "";
-  const answer = await fetch(location.pathname).catch(() => null);
-  if (!answer?.ok) {
-    if (event === "error") throw new Error(told.error.message);
-    return;
+  async function end({ message, error }) {
+    source.close();
+    await catchUp();
+    say(error?.message ?? message?.content ?? "");
+    // A failed second answer leaves the first one standing, and no trace in the transcript.
+    if (error && !document.getElementById(article.id)) complain(error.message);
   }
-  const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
-  const turn = fresh.getElementById(`turn-${number}`);
-  document.getElementById("welcome")?.remove();
-  if (turn) pending.replaceWith(turn);
-  else throw new Error(told.error?.message ?? "This reply is no longer in the conversation.");
-  for (const id of ["conversations", "visitor", "heading", "follow-up"]) {
-    document.getElementById(id).replaceWith(fresh.getElementById(id));
+}
+
+/** Show how things stand, as soon as the server can be reached. */
+async function catchUp() {
+  followed = null;
+  if (await refresh()) return;
+  complain("Convo can’t be reached. This page goes on by itself when it can.");
+  setTimeout(catchUp, AGAIN);
+}
+
+/** Put what was said before in front of what is shown, and leave the reader where they are. */
+async function earlier() {
+  const link = document.querySelector("#older a");
+  older.disconnect();
+  const page = new DOMParser().parseFromString(await (await ask(link.href)).text(), "text/html");
+  const height = document.documentElement.scrollHeight - scrollY;
+  for (const part of page.querySelectorAll("#older, #transcript > *")) part.dataset.kept = "";
+  document.getElementById("transcript").prepend(...page.getElementById("transcript").children);
+  document.getElementById("older").replaceWith(page.getElementById("older"));
+  scrollTo(0, document.documentElement.scrollHeight - height);
+  shown();
+}
+
+async function inspect(address) {
+  try {
+    const page = new DOMParser().parseFromString(await (await ask(address)).text(), "text/html");
+    document.getElementById("inspector-shows").replaceChildren(page.getElementById("inspected"));
+    inspector.showPopover();
+  } catch (error) {
+    if (!(error instanceof Refused)) throw error;
+    complain(error.message);
   }
-  box.placeholder = fresh.getElementById("message")?.placeholder ?? "";
-  document.title = fresh.title;
 }
 
-/** A new conversation has an address of its own from its first turn on. */
-function moveTo(address) {
-  history.replaceState(null, "", address);
-  for (const form of document.querySelectorAll("[data-ask]")) form.action = address;
+async function copy(button) {
+  const from = button.closest("pre") ?? button.closest(".exchange").querySelector(".said:last-of-type .text");
+  await navigator.clipboard.writeText((from.querySelector("code") ?? from).innerText);
+  button.classList.add("done");
+  say("Copied.");
+  setTimeout(() => button.classList.remove("done"), AGAIN);
 }
 
-function work(on) {
-  busy = on;
-  for (const button of document.querySelectorAll("[data-ask] button")) button.disabled = on;
+function give(files, event) {
+  event?.preventDefault();
+  const held = new DataTransfer();
+  for (const one of files) held.items.add(one);
+  file.files = held.files;
+  choose();
 }
 
-/** Say what went wrong; where there is something to send, offer to try again. */
-function complain(message) {
-  problem.hidden = !message;
-  problem.querySelector("p").textContent = message;
-  problem.querySelector("button").hidden = !box.value;
+function choose() {
+  const names = [...file.files].map((one) => one.name);
+  chosen.hidden = !names.length;
+  chosen.querySelector("span").textContent = names.join(", ");
+  box.required = !names.length;
 }
 
-function say(text) {
+function write(text) {
   box.value = text;
   fit();
 }
@@ -186,11 +183,7 @@ function fit() {
   box.style.height = `${box.scrollHeight}px`;
 }
 
-function nearEnd() {
-  return innerHeight + scrollY > document.documentElement.scrollHeight - 60;
-}
-
 function toEnd() {
   scrollTo(0, document.documentElement.scrollHeight);
-  following = true;
+  atEnd = true;
 }

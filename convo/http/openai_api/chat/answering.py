@@ -39,8 +39,10 @@ def again(row: Idempotency, body: Body) -> HttpResponseBase:
     """The answer that the same request got before."""
     turn = row.turn
     asked = Asked.objects.filter(turn=turn).first() if turn else None
-    if turn is None or asked is None or row.status == Gone.status:
+    if turn is None or row.status == Gone.status:
         return replayed(row)
+    if asked is None:
+        raise Gone("What was answered under this key was not to be stored.")
     if body.flag("stream"):
         told = _followed(turn, _model(asked), include_usage=includes_usage(body))
         response = marked(_in_session(sse.respond(told), turn))

@@ -22,7 +22,7 @@ from convo.http.openai_api.chat.news import News, check_pairs, news, spoken
 from convo.http.openai_api.chat.request import ChatRequest, read
 from convo.http.openai_api.chat.stored import StoredCompletionsView
 from convo.http.openai_api.responses.answering import refused
-from convo.http.openai_api.view import person_of
+from convo.http.openai_api.view import keeps, kept, person_of
 from convo.models import NOBODY, Asked, Session
 from convo.models.idempotency import KEPT
 from convo.turns import Claim, Done, Key, OnBusy
@@ -94,12 +94,12 @@ class CompletionsView(StoredCompletionsView):
 
         What the caller wants stored is; what shall be answered twice alike has to be, for as long as that.
         """
-        kept = want.store or key is not None
-        storage = Session.Storage.KEPT if kept else Session.Storage.NONE
+        is_kept = keeps(want.agent) and (want.store or key is not None)
+        storage = Session.Storage.KEPT if is_kept else Session.Storage.NONE
         chain = turns.new_chain(self.request.user, person or NOBODY, storage=storage)
         if not want.store:
             chain.expires_at = timezone.now() + KEPT
-        given = enumerate(want.messages) if kept else ()
+        given = enumerate(want.messages) if is_kept else ()
         question = [draft for index, said in given for draft in drafts_of(said, f"messages[{index}]")]
         return turns.begin(
             chain, question, agent=want.agent, key=key, asked=want.asked(messages=_prompt(want))
@@ -110,7 +110,7 @@ class CompletionsView(StoredCompletionsView):
         question = [draft for group in spoken(want.messages) for draft in group]
         check_pairs(question, [])
         agent = "" if want.agent == agents.PASSTHROUGH else want.agent
-        session = turns.new_session(self.request.user, person or NOBODY, agent=agent)
+        session = kept(turns.new_session(self.request.user, person or NOBODY, agent=agent))
         return turns.begin(session, question, agent=want.agent, key=key, asked=asked)
 
     def _session(self, named: str, person: str | None) -> Session:

@@ -12,7 +12,7 @@ from itertools import takewhile
 from typing import Any, NamedTuple
 
 from convo.errors import InvalidInput, InvalidRequest
-from convo.history import Draft
+from convo.history import Draft, alike
 from convo.http.openai_api.chat.messages import SYSTEM, drafts_of
 from convo.models import Message, Session, Turn
 
@@ -143,7 +143,7 @@ def _likeness(said: Sequence[Said]) -> _Likeness:
 
 def _words(said: Said) -> str:
     """What this says; of an image or a file, which one it is."""
-    item = said.item or {}
+    item = alike(said.item) or {}
     parts = item.get("output" if said.type == _OUTPUT else "content", said.content)
     if isinstance(parts, str):
         return parts

@@ -126,7 +126,9 @@ class StoredMessagesView(_StoredView):
         turn = self.completion(id).turn
         wanted = page_asked(request, order="asc")
         asked = [row for row in history.messages_of(turn.asks or turn) if not row.agent]
-        found = [{"id": f"{id}-{index}", **said} for index, said in enumerate(_messages(asked))]
+        found = [
+            {"id": f"{id}-{index}", **said} for index, said in enumerate(_messages(history.inlined(asked)))
+        ]
         return Response(page_of(found, wanted))
 
 

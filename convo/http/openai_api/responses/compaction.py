@@ -67,7 +67,7 @@ def _compaction(rows: Sequence[Message], agent: Agent, *, hint: str) -> dict[str
     text = memory.compact(said, agent, hint=hint)
     read = sum(tokens.count(content, agent.model_name) for _, content in said)
     compaction = {"id": new_item_id("compaction"), "type": "compaction", "encrypted_content": seal(text)}
-    asked = [item_json(row) for row in rows if row.role == Message.Role.USER]
+    asked = [item_json(row) for row in history.inlined(rows) if row.role == Message.Role.USER]
     return {
         "id": ids.new_response_id(),
         "object": "response.compaction",

@@ -114,7 +114,7 @@ def _waiting(newest: Sequence[Message]) -> list[str]:
 
 
 def _said(found: Draft | Message) -> tuple[Any, ...]:
-    return found.type, found.role, found.content, found.item
+    return found.type, found.role, found.content, history.alike(found.item)
 
 
 def _newest(session: Session) -> list[Message]:

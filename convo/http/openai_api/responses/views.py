@@ -141,7 +141,7 @@ class InputItemsView(StoredResponses):
         """The items of its input, newest first unless `order=asc`."""
         turn = self.response_of(id).turn
         rows = [row for row in history.messages_of(turn.asks or turn) if not row.agent]
-        return Response(page_of([item_json(row) for row in rows], page_asked(request)))
+        return Response(page_of([item_json(row) for row in history.inlined(rows)], page_asked(request)))
 
 
 class ContextView(StoredResponses):

@@ -9,6 +9,7 @@ from convo.conf import conf
 from convo.errors import ModelNotFound, UnknownAgent
 from convo.http.openai_api.body import Body, check_storable, invalid, missing
 from convo.http.openai_api.models import AGENT
+from convo.http.openai_api.view import keeps
 from convo.models import Asked
 from convo.turns import OnBusy
 
@@ -69,7 +70,7 @@ def wanted(body: Body) -> Wanted:
     """What this body asks for, or the mistake in it."""
     agent, model = agent_and_model(body.text("model", most=200) or "")
     stream, background = body.flag("stream"), body.flag("background")
-    store, conversation = body.flag("store", default=True), _conversation(body)
+    store, conversation = body.flag("store", default=True) and keeps(agent), _conversation(body)
     previous = body.text("previous_response_id") or ""
     for name in ("conversation", "previous_response_id"):
         if body.given.get(name) == "":

@@ -1,0 +1,163 @@
+// Every form here works by itself: it is posted, and a page comes back. This file only spares the jump:
+// the page that comes back is woven into the one that is shown.
+
+/** What went wrong before anything was stored. */
+export class Refused extends Error {}
+
+let busy = false;
+const told = new BroadcastChannel("convo");
+
+document.documentElement.classList.add("scripted");
+
+document.addEventListener("submit", (event) => {
+  if (!event.target.matches("[data-swap]")) return;
+  event.preventDefault();
+  act(event.target, event.submitter);
+});
+
+// What opens near the message box comes out from under it.
+document.addEventListener("toggle", (event) => {
+  if (event.target.matches("details[open]:not(.parts *)")) event.target.scrollIntoView({ block: "nearest" });
+}, true);
+
+document.addEventListener("keydown", (event) => {
+  const writes = event.target.matches("input, textarea, select");
+  if (event.key !== "/" || writes || event.ctrlKey || event.metaKey || event.altKey) return;
+  const find = document.getElementById("find");
+  if (!find) return;
+  event.preventDefault();
+  document.querySelector("#sidebar:popover-open") ?? (find.checkVisibility() || document.getElementById("sidebar").showPopover());
+  find.focus();
+});
+
+// Another tab has changed something, the network is back, or somebody comes back to this page.
+told.addEventListener("message", (event) => { if (event.data === location.pathname) refresh(); });
+addEventListener("online", refresh);
+addEventListener("popstate", () => location.reload());
+addEventListener("pageshow", (event) => { if (event.persisted) location.reload(); });
+document.addEventListener("visibilitychange", () => { if (!document.hidden) refresh(); });
+
+/** Do what the form says. `convo:sent`, and then `convo:shown` or `convo:refused`, tell of it. */
+async function act(form, submitter) {
+  if (busy) return;
+  const data = new FormData(form, submitter);
+  const address = submitter?.getAttribute("formaction") || form.getAttribute("action") || location.href;
+  if (!tell("convo:sent", { form, data })) return;
+  busy = true;
+  complain("");
+  try {
+    const response = await ask(address, { method: "POST", body: data });
+    const isHere = new URL(response.url).pathname === location.pathname;
+    if (!weave(await response.text(), isHere)) return location.assign(response.url);
+    goTo(response.url);
+    refocus(address);
+    told.postMessage(location.pathname);
+    if ("anew" in form.dataset) form.reset();
+    tell("convo:shown", { form });
+  } catch (error) {
+    if (!(error instanceof Refused)) throw error;
+    tell("convo:refused", { form, data });
+    complain(error.message);
+  } finally {
+    busy = false;
+  }
+}
+
+/** Show the page as it is now; false where the server can't be reached. */
+export async function refresh() {
+  if (busy) return true;
+  try {
+    const response = await ask(location.pathname + location.search);
+    const html = await response.text();
+    if (!busy && weave(html, true)) tell("convo:shown", {});
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** The server's answer, or Refused in its own words. */
+export async function ask(address, options = {}) {
+  let response;
+  try {
+    response = await fetch(address, { ...options, headers: { "X-Convo-Page": "1" } });
+  } catch {
+    throw new Refused("Convo can’t be reached. Nothing is lost; try again in a moment.");
+  }
+  const token = response.headers.get("X-CSRFToken");
+  if (token) renew(token);
+  if (response.ok) return response;
+  const said = await response.json().catch(() => null);
+  throw new Refused(said?.error?.message ?? "This page is out of date. Reload it and try again.");
+}
+
+/** Put the parts of this page in the place of those that are shown; false where it has other ones. */
+function weave(html, isHere) {
+  const fresh = new DOMParser().parseFromString(html, "text/html");
+  const [parts, next] = [document, fresh].map((page) => [...page.querySelectorAll("[data-part]")]);
+  if (String(parts.map((part) => part.id)) !== String(next.map((part) => part.id))) return false;
+  // Read before the parts move, and the forms in them.
+  const goes = [...fresh.querySelectorAll("form[id]")].map((form) => [form.id, form.getAttribute("action")]);
+  parts.forEach((part, index) => {
+    if ("rows" in part.dataset) weaveRows(part, next[index], isHere);
+    else if (!(isHere && "kept" in part.dataset) && plain(part) !== plain(next[index])) part.replaceWith(next[index]);
+  });
+  for (const [id, action] of goes) if (action !== null) document.getElementById(id)?.setAttribute("action", action);
+  renew(fresh.querySelector("[name=csrfmiddlewaretoken]")?.value);
+  document.title = fresh.title;
+  const news = fresh.querySelector("[data-news]");
+  if (news) say(news.textContent);
+  return true;
+}
+
+/** The same row by row, so that what hasn't changed keeps its place, its focus and its open details. */
+function weaveRows(part, next, isHere) {
+  const shown = new Map([...part.children].map((row) => [row.id, row]));
+  const rows = [...next.children].map((row) => {
+    const old = shown.get(row.id);
+    return old && plain(old) === plain(row) ? old : row;
+  });
+  const kept = [...part.children].filter((row) => isHere && "kept" in row.dataset && !next.querySelector(`#${row.id}`));
+  part.replaceChildren(...kept, ...rows);
+}
+
+/** Its HTML, without what differs at every rendering or has been done to it here. */
+function plain(element) {
+  const copy = element.cloneNode(true);
+  for (const one of copy.querySelectorAll("[data-added]")) one.remove();
+  for (const one of copy.querySelectorAll("details[open]")) one.open = false;
+  copy.removeAttribute("data-kept");
+  return copy.outerHTML.replace(/ value="\w{64}"/g, "");
+}
+
+function renew(token) {
+  if (token) for (const field of document.getElementsByName("csrfmiddlewaretoken")) field.value = token;
+}
+
+function goTo(address) {
+  const { pathname, search, hash } = new URL(address);
+  if (pathname + search !== location.pathname + location.search) history.pushState(null, "", pathname + search + hash);
+}
+
+/** Where the button that was pressed is gone, go on from its successor. */
+function refocus(address) {
+  if (document.activeElement !== document.body) return;
+  (document.querySelector(`[formaction="${CSS.escape(address)}"]`) ?? document.getElementById("main")).focus({ preventScroll: true });
+}
+
+/** Say what went wrong; where there is something to send, offer to try again. */
+export function complain(message) {
+  const problem = document.getElementById("problem");
+  const again = problem.querySelector("button");
+  problem.hidden = !message;
+  problem.querySelector("p").textContent = message;
+  if (again) again.hidden = !document.getElementById("message").value;
+}
+
+export function say(text) {
+  document.getElementById("news").textContent = text;
+}
+
+function tell(name, detail) {
+  return document.dispatchEvent(new CustomEvent(name, { detail, cancelable: true }));
+}

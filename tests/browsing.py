@@ -1,0 +1,83 @@
+"""A real browser for the tests, and what a person does with it."""
+
+from collections.abc import Callable, Iterator
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from tests.faults import wait_until
+from tests.servers import ROOT, Server
+
+Serve = Callable[..., Server]
+
+ARTIFACTS = ROOT / "test-artifacts"
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+# Anybody is a guest.
+GUESTS = {"DEBUG": "1", "CONVO_OFFLINE_WORD_SECONDS": "0.005"}
+
+
+@pytest.fixture
+def browser(serve: Serve, share: Serve, chromium: str) -> Iterator[Browser]:
+    """Chromium; it ends before the database is emptied, as its event loop would forbid that."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser: Browser) -> Page:
+    return browser.new_context(viewport={"width": 1280, "height": 860}).new_page()
+
+
+@pytest.fixture
+def welcoming(serve: Serve) -> Serve:
+    """Starts servers for guests, which a test may stop."""
+
+    def start(*, port: int = 0, **env: str) -> Server:
+        return serve(port=port, **{**GUESTS, **env})
+
+    return start
+
+
+@pytest.fixture
+def house(share: Serve) -> Serve:
+    """Servers for guests, which stay for the next test."""
+
+    def find(**env: str) -> Server:
+        return share(**{**GUESTS, **env})
+
+    return find
+
+
+def ask(page: Page, text: str) -> None:
+    """Type it and send it with the keyboard alone."""
+    box = page.get_by_role("textbox", name="Message", exact=True)
+    box.fill(text)
+    box.press("Enter")
+
+
+def replied(page: Page, turn: int) -> None:
+    """Wait until this turn's reply is there, whole."""
+    expect(page.locator(f"#turn-{turn} .said .text")).not_to_be_empty()
+    expect(page.locator(f"#turn-{turn}[data-live]")).to_have_count(0)
+
+
+def picture(page: Page, name: str) -> None:
+    """A screenshot for those who look at what CI saw."""
+    ARTIFACTS.mkdir(exist_ok=True)
+    page.screenshot(path=ARTIFACTS / f"{name}.png", animations="disabled")
+
+
+def port_of(server: Server) -> int:
+    return urlsplit(server.url).port or 0
+
+
+def is_wider_than_the_screen(page: Page) -> bool:
+    return bool(page.evaluate("document.documentElement.scrollWidth > innerWidth"))
+
+
+def until(page: Page, condition: str) -> None:
+    """Wait until this holds on the page, whose content policy forbids the browser's own way of waiting."""
+    wait_until(lambda: bool(page.evaluate(condition)))

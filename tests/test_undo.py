@@ -1,0 +1,382 @@
+"""Deleting with undo: gone at once for everybody, back whole while there is time, and then gone for good."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.db import IntegrityError, connection, transaction
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+from pytest_django import Settings
+
+from convo import database, history, jobs, memory, search, turns
+from convo.context import replay
+from convo.errors import ConvoError, Gone, NotFound
+from convo.history import Draft
+from convo.jobs import kinds
+from convo.memory.due import weigh
+from convo.models import (
+    ME,
+    Asked,
+    Evidence,
+    IndexedMessage,
+    Message,
+    Person,
+    Session,
+    Turn,
+    UserMemory,
+)
+from convo.turns import Key
+from convo.verify import check
+from tests.upstream import Upstream
+
+pytestmark = pytest.mark.django_db
+
+FACT, QUERY = "My sister Mira is allergic to walnuts.", "What is Mira allergic to?"
+
+
+@pytest.fixture
+def upstream(settings: Settings, upstream: Upstream) -> Upstream:
+    settings.CONVO = {**settings.CONVO, "OPENAI_BASE_URL": upstream.url, "MODEL": "words-2"}
+    return upstream
+
+
+def conversation(owner: Any, *texts: str, **fields: Any) -> Session:
+    session = turns.stored(turns.new_session(owner, ME, **fields))[0]
+    turns.record(session, [Draft(role="user", content=text) for text in texts])
+    return session
+
+
+def index() -> None:
+    while search.index_turns():
+        pass
+
+
+def found(owner: Any, query: str = QUERY, **narrowed: Any) -> list[str]:
+    person = Person.objects.named(owner, ME)
+    return [hit.content for hit in search.find(person, owner, query, **narrowed)]
+
+
+def let_the_time_pass(session: Session) -> None:
+    past = timezone.now() - timedelta(seconds=1)
+    assert Session.objects.filter(pk=session.pk).update(expires_at=past)
+
+
+def fact_from(session: Session, text: str = FACT) -> UserMemory:
+    made = UserMemory.objects.create(
+        person=session.person, kind="relation", text=text, text_key=text[:64], source="model"
+    )
+    first = Message.objects.transcript(session)[0]
+    Evidence.objects.create(memory=made, message=first)
+    return made
+
+
+def test_a_discarded_conversation_is_nobodys_and_comes_back_as_it_was(alice: Any, bob: Any) -> None:
+    session = conversation(alice, FACT, title="Mira", ref="mine")
+    turns.discard(session)
+    assert not Session.objects.of(alice).exists()
+    assert check(session.pk).findings == []  # type: ignore[union-attr]
+    with pytest.raises(NotFound):
+        turns.bring_back(session.pk, bob)
+    turns.bring_back(session.pk, alice)
+    back = Session.objects.of(alice).get()
+    assert (back.title, back.ref, back.state, back.expires_at) == ("Mira", "mine", "open", None)
+    assert [row.content for row in Message.objects.transcript(back)] == [FACT]
+    assert check(session.pk).findings == []  # type: ignore[union-attr]
+    turns.record(back, [Draft(role="user", content="And on.")])
+
+
+@pytest.mark.parametrize("state", ["open", "archived", "closed"])
+def test_what_comes_back_is_in_the_state_that_it_had(alice: Any, state: str) -> None:
+    session = conversation(alice, FACT)
+    Session.objects.filter(pk=session.pk).change(state=state)
+    turns.discard(session)
+    assert turns.bring_back(session.pk, alice).state == state
+    assert Session.objects.of(alice).get().state == state
+
+
+def test_when_the_time_is_over_it_cannot_be_brought_back_and_the_sweep_deletes_it(alice: Any) -> None:
+    session, other = conversation(alice, FACT), conversation(alice, "Something else.")
+    kept = conversation(alice, "Kept.")
+    for one in (session, other):
+        turns.discard(one)
+    let_the_time_pass(session)
+    with pytest.raises(NotFound):
+        turns.bring_back(session.pk, alice)
+    assert turns.expire() == 1
+    assert set(Session.objects.values_list("pk", flat=True)) == {other.pk, kept.pk}
+    assert not Message.objects.filter(content=FACT).exists()
+    assert turns.bring_back(other.pk, alice)
+    assert turns.expire() == 0
+
+
+def test_the_time_to_undo_is_a_setting(alice: Any, settings: Settings) -> None:
+    settings.CONVO = {**settings.CONVO, "UNDO_SECONDS": 0}
+    session = conversation(alice, FACT)
+    turns.discard(session)
+    jobs.sweep()
+    assert not Session.objects.exists()
+
+
+def test_the_sweep_leaves_what_was_brought_back_between_its_look_and_its_lock(alice: Any) -> None:
+    session = conversation(alice, FACT)
+    turns.discard(session)
+    let_the_time_pass(session)
+    over = Session.objects.over()
+    Session.objects.filter(pk=session.pk).update(state="open", state_before=None, expires_at=None)
+    assert not history.remove_if(over, session.pk)
+    assert Session.objects.of(alice).exists()
+
+
+def test_who_is_deleted_already_is_not_deleted_again(alice: Any) -> None:
+    session = conversation(alice, FACT)
+    turns.discard(session)
+    with pytest.raises(NotFound):
+        turns.discard(session)
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda session: turns.begin(session, [Draft(role="user", content="hi")]),
+        lambda session: turns.begin(session, [Draft(role="user", content="hi")], on_busy="queue"),
+        lambda session: turns.record(session, [Draft(role="user", content="hi")]),
+        lambda session: history.pop(session.pk),
+        lambda session: history.clear(session.pk),
+        lambda session: history.delete_message(session.pk, 1),
+        lambda session: turns.again(session, 1),
+    ],
+    ids=["begin", "queue", "record", "pop", "clear", "delete", "again"],
+)
+def test_nobody_writes_in_it(alice: Any, write: Callable[[Session], object]) -> None:
+    session = conversation(alice, FACT)
+    turns.discard(session)
+    with pytest.raises(NotFound):
+        write(session)
+    # Nor does a change that was on its way bring it back.
+    assert not Session.objects.filter(pk=session.pk).change(state="open", title="Mine")
+    assert [row.content for row in session.messages.all()] == [FACT]
+    turns.bring_back(session.pk, alice)
+    turns.record(session, [Draft(role="user", content="hi")])
+
+
+def test_a_state_that_says_half_of_it_is_refused_by_the_database(alice: Any) -> None:
+    session = conversation(alice, FACT)
+    rows = Session.objects.filter(pk=session.pk)
+    for half in (
+        {"state": "deleted"},
+        {"state_before": "open"},
+        {"state": "deleted", "state_before": "open"},
+    ):
+        with pytest.raises(IntegrityError), transaction.atomic():
+            rows.update(**half)
+    assert rows.update(state="deleted", state_before="open", expires_at=timezone.now())
+
+
+def test_nothing_of_it_is_found_until_it_is_back(alice: Any) -> None:
+    session, other = conversation(alice, FACT), conversation(alice, "I am allergic to cats.")
+    index()
+    assert FACT in found(alice)
+    assert FACT in found(alice, after=timezone.now() - timedelta(days=1))
+    turns.discard(session)
+    assert found(alice) == ["I am allergic to cats."]
+    assert found(alice, after=timezone.now() - timedelta(days=1)) == ["I am allergic to cats."]
+    assert [hit.content for hit in search.find(None, alice, QUERY)] == ["I am allergic to cats."]
+    turns.bring_back(session.pk, alice)
+    assert FACT in found(alice)
+    assert IndexedMessage.objects.filter(session=other).exists()
+
+
+def test_where_much_was_said_nothing_of_it_is_found_either(
+    alice: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A limit of ours, not a function: so few messages are not ranked one and all.
+    monkeypatch.setattr("convo.search.propose.FEW", 0)
+    session = conversation(alice, FACT)
+    conversation(alice, "I am allergic to cats.")
+    index()
+    assert FACT in found(alice)
+    turns.discard(session)
+    assert FACT not in found(alice)
+    turns.bring_back(session.pk, alice)
+    assert FACT in found(alice)
+
+
+def test_what_was_learned_from_nothing_else_is_told_to_no_model(alice: Any) -> None:
+    session, other = conversation(alice, FACT), conversation(alice, "Mira again.")
+    alone, both = fact_from(session), fact_from(session, "Mira is my sister.")
+    Evidence.objects.create(memory=both, message=Message.objects.transcript(other)[0])
+    told = turns.stored(turns.new_session(alice, ME))[0]
+    said = UserMemory.objects.create(
+        person=session.person, kind="identity", text="I am Alice.", text_key="a", source="user"
+    )
+
+    def known() -> set[int]:
+        return {row.pk for row in memory.known(session.person)}
+
+    assert known() == {alone.pk, both.pk, said.pk}
+    turns.discard(session)
+    assert known() == {both.pk, said.pk}
+    assert FACT not in str(turns.preview(told, QUERY).messages)
+    assert memory.evidence(alone) == []
+    turns.bring_back(session.pk, alice)
+    assert known() == {alone.pk, both.pk, said.pk}
+    assert FACT in str(turns.preview(told, QUERY).messages)
+    turns.discard(session)
+    let_the_time_pass(session)
+    turns.expire()
+    assert set(UserMemory.objects.values_list("pk", flat=True)) == {both.pk, said.pk}
+
+
+def test_no_model_thinks_about_it_until_it_is_back(
+    alice: Any, upstream: Upstream, settings: Settings
+) -> None:
+    settings.CONVO = {**settings.CONVO, "BACKGROUND_MODEL": "learner"}
+    session = conversation(alice, "I live in Oslo. [fact home: Lives in Oslo.]")
+    turns.discard(session)
+    turn = Turn.objects.get()
+    jobs.sweep()
+    memory.learn(turn.pk)
+    memory.summarise(session.pk)
+    assert upstream.heard == []
+    turn.refresh_from_db()
+    assert turn.learned_at is None
+    turns.bring_back(session.pk, alice)
+    jobs.sweep()
+    assert upstream.heard
+    assert [row.text for row in UserMemory.objects.all()] == ["Lives in Oslo."]
+
+
+def test_the_background_is_not_behind_for_it(alice: Any) -> None:
+    session = conversation(alice, *(f"I said this, number {n}." for n in range(60)))
+    weigh()
+
+    def behind() -> list[str]:
+        thinking = [kind for kind in kinds.kinds() if kind.name in {"learn", "summarise"}]
+        return [kind.name for kind in thinking if list(kind.overdue(1))]
+
+    assert sorted(behind()) == ["learn", "summarise"]
+    turns.discard(session)
+    weigh()
+    assert behind() == []
+    memory.summarise(session.pk)
+    assert not session.summaries.exists()
+    turns.bring_back(session.pk, alice)
+    weigh()
+    assert sorted(behind()) == ["learn", "summarise"]
+    memory.summarise(session.pk)
+    assert session.summaries.exists()
+
+
+def test_what_a_prompt_held_of_it_is_not_told_while_it_is_gone(alice: Any) -> None:
+    session = conversation(alice, FACT)
+    index()
+    other = turns.stored(turns.new_session(alice, ME))[0]
+    claim = turns.begin(other, [Draft(role="user", content=QUERY)])
+    turns.assemble(claim)
+    turn = Turn.objects.get(pk=claim.turn.pk)
+    assert FACT in str(replay(turn))
+    turns.discard(session)
+    assert FACT not in str(replay(turn))
+    turns.bring_back(session.pk, alice)
+    assert FACT in str(replay(turn))
+
+
+def test_its_ref_asked_for_anew_begins_anew(alice: Any) -> None:
+    old = conversation(alice, FACT, ref="daily")
+    again, is_new = turns.stored(turns.new_session(alice, ME, ref="daily"))
+    assert (again.pk, is_new) == (old.pk, False)
+    turns.discard(old)
+    anew, is_new = turns.stored(turns.new_session(alice, ME, ref="daily"))
+    assert is_new
+    assert anew.pk != old.pk
+    assert not anew.messages.exists()
+    with pytest.raises(NotFound):
+        turns.bring_back(old.pk, alice)
+
+
+def test_a_retry_does_not_tell_what_was_deleted(alice: Any) -> None:
+    key = Key(owner=alice, person=ME, key="once", fingerprint="f")
+    question = [Draft(role="user", content=FACT)]
+    claim = turns.begin(turns.new_session(alice, ME), question, key=key)
+    session = Session.objects.get(pk=claim.session_id)
+    turns.cancel(claim.turn)
+    turns.discard(session)
+    with pytest.raises(Gone):
+        turns.begin(turns.new_session(alice, ME), question, key=key)
+    turns.bring_back(session.pk, alice)
+    with pytest.raises(turns.Done):
+        turns.begin(turns.new_session(alice, ME), question, key=key)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_reply_that_is_being_written_stops_and_so_does_what_waits(alice: Any, settings: Settings) -> None:
+    settings.CONVO = {**settings.CONVO, "CANCEL_SECONDS": 0.1}
+    session = turns.stored(turns.new_session(alice, ME))[0]
+    running = turns.begin(session, [Draft(role="user", content="first")])
+    waiting = turns.begin(session, [Draft(role="user", content="second")], on_busy="queue")
+    Turn.objects.filter(pk=running.turn.pk).update(
+        draft="half a re", pieces=[{"index": 0, "kind": "message", "cuts": [9]}]
+    )
+    turns.discard(session)
+    statuses = Turn.objects.filter(pk__in=[running.turn.pk, waiting.turn.pk]).order_by("pk")
+    assert [turn.status for turn in statuses] == ["cancelled", "cancelled"]
+    turns.bring_back(session.pk, alice)
+    assert [row.content for row in Message.objects.transcript(session)] == ["first", "half a re"]
+    assert check(session.pk).findings == []  # type: ignore[union-attr]
+
+
+def test_programs_do_not_find_it_either(alice: Any, alice_key: str, client: Client) -> None:
+    session = conversation(alice, FACT)
+    index()
+    head = {"Authorization": f"Bearer {alice_key}"}
+    turn = Turn.objects.get()
+    Asked.objects.create(turn=turn)
+    Asked.objects.filter(turn=turn).update(surface="response")
+    addresses = [
+        f"/api/v1/sessions/{session.pk}/",
+        f"/api/v1/sessions/{session.pk}/history/",
+        f"/api/v1/sessions/{session.pk}/turns/1/",
+        f"/api/v1/search/?q=Mira&session={session.pk}",
+        f"/v1/conversations/conv_{session.pk.hex}",
+        f"/v1/conversations/conv_{session.pk.hex}/items",
+        f"/v1/responses/resp_{turn.key.hex}",
+    ]
+    assert {client.get(address, headers=head).status_code for address in addresses} == {200}
+    turns.discard(session)
+    assert {client.get(address, headers=head).status_code for address in addresses} == {404}
+    assert client.get("/api/v1/search/?q=Mira", headers=head).json()["results"] == []
+    assert client.get("/api/v1/sessions/", headers=head).json()["results"] == []
+    patched = client.patch(addresses[0], {"state": "open"}, "application/json", headers=head)
+    assert patched.status_code == 404
+    assert client.delete(addresses[0], headers=head).status_code == 404
+    turns.bring_back(session.pk, alice)
+    assert {client.get(address, headers=head).status_code for address in addresses} == {200}
+
+
+def test_to_find_those_on_their_way_out_no_table_is_read(alice: Any) -> None:
+    """The indexes carry it: search and prompts ask for these every time, and hardly ever there is one."""
+    session = conversation(alice, FACT)
+    with CaptureQueriesContext(connection) as asked:
+        list(Session.objects.discarded(alice))
+        memory.known(session.person)
+    plans = []
+    for query in asked.captured_queries:
+        with connection.cursor() as cursor:
+            if connection.vendor == "postgresql":
+                cursor.execute("SET LOCAL enable_seqscan = off")
+            explain = "EXPLAIN QUERY PLAN" if connection.vendor == "sqlite" else "EXPLAIN"
+            cursor.execute(f"{explain} {query['sql']}")
+            plans.append(str(cursor.fetchall()))
+    assert all("session_discarded" in plan for plan in plans), plans
+
+
+def test_a_moment_is_the_databases(alice: Any) -> None:
+    session = conversation(alice, FACT)
+    Session.objects.filter(pk=session.pk).update(
+        state="deleted", state_before="open", expires_at=database.in_seconds(-1)
+    )
+    with pytest.raises(ConvoError):
+        turns.bring_back(session.pk, alice)

@@ -1,0 +1,420 @@
+"""Usage: the numbers are those that one gets by going through the turns by hand, settled or not."""
+
+import math
+import random
+from collections import Counter
+from collections.abc import Callable, Iterable
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.db import IntegrityError, connection, transaction
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from pytest_django import Settings
+
+from convo import history, jobs, turns, usage
+from convo.history import Draft
+from convo.models import ME, Person, Session, TalliedDay, Tally, Turn
+from convo.usage import Figures, Spread, Usage
+from tests.test_rest_api import Caller, ok
+
+pytestmark = pytest.mark.django_db
+
+Status = Turn.Status
+TODAY = usage.today()
+CODES = ["upstream_timeout", "upstream_error", "server_error"]
+
+
+def ago(days: int) -> date:
+    return TODAY - timedelta(days=days)
+
+
+def noon(days: int, **later: float) -> datetime:
+    return datetime.combine(ago(days), time(12), UTC) + timedelta(**later)
+
+
+def session_of(owner: User, ref: str = ME) -> Session:
+    return Session.objects.create(owner=owner, person=Person.objects.named(owner, ref), agent="assistant")
+
+
+def turn(
+    session: Session, begun: datetime, *, waited: int | None = 300, took: int = 2000, **fields: Any
+) -> Turn:
+    """A turn that ended, with these milliseconds to its first token and to its end."""
+    number = session.turns.count() + 1
+    known = {
+        "status": Status.COMPLETE,
+        "agent": "assistant",
+        "model": "small",
+        "input_tokens": 100,
+        "output_tokens": 10,
+        "cached_tokens": 50,
+        "created_at": begun,
+        "started_at": begun,
+        "first_token_at": None if waited is None else begun + timedelta(milliseconds=waited),
+        "finished_at": begun + timedelta(milliseconds=took),
+    }
+    return Turn.objects.create(session=session, number=number, **known | fields)
+
+
+def failed(session: Session, begun: datetime, code: str, **fields: Any) -> Turn:
+    error = {"code": code, "message": "what went wrong"}
+    return turn(session, begun, **{"status": Status.FAILED, "error": error, "waited": None} | fields)
+
+
+def many(session: Session, days: int) -> list[Turn]:
+    """Turns of all sorts, spread over these days."""
+    chance, begun = random.Random(11), datetime.combine(ago(days - 1), time(), UTC)
+    rows = []
+    for number in range(1, 401):
+        start = begun + timedelta(milliseconds=chance.randrange(days * 86_400_000))
+        bad = chance.random() < 0.2
+        status = chance.choice([Status.FAILED, Status.PARTIAL]) if bad else Status.COMPLETE
+        # Nothing ends in a 5 that would be rounded up or down.
+        waited, took = 10 * chance.randrange(6, 300) + 1, 100 * chance.randrange(40, 900) + 1
+        rows.append(
+            Turn(
+                session=session,
+                number=number,
+                status=status,
+                error={"code": chance.choice(CODES), "message": "…"} if bad else None,
+                agent=chance.choice(["assistant", "researcher"]),
+                model=chance.choice(["small", "large", ""]),
+                input_tokens=chance.choice([None, chance.randrange(5000)]),
+                output_tokens=chance.randrange(500),
+                cached_tokens=chance.randrange(50),
+                hot=chance.choice([True, True, False, None]),
+                started_at=start,
+                first_token_at=None if status == Status.FAILED else start + timedelta(milliseconds=waited),
+                finished_at=start + timedelta(milliseconds=took),
+            )
+        )
+    return Turn.objects.bulk_create(rows)
+
+
+def milliseconds(end: datetime | None, start: datetime | None) -> int:
+    assert end
+    assert start
+    return round((end - start).total_seconds() * 1000)
+
+
+def spread(times: Iterable[int]) -> Spread:
+    """The percentiles by nearest rank, to two digits."""
+    ordered = sorted(times)
+    if not ordered:
+        return Spread()
+    half, most = (ordered[math.ceil(len(ordered) * share) - 1] for share in (0.5, 0.95))
+    return Spread(int(float(f"{half:.1e}")), int(float(f"{most:.1e}")))
+
+
+def by_hand(rows: Iterable[Turn]) -> Figures:
+    rows = list(rows)
+    return Figures(
+        turns=len(rows),
+        input_tokens=sum(row.input_tokens or 0 for row in rows),
+        output_tokens=sum(row.output_tokens or 0 for row in rows),
+        cached_tokens=sum(row.cached_tokens or 0 for row in rows),
+        looked=sum(row.hot is not None for row in rows),
+        hot=sum(row.hot is True for row in rows),
+        errors=Counter(row.error["code"] for row in rows if row.error),
+        first_token=spread(
+            milliseconds(row.first_token_at, row.started_at) for row in rows if row.first_token_at
+        ),
+        duration=spread(
+            milliseconds(row.finished_at, row.started_at) for row in rows if row.status == Status.COMPLETE
+        ),
+    )
+
+
+def begun_on(day: date, rows: Iterable[Turn]) -> list[Turn]:
+    return [row for row in rows if row.started_at and row.started_at.astimezone(UTC).date() == day]
+
+
+def check(found: Usage, rows: list[Turn]) -> None:
+    assert found.total == by_hand(rows)
+    assert found.days == {day: by_hand(begun_on(day, rows)) for day in found.days}
+    assert found.agents == {name: by_hand(row for row in rows if row.agent == name) for name in found.agents}
+    assert found.models == {name: by_hand(row for row in rows if row.model == name) for name in found.models}
+    assert sum(figures.turns for figures in found.agents.values()) == len(rows)
+    assert sum(figures.turns for figures in found.models.values()) == len(rows)
+    assert found.shares == Counter((row.started_at.date(), row.agent) for row in rows if row.started_at)
+
+
+def settle() -> int:
+    """Settle until nothing is left."""
+    settled = 0
+    while more := usage.settle():
+        settled += more
+    return settled
+
+
+# The numbers.
+
+
+def test_the_numbers_are_those_counted_by_hand_before_and_after_days_are_settled(alice: User) -> None:
+    rows = many(session_of(alice), 7)
+    check(usage.of_everybody(ago(6), TODAY), rows)
+    assert settle() >= 5
+    assert Tally.objects.filter(owner=None).exists()
+    check(usage.of_everybody(ago(6), TODAY), rows)
+    check(usage.of_owner(alice, ago(6), TODAY), rows)
+    check(usage.of_person(alice, ME, ago(6), TODAY), rows)
+
+
+@pytest.mark.parametrize("settled", [False, True])
+@pytest.mark.parametrize(
+    "only", [{"agent": "researcher"}, {"model": "large"}, {"agent": "assistant", "model": ""}]
+)
+def test_one_agent_or_model_is_counted_alone(alice: User, only: dict[str, str], settled: bool) -> None:
+    rows = many(session_of(alice), 4)
+    if settled:
+        settle()
+    wanted = [row for row in rows if all(getattr(row, name) == value for name, value in only.items())]
+    assert wanted
+    check(usage.of_everybody(ago(3), TODAY, **only), wanted)
+
+
+def test_the_range_holds_every_day_from_its_first_moment_to_its_last(alice: User) -> None:
+    session = session_of(alice)
+    begin = datetime.combine(ago(2), time(), UTC)
+    for begun in (begin - timedelta(microseconds=1), begin, begin + timedelta(days=1, microseconds=-1)):
+        turn(session, begun)
+    found = usage.of_everybody(ago(2), ago(1))
+    assert [(day, figures.turns) for day, figures in found.days.items()] == [(ago(2), 2), (ago(1), 0)]
+    assert usage.of_everybody(ago(3), ago(3)).total.turns == 1
+
+
+def test_a_day_is_a_day_in_utc_wherever_the_project_is(alice: User, settings: Settings) -> None:
+    settings.TIME_ZONE = "Pacific/Auckland"
+    turn(session_of(alice), datetime.combine(ago(1), time(23, 30), UTC))
+    assert usage.of_everybody(ago(1), TODAY).days[ago(1)].turns == 1
+
+
+def test_what_goes_on_or_was_not_run_here_is_not_counted(alice: User) -> None:
+    session = session_of(alice)
+    turn(session, noon(1))
+    turn(session, noon(1), started_at=None, waited=None)
+    turn(session, noon(1), status=Status.RUNNING, lease_until=noon(-1), finished_at=None)
+    turns.record(session_of(alice), [Draft(role="user", content="said elsewhere")])
+    assert usage.of_everybody(ago(6), TODAY).total.turns == 1
+
+
+def test_a_cancelled_turn_and_one_at_its_limit_have_not_failed(alice: User) -> None:
+    session = session_of(alice)
+    failed(session, noon(1), "turn_cancelled", status=Status.CANCELLED)
+    failed(session, noon(1), "max_output_tokens", status=Status.PARTIAL)
+    failed(session, noon(1), "upstream_timeout", status=Status.PARTIAL)
+    failed(session, noon(1), "upstream_timeout")
+    found = usage.of_everybody(ago(1), ago(1)).total
+    assert (found.turns, found.errors) == (4, {"upstream_timeout": 2})
+
+
+def test_times_are_told_to_two_digits(alice: User) -> None:
+    session = session_of(alice)
+    turn(session, noon(1), waited=7, took=1_249)
+    assert usage.of_everybody(ago(1), ago(1)).total.first_token == Spread(7, 7)
+    assert usage.of_everybody(ago(1), ago(1)).total.duration == Spread(1200, 1200)
+    turn(session, noon(2), waited=0, took=1_250)
+    assert usage.of_everybody(ago(2), ago(2)).total.first_token == Spread(0, 0)
+    assert usage.of_everybody(ago(2), ago(2)).total.duration == Spread(1300, 1300)
+
+
+def test_without_turns_there_is_nothing_to_tell(db: None) -> None:
+    found = usage.of_everybody(ago(6), TODAY)
+    assert list(found.days.values()) == [Figures()] * 7
+    assert (found.total, found.agents, found.models) == (Figures(), {}, {})
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_copy_in_a_fork_is_not_counted_again(alice: User, offline: Callable[[str], Turn]) -> None:
+    asked = offline("Hello")
+    copied = history.fork(asked.session, 2)
+    assert copied.turns.count() == 1
+    assert usage.of_everybody(TODAY, usage.today()).total.turns == 1
+
+
+# The hot window.
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_turn_knows_whether_its_transcript_was_at_hand(offline: Callable[[str], Turn]) -> None:
+    first, second = offline("Hello"), offline("And again")
+    # There was nothing to have before the first one.
+    assert (first.hot, second.hot) == (None, True)
+    history.window._drop(history.window._key(second.session_id, Session.objects.get().version))
+    assert offline("Once more").hot is False
+    found = usage.of_everybody(TODAY, usage.today()).total
+    assert (found.turns, found.looked, found.hot) == (3, 2, 1)
+
+
+@pytest.fixture
+def offline(alice: User, settings: Settings) -> Callable[[str], Turn]:
+    """Asks the offline responder in one session."""
+    settings.CONVO = {**settings.CONVO, "OFFLINE_WORD_SECONDS": 0}
+    session = session_of(alice)
+
+    def ask(text: str) -> Turn:
+        turns.ask(alice, Session.objects.get(pk=session.pk), text)
+        return session.turns.latest("number")
+
+    return ask
+
+
+# Settling.
+
+
+def test_settled_days_are_read_and_not_counted_again(alice: User) -> None:
+    session = session_of(alice)
+    for days in range(1, 9):
+        turn(session, noon(days))
+    settle()
+    before = usage.of_everybody(ago(7), ago(1))
+    # The rows are gone, and stay counted.
+    Session.objects.all().delete()
+    assert usage.of_everybody(ago(7), ago(1)) == before
+    assert before.total.turns == 7
+
+
+def test_a_day_is_settled_once_it_is_over_and_all_its_turns_are(alice: User) -> None:
+    running = turn(
+        session_of(alice), noon(3), status=Status.RUNNING, lease_until=noon(-1), finished_at=None, waited=None
+    )
+    settle()
+    assert not TalliedDay.objects.filter(day=TODAY).exists()
+    assert not TalliedDay.objects.filter(day=ago(3)).exists()
+    assert TalliedDay.objects.filter(day=ago(2)).exists()
+    Turn.objects.filter(pk=running.pk).update(status=Status.COMPLETE, finished_at=noon(3))
+    assert settle() == 1
+    assert usage.of_everybody(ago(3), ago(3)).total.turns == 1
+
+
+def test_a_stuck_day_keeps_none_of_the_others_from_being_settled(alice: User) -> None:
+    session = session_of(alice)
+    for days in range(1, 20):
+        turn(session, noon(days))
+    turn(session, noon(2), status=Status.RUNNING, lease_until=noon(-1), finished_at=None)
+    settle()
+    assert usage.settle() == 0
+    assert set(TalliedDay.objects.filter(day__gte=ago(19)).values_list("day", flat=True)) == {
+        ago(days) for days in range(1, 20) if days != 2
+    }
+
+
+def test_a_day_between_settled_ones_is_counted(alice: User) -> None:
+    session = session_of(alice)
+    for days in range(7):
+        turn(session, noon(days))
+    settle()
+    TalliedDay.objects.filter(day__in=[ago(3), ago(5)]).delete()
+    found = usage.of_everybody(ago(6), TODAY)
+    assert [figures.turns for figures in found.days.values()] == [1] * 7
+
+
+def test_a_day_is_settled_once_although_two_try(alice: User) -> None:
+    turn(session_of(alice), noon(3))
+    settle()
+    with pytest.raises(IntegrityError), transaction.atomic():
+        TalliedDay.objects.create(day=ago(3))
+    assert settle() == 0
+    assert Tally.objects.filter(day=ago(3)).count() == 2  # everybody's, and alice's
+
+
+def test_the_sweep_settles(alice: User) -> None:
+    turn(session_of(alice), noon(2))
+    jobs.sweep()
+    assert usage.settle() == 0
+    assert TalliedDay.objects.filter(day=ago(2)).exists()
+
+
+def test_looking_back_costs_the_same_whatever_was_settled(alice: User) -> None:
+    many(session_of(alice), 7)
+    with CaptureQueriesContext(
+        connection,
+    ) as before:
+        usage.of_everybody(ago(6), TODAY)
+    settle()
+    with CaptureQueriesContext(connection) as after:
+        usage.of_everybody(ago(6), TODAY)
+    assert len(before) == len(after) == 6
+
+
+# Over HTTP.
+
+
+USAGE = "/api/v1/usage/"
+
+
+@pytest.fixture
+def caller(alice_key: str) -> Caller:
+    return Caller(alice_key)
+
+
+def test_the_api_tells_the_same_numbers(alice: User, caller: Caller) -> None:
+    rows = many(session_of(alice), 3)
+    told, found = ok(caller.get(USAGE, {"days": 3})), by_hand(rows)
+    assert told["total"] == {
+        "turns": found.turns,
+        "failed": found.failed,
+        "errors": found.errors,
+        "input_tokens": found.input_tokens,
+        "output_tokens": found.output_tokens,
+        "cached_tokens": found.cached_tokens,
+        "first_token_ms": {"p50": found.first_token.p50, "p95": found.first_token.p95},
+        "duration_ms": {"p50": found.duration.p50, "p95": found.duration.p95},
+    }
+    assert [(each["day"], each["turns"]) for each in told["days"]] == [
+        (str(ago(days)), len(begun_on(ago(days), rows))) for days in (2, 1, 0)
+    ]
+    assert {each["agent"]: each["turns"] for each in told["agents"]} == Counter(row.agent for row in rows)
+    assert {each["model"]: each["turns"] for each in told["models"]} == Counter(
+        row.model or None for row in rows
+    )
+
+
+@pytest.mark.parametrize("settled", [False, True])
+def test_nobody_sees_what_another_owner_used(
+    alice: User, bob: User, caller: Caller, bob_key: str, settled: bool
+) -> None:
+    turn(session_of(alice), noon(1))
+    for _ in range(2):
+        failed(session_of(bob), noon(1), "upstream_error", agent="bobs")
+    if settled:
+        settle()
+    assert ok(caller.get(USAGE))["total"]["turns"] == 1
+    assert ok(caller.get(USAGE))["total"]["errors"] == {}
+    assert [each["agent"] for each in ok(caller.get(USAGE))["agents"]] == ["assistant"]
+    assert ok(Caller(bob_key).get(USAGE))["total"]["errors"] == {"upstream_error": 2}
+
+
+def test_an_end_user_is_counted_alone(alice: User, caller: Caller) -> None:
+    turn(session_of(alice), noon(1))
+    turn(session_of(alice, "mira"), noon(1))
+    settle()
+    assert ok(caller.get(USAGE))["total"]["turns"] == 2
+    assert ok(caller.get(USAGE, {"user": "mira"}))["total"]["turns"] == 1
+    assert ok(caller.get(USAGE, headers={"X-Convo-User": "nobody known"}))["total"]["turns"] == 0
+
+
+def test_the_api_narrows_to_an_agent_and_a_model(alice: User, caller: Caller) -> None:
+    session = session_of(alice)
+    for agent, model in (("assistant", "small"), ("researcher", "small"), ("researcher", "large")):
+        turn(session, noon(1), agent=agent, model=model)
+    for only, turns_ in (
+        ({}, 3),
+        ({"agent": "researcher"}, 2),
+        ({"agent": "researcher", "model": "large"}, 1),
+    ):
+        assert ok(caller.get(USAGE, only))["total"]["turns"] == turns_
+
+
+@pytest.mark.parametrize("days", ["0", "91", "x", "-1"])
+def test_a_range_that_is_none_is_refused(caller: Caller, days: str) -> None:
+    assert ok(caller.get(USAGE, {"days": days}), 400)["error"]["param"] == "days"
+    assert len(ok(caller.get(USAGE, {"days": "90"}))["days"]) == 90
+
+
+def test_usage_is_for_who_may_read(alice: User, caller: Caller, client: Client) -> None:
+    assert client.get(USAGE).status_code == 401
+    assert caller.get(USAGE).status_code == 200
