@@ -2,6 +2,8 @@ from django.contrib import admin
 from django.urls import include, path
 from django.views.generic import RedirectView
 
+admin.site.site_header = admin.site.site_title = "Convo"
+
 urlpatterns = [
     # One way in for everybody, where a guest's conversations come along.
     path("admin/login/", RedirectView.as_view(pattern_name="sign-in", query_string=True)),

@@ -51,6 +51,12 @@ def house(share: Serve) -> Serve:
     return find
 
 
+@pytest.fixture
+def shared(valkey: str) -> dict[str, str]:
+    """What a server is given that keeps its hot windows and its live events in Valkey, and has no Celery."""
+    return {"REDIS_URL": valkey, "CELERY_BROKER_URL": ""}
+
+
 def ask(page: Page, text: str) -> None:
     """Type it and send it with the keyboard alone."""
     box = page.get_by_role("textbox", name="Message", exact=True)

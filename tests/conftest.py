@@ -18,7 +18,7 @@ from django.db.models.signals import post_migrate
 
 from convo.management import embedded
 from convo.models import ApiKey, Session
-from tests.browsing import browser, house, page, welcoming  # noqa: F401  fixtures
+from tests.browsing import browser, house, page, shared, welcoming  # noqa: F401  fixtures
 from tests.faults import wait_until
 from tests.servers import ROOT, Server, Standing
 from tests.upstream import Upstream

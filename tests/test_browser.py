@@ -9,11 +9,22 @@ from playwright.sync_api import Browser, Page, expect
 from tests.browsing import Serve, ask, is_wider_than_the_screen, picture, port_of, replied, until
 from tests.upstream import Upstream
 
-pytestmark = pytest.mark.once
+# As it is run in production: PostgreSQL, and Valkey.
+pytestmark = pytest.mark.postgres
 
 PHONE = {"width": 360, "height": 740}
 OPENING = "I’m choosing between the Zephyr 14 and the Atlas 15 laptops."
 FOLLOW_UP = "Which of these did I mention first?"
+
+
+@pytest.fixture
+def house(house: Serve, shared: dict[str, str]) -> Serve:
+    return lambda **env: house(**shared, **env)
+
+
+@pytest.fixture
+def welcoming(welcoming: Serve, shared: dict[str, str]) -> Serve:
+    return lambda port=0, **env: welcoming(port=port, **shared, **env)
 
 
 def transcript(page: Page) -> list[str]:

@@ -114,7 +114,7 @@ def test_serve_takes_the_next_port_when_its_own_is_taken(
     second = serve(port=port)
     assert int(second.url.rpartition(":")[2]) > port
     with client_of(second) as client:
-        assert client.get("/admin/login/").status_code == 200
+        assert client.get("/sign-in/").status_code == 200
 
 
 def test_serve_listens_on_the_loopback_interface_only(serve: Callable[..., Server]) -> None:

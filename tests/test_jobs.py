@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -323,15 +324,24 @@ def test_the_ledger_keeps_its_own_clock(naming: Naming, session: Session) -> Non
 # Hints.
 
 
+@contextmanager
+def working() -> Iterator[jobs.Worker]:
+    """A worker, which ends with the test, however that ends."""
+    worker = jobs.Worker()
+    worker.start()
+    try:
+        yield worker
+    finally:
+        worker.stop()
+
+
 @pytest.fixture
 def worker(settings: Settings) -> Iterator[jobs.Worker]:
     configure(settings, SWEEP_SECONDS=float(NEVER))
-    worker = jobs.Worker()
-    worker.start()
-    # The sweep at its start is not what is meant here.
-    wait_until(lambda: Work.objects.filter(kind=Work.SWEEP, lease_until=None).exists())
-    yield worker
-    worker.stop()
+    with working() as worker:
+        # The sweep at its start is not what is meant here.
+        wait_until(lambda: Work.objects.filter(kind=Work.SWEEP, lease_until=None).exists())
+        yield worker
 
 
 @pytest.mark.usefixtures("worker")
@@ -413,14 +423,10 @@ def test_without_a_worker_hints_are_dropped_and_the_sweep_finds_the_work(
 
 def test_a_worker_sweeps_by_itself(naming: Naming, session: Session, settings: Settings) -> None:
     configure(settings, SWEEP_SECONDS=0.1)
-    worker = jobs.Worker()
-    worker.start()
-    try:
+    with working():
         wait_until(lambda: title(session))
         late = Session.objects.create(owner=session.owner, person=session.person, agent="assistant")
         wait_until(lambda: title(late))
-    finally:
-        worker.stop()
 
 
 def test_a_worker_that_stops_leaves_what_is_not_done_to_others_at_once(
@@ -430,11 +436,9 @@ def test_a_worker_that_stops_leaves_what_is_not_done_to_others_at_once(
     first, second = make(), make()
     go_on = threading.Event()
     naming.before = lambda session: go_on.wait(30)  # type: ignore[assignment]
-    worker = jobs.Worker()
-    worker.start()
-    wait_until(lambda: naming.began)
-    began = time.monotonic()
-    worker.stop()
+    with working():
+        wait_until(lambda: naming.began)
+        began = time.monotonic()
     assert time.monotonic() - began < 5
     assert Work.objects.items().due().values_list("target", "attempts").get() == (str(first.pk), 0)
     assert Work.objects.get(kind=Work.SWEEP).lease_until is None
@@ -455,23 +459,27 @@ def held() -> int:
     return stats["pool_size"] - stats["pool_available"]
 
 
+def threads() -> int:
+    """How many threads of workers there are."""
+    return sum(thread.name == "convo-worker" for thread in threading.enumerate())
+
+
 def test_an_idle_worker_holds_no_connection_and_ends_at_once(
     naming: Naming, session: Session, settings: Settings
 ) -> None:
     configure(settings, SWEEP_SECONDS=float(NEVER))
-    before = set(threading.enumerate())
-    worker = jobs.Worker()
-    worker.start()
-    wait_until(lambda: title(session))
-    late = Session.objects.create(owner=session.owner, person=session.person, agent="assistant")
-    jobs.later("name", late.pk)
-    wait_until(lambda: title(late))
-    wait_until(lambda: held() == 0, seconds=5)
-    wait_until(lambda: len(set(threading.enumerate()) - before) == 3, seconds=5)
-    began = time.monotonic()
-    worker.stop()
-    assert time.monotonic() - began < 1
-    assert set(threading.enumerate()) <= before
+    wait_until(lambda: threads() == 0)
+    without = held()
+    with working():
+        wait_until(lambda: title(session))
+        late = Session.objects.create(owner=session.owner, person=session.person, agent="assistant")
+        jobs.later("name", late.pk)
+        wait_until(lambda: title(late))
+        wait_until(lambda: held() == without)
+        assert threads() == 3
+        began = time.monotonic()
+    assert time.monotonic() - began < 5
+    assert threads() == 0
 
 
 # The sweep.

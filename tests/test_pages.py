@@ -392,6 +392,7 @@ def test_a_second_answer_that_fails_is_told_and_leaves_the_first(
     assert failed.status_code == 502
     assert 'id="turn-2"' in failed.content.decode()
     assert 'role="alert">' in failed.content.decode()
+    assert "Alternatives" not in failed.content.decode()
 
 
 def test_a_conversation_goes_on_elsewhere_from_any_place(client: Client, asked: Session) -> None:

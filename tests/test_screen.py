@@ -122,6 +122,8 @@ def test_an_ordinary_number_is_no_secret(text: str) -> None:
         ("Suppose my name is Bob.", []),
         ("Bob said: my name is Bob", []),
         ('He wrote "My name is Bob."', []),
+        ("I live in Oslo, and I work at Nordlys.", ["Lives in Oslo", "Works at Nordlys"]),
+        ("I'm allergic to nuts and pears, so keep that in mind.", ["Is allergic to nuts and pears"]),
         ("“I live in Rome.”", []),
         ("> I live in Rome.", []),
         ("```\nI live in Rome.\n```", []),

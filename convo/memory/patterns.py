@@ -17,7 +17,7 @@ _NOT_A_THING = (
     r"|you|he|she|they)\b)"
 )
 _NOT_A_LINK = r"(?!(?:and|or|but|so|because|since|which|who|where|when|if)\b)"
-_THING = rf"{_NOT_A_THING}[\w'’-]+(?: {_NOT_A_LINK}[\w'’-]+){{0,5}}?"
+_THING = rf"{_NOT_A_THING}{_NOT_A_LINK}[\w'’-]+(?: {_NOT_A_LINK}[\w'’-]+){{0,5}}?"
 _THINGS = rf"{_THING}(?:(?:, and |, or |, | and | or ){_THING})*"
 _PLACE = rf"(?:the )?{_NAME}|(?:a|an) (?!living\b|while\b|time\b|bit\b){_THING}"
 _DATE = r"(?=[^,.;]*(?:\d|(?i:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)))[\w ]{3,30}?"
@@ -74,7 +74,8 @@ _PATTERNS = (
 _COMPILED = [(pattern, pattern.compiled) for pattern in _PATTERNS]
 
 _SENTENCES = re.compile(r"(?<=[.!?。！？])\s+|\n+")
-_NEW_THOUGHT = re.compile(r"[,;:]\s+|\s[-–—]+\s|\s(?:and|but|so|because|although|since)\s")
+_LINK = r"(?:and|but|so|because|although|since)\s"
+_NEW_THOUGHT = re.compile(rf"[,;:]\s+(?:{_LINK})?|\s[-–—]+\s|\s{_LINK}")
 # What is quoted is somebody else's, or an example; and so is a message that hands over a text.
 _QUOTED = re.compile(
     r"```.*?```|`[^`]*`|“[^”]*”|„[^“”]*[“”]|«[^»]*»|\"[^\"]*\"|(?<!\w)['‘][^'’\n]{2,}['’](?!\w)|^\s*>.*?$",

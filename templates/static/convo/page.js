@@ -69,7 +69,7 @@ export async function refresh() {
   try {
     const response = await ask(location.pathname + location.search);
     const html = await response.text();
-    if (!busy && weave(html, true)) tell("convo:shown", {});
+    if (!busy && weave(html, true, true)) tell("convo:shown", {});
     return true;
   } catch {
     return false;
@@ -92,15 +92,16 @@ export async function ask(address, options = {}) {
 }
 
 /** Put the parts of this page in the place of those that are shown; false where it has other ones. */
-function weave(html, isHere) {
+function weave(html, isHere, unasked = false) {
   const fresh = new DOMParser().parseFromString(html, "text/html");
   const [parts, next] = [document, fresh].map((page) => [...page.querySelectorAll("[data-part]")]);
   if (String(parts.map((part) => part.id)) !== String(next.map((part) => part.id))) return false;
   // Read before the parts move, and the forms in them.
   const goes = [...fresh.querySelectorAll("form[id]")].map((form) => [form.id, form.getAttribute("action")]);
   parts.forEach((part, index) => {
-    if ("rows" in part.dataset) weaveRows(part, next[index], isHere);
-    else if (!(isHere && "kept" in part.dataset) && plain(part) !== plain(next[index])) part.replaceWith(next[index]);
+    if ("rows" in part.dataset) return weaveRows(part, next[index], isHere, unasked);
+    const stays = (isHere && "kept" in part.dataset) || (unasked && isTyped(part));
+    if (!stays && plain(part) !== plain(next[index])) part.replaceWith(next[index]);
   });
   for (const [id, action] of goes) if (action !== null) document.getElementById(id)?.setAttribute("action", action);
   renew(fresh.querySelector("[name=csrfmiddlewaretoken]")?.value);
@@ -111,14 +112,20 @@ function weave(html, isHere) {
 }
 
 /** The same row by row, so that what hasn't changed keeps its place, its focus and its open details. */
-function weaveRows(part, next, isHere) {
+function weaveRows(part, next, isHere, unasked) {
   const shown = new Map([...part.children].map((row) => [row.id, row]));
   const rows = [...next.children].map((row) => {
     const old = shown.get(row.id);
-    return old && plain(old) === plain(row) ? old : row;
+    return old && ((unasked && isTyped(old)) || plain(old) === plain(row)) ? old : row;
   });
   const kept = [...part.children].filter((row) => isHere && "kept" in row.dataset && !next.querySelector(`#${row.id}`));
   part.replaceChildren(...kept, ...rows);
+}
+
+/** Is something typed in it that was not sent yet? */
+function isTyped(part) {
+  const fields = part.querySelectorAll("textarea, input:not([type=hidden])");
+  return [...fields].some((field) => field.value !== field.defaultValue);
 }
 
 /** Its HTML, without what differs at every rendering or has been done to it here. */
