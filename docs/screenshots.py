@@ -16,7 +16,8 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 ROOT = Path(__file__).resolve().parent.parent
 SIZE = {"width": 1280, "height": 900}
-SCHEMES = {"": "light", "-dark": "dark"}
+# Everything in daylight, and this at night as well.
+ALSO_DARK = "chat"
 
 
 @contextmanager
@@ -81,9 +82,11 @@ def take(browser: Browser, folder: Path) -> None:
         page = browser.new_context(viewport=SIZE, device_scale_factor=2).new_page()
         page.goto(f"{url}sign-in/")
         for name in walk(page, password):
-            for suffix, scheme in SCHEMES.items():
-                page.emulate_media(color_scheme=scheme)
-                page.screenshot(path=folder / f"{name}{suffix}.png", animations="disabled", caret="hide")
+            page.screenshot(path=folder / f"{name}.png", animations="disabled", caret="hide")
+            if name == ALSO_DARK:
+                page.emulate_media(color_scheme="dark")
+                page.screenshot(path=folder / f"{name}-dark.png", animations="disabled", caret="hide")
+                page.emulate_media(color_scheme="light")
 
 
 if __name__ == "__main__":
