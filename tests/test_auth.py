@@ -489,3 +489,11 @@ def test_create_key_refuses_a_scope_that_there_is_not() -> None:
     with pytest.raises(CommandError, match="no scope 'fly'"):
         create_key("carol", "--scopes", "read,fly")
     assert not ApiKey.objects.exists()
+
+
+@pytest.mark.parametrize("name", ["", "  ", "x" * 200, "a b"])
+def test_create_key_makes_no_user_whom_nobody_could_be(name: str) -> None:
+    with pytest.raises(CommandError, match="can't be a username"):
+        create_key(name)
+    assert not get_user_model().objects.exists()
+    create_key("carol")

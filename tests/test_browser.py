@@ -100,6 +100,30 @@ def test_a_reply_goes_on_through_a_reload_and_in_a_second_tab(
     assert len(upstream.heard) == 2
 
 
+def test_who_asks_beside_another_tab_is_told_and_shown_what_is_written(
+    house: Serve, page: Page, upstream: Upstream
+) -> None:
+    page.goto(house(OPENAI_BASE_URL=upstream.url, CONVO_MODEL="hold").url)
+    upstream.release()
+    ask(page, OPENING)
+    replied(page, 1)
+    second = page.context.new_page()
+    # It hears nothing from the other tab, as on another device.
+    second.add_init_script("BroadcastChannel.prototype.postMessage = () => {}")
+    page.evaluate("BroadcastChannel.prototype.postMessage = () => {}")
+    second.goto(page.url)
+    upstream.hold()
+    ask(page, FOLLOW_UP)
+    expect(page.locator("#turn-2 .said .text")).to_have_text("first second ")
+    ask(second, "And now?")
+    expect(second.get_by_role("alert")).to_contain_text("A reply is still being written here.")
+    expect(second.get_by_role("textbox", name="Message", exact=True)).to_have_value("And now?")
+    expect(second.locator("#turn-2 .said .text")).to_have_text("first second ")
+    expect(second.get_by_role("status")).to_have_text("")
+    upstream.release()
+    replied(second, 2)
+
+
 def test_a_reply_can_be_stopped_and_what_there_is_of_it_stays(
     house: Serve, page: Page, upstream: Upstream
 ) -> None:

@@ -12,7 +12,7 @@ from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_safe
 
 from convo import agents, context, history, turns
-from convo.errors import ConvoError, InvalidRequest, NotFound, TextGone
+from convo.errors import ConvoError, InvalidRequest, NotFound, TextGone, TurnInProgress
 from convo.history import Upload
 from convo.http import errors, sse
 from convo.http.pages.account import account
@@ -22,6 +22,7 @@ from convo.models import ME, Session, Turn
 from convo.turns import Claim
 
 MESSAGES = 50
+WRITING = "A reply is still being written here. Wait for its end or stop it; your message is kept."
 NOTHING = history.Page([], older=False, newer=False)
 BEHIND_ALL = 10**15
 # What a newcomer may say, and the question behind it that only memory can answer.
@@ -71,6 +72,8 @@ def answer(request: HttpRequest, claim: Claim) -> None:
 
 def refuse(request: HttpRequest, session: Session | None, error: ConvoError) -> HttpResponseBase:
     """Why not, in words, with what was typed still in its place."""
+    if isinstance(error, TurnInProgress):
+        error = TurnInProgress(WRITING, retry_after=error.retry_after)
     told = errors.respond(error) if by_script(request) else conversation(request, session, error)
     # Becoming a guest changes the CSRF token, so the one in the page's forms has to be renewed.
     told["X-CSRFToken"] = get_token(request)

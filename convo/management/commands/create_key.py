@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 from django.contrib.auth import get_user_model
+from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError
 
 from convo.models import ApiKey
@@ -36,5 +37,9 @@ def _user(username: str) -> Any:
     except users.DoesNotExist:
         user = users(**{users.USERNAME_FIELD: username})
         user.set_unusable_password()
+        try:
+            user.full_clean(exclude=["password"])
+        except ValidationError as error:
+            raise CommandError(f"{username!r} can't be a username. {' '.join(error.messages)}") from error
         user.save()
         return user

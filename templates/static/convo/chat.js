@@ -10,7 +10,7 @@ const inspector = document.getElementById("inspector");
 const AGAIN = 2000;
 
 let followed = null;
-let atEnd = true;
+let atEnd = false;
 
 document.addEventListener("convo:sent", (event) => {
   const { form, data } = event.detail;
@@ -25,6 +25,7 @@ document.addEventListener("convo:sent", (event) => {
 
 document.addEventListener("convo:shown", (event) => {
   shown();
+  if (atEnd) toEnd();
   if (!event.detail.form?.matches("[data-ask]")) return;
   give([]);
   box?.focus();
@@ -75,6 +76,7 @@ function shown() {
   for (const code of document.querySelectorAll(".prose pre:not(:has([data-copy]))")) {
     code.insertAdjacentHTML("beforeend", '<button class="button quiet" type="button" data-copy data-added>Copy</button>');
   }
+  if (box) box.placeholder = document.querySelector(".exchange") ? "Go on…" : "Say something worth remembering…";
   const live = document.querySelector("[data-live]");
   if (live && live !== followed) follow(live);
   older.disconnect();
@@ -87,7 +89,6 @@ function begin(text) {
   const pending = document.getElementById("pending").content.firstElementChild.cloneNode(true);
   pending.querySelector(".asked .text").textContent = text;
   document.getElementById("transcript").append(pending);
-  box.placeholder = "Go on…";
   say("Sent. The reply is being written.");
   toEnd();
 }
@@ -96,8 +97,9 @@ function begin(text) {
 function follow(article) {
   const words = article.querySelector(".writing");
   const source = new EventSource(article.dataset.live);
+  let broke = false;
   followed = article;
-  source.addEventListener("open", () => complain(""));
+  source.addEventListener("open", () => { if (broke) complain(""); broke = false; });
   source.addEventListener("turn.started", () => words.replaceChildren(""));
   // Text only, whatever the model wrote.
   source.addEventListener("delta", (event) => words.firstChild.appendData(JSON.parse(event.data).text));
@@ -105,6 +107,7 @@ function follow(article) {
   source.addEventListener("error", (event) => {
     if (event.data) return end(JSON.parse(event.data));
     if (!article.isConnected) return source.close();
+    broke = true;
     complain("The connection broke. The reply goes on, and so does this page as soon as it can.");
     if (source.readyState === EventSource.CLOSED) setTimeout(catchUp, AGAIN);
   });

@@ -42,6 +42,7 @@ async function act(form, submitter) {
   if (busy) return;
   const data = new FormData(form, submitter);
   const address = submitter?.getAttribute("formaction") || form.getAttribute("action") || location.href;
+  say("");
   if (!tell("convo:sent", { form, data })) return;
   busy = true;
   complain("");
@@ -56,11 +57,20 @@ async function act(form, submitter) {
     tell("convo:shown", { form });
   } catch (error) {
     if (!(error instanceof Refused)) throw error;
-    tell("convo:refused", { form, data });
-    complain(error.message);
+    refuse(form, data, error.message);
   } finally {
     busy = false;
   }
+}
+
+/** Say why not, and show what has happened meanwhile: it may be the reason. */
+async function refuse(form, data, message) {
+  tell("convo:refused", { form, data });
+  for (const old of document.querySelectorAll("#told .told")) old.remove();
+  say("");
+  complain(message);
+  await null;
+  refresh();
 }
 
 /** Show the page as it is now; false where the server can't be reached. */
