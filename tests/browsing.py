@@ -11,6 +11,9 @@ from tests.servers import ROOT, Server
 
 Serve = Callable[..., Server]
 
+# What is waited for comes in a tenth of a second; on a machine that is busy, it comes all the same.
+expect.set_options(timeout=20_000)
+
 ARTIFACTS = ROOT / "test-artifacts"
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 # Anybody is a guest.
