@@ -14,7 +14,7 @@ from django.views.decorators.http import require_POST
 from convo import history, turns
 from convo.errors import ConvoError, InvalidRequest
 from convo.http.pages.chat import answer, refuse, typed
-from convo.http.pages.door import page, session_of
+from convo.http.pages.door import page, session_of, written
 from convo.models import Session
 
 P = ParamSpec("P")
@@ -99,7 +99,7 @@ def clear(request: HttpRequest, session: Session) -> HttpResponseBase:
 
 
 def _note(request: HttpRequest) -> str:
-    note = request.POST.get("note", "").replace("\r\n", "\n").strip()
+    note = written(request, "note")
     if len(note) > LONGEST_NOTE or "\0" in note:
         raise InvalidRequest(f"A note takes up to {LONGEST_NOTE} characters of text.", param="note")
     return note

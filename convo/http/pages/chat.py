@@ -6,7 +6,6 @@ from uuid import UUID
 
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
-from django.middleware.csrf import get_token
 from django.shortcuts import redirect
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_safe
@@ -14,9 +13,9 @@ from django.views.decorators.http import require_http_methods, require_safe
 from convo import agents, context, history, turns
 from convo.errors import ConvoError, InvalidRequest, NotFound, TextGone, TurnInProgress
 from convo.history import Upload
-from convo.http import errors, sse
+from convo.http import sse
 from convo.http.pages.account import account
-from convo.http.pages.door import by_script, page, session_of, show, visitor
+from convo.http.pages.door import by_script, page, refused, session_of, show, visitor, written
 from convo.http.pages.shown import Exchange, exchanges, title_of
 from convo.models import ME, Session, Turn
 from convo.turns import Claim
@@ -74,16 +73,12 @@ def refuse(request: HttpRequest, session: Session | None, error: ConvoError) -> 
     """Why not, in words, with what was typed still in its place."""
     if isinstance(error, TurnInProgress):
         error = TurnInProgress(WRITING, retry_after=error.retry_after)
-    told = errors.respond(error) if by_script(request) else conversation(request, session, error)
-    # Becoming a guest changes the CSRF token, so the one in the page's forms has to be renewed.
-    told["X-CSRFToken"] = get_token(request)
-    return told
+    return refused(request, error, lambda error: conversation(request, session, error))
 
 
 def typed(request: HttpRequest) -> str:
     """The message that was written, if one was."""
-    # Browsers send the end of a line as CRLF, whatever the platform.
-    text = request.POST.get("message", "").replace("\r\n", "\n").strip()
+    text = written(request, "message")
     if "\0" in text:
         raise InvalidRequest("The message holds a NUL character, which no database stores.", param="message")
     return text

@@ -20,8 +20,8 @@ from django.views.decorators.http import require_POST, require_safe
 
 from convo import turns
 from convo.errors import ConvoError, InvalidRequest
-from convo.http import errors, keyset
-from convo.http.pages.door import by_script, listed, page, session_of, show
+from convo.http import keyset
+from convo.http.pages.door import listed, page, refused, session_of, show
 from convo.models import Session
 
 Act = Callable[[HttpRequest, UUID], HttpResponseBase]
@@ -93,7 +93,7 @@ def undo(request: HttpRequest, id: UUID) -> HttpResponseBase:
 
 
 def _refused(request: HttpRequest, error: ConvoError) -> HttpResponseBase:
-    return errors.respond(error) if by_script(request) else _listed(request, error)
+    return refused(request, error, lambda error: _listed(request, error))
 
 
 def _listed(request: HttpRequest, error: ConvoError | None = None) -> HttpResponse:

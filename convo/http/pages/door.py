@@ -12,12 +12,13 @@ from django.db.models import OuterRef, QuerySet, Subquery
 from django.db.models.functions import Left, Now
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
+from django.middleware.csrf import get_token
 from django.shortcuts import render
 from django.utils import timezone
 from django.views.decorators.cache import never_cache
 
 from convo.conf import conf
-from convo.errors import NotFound, Unauthenticated
+from convo.errors import ConvoError, NotFound, Unauthenticated
 from convo.guests import is_guest, new_guest
 from convo.http import errors
 from convo.models import ME, Message, Person, Session
@@ -45,6 +46,22 @@ def page(view: View[P]) -> View[P]:
             return redirect_to_login(request.get_full_path()) if signed_out else missing(request)
 
     return shown
+
+
+def refused(
+    request: HttpRequest, error: ConvoError, shown: Callable[[ConvoError], HttpResponseBase]
+) -> HttpResponseBase:
+    """Why not: to the page's own script in the envelope, to everybody else on the page that was left."""
+    told = errors.respond(error) if by_script(request) else shown(error)
+    # Becoming a guest changes the CSRF token, so the one in the page's forms has to be renewed.
+    told["X-CSRFToken"] = get_token(request)
+    return told
+
+
+def written(request: HttpRequest, name: str) -> str:
+    """What was written into this field of a form."""
+    # Browsers send the end of a line as CRLF, whatever the platform.
+    return request.POST.get(name, "").replace("\r\n", "\n").strip()
 
 
 def by_script(request: HttpRequest) -> bool:

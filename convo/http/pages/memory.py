@@ -5,16 +5,14 @@ from collections.abc import Callable
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
-from django.middleware.csrf import get_token
 from django.shortcuts import redirect
 from django.utils.text import Truncator
 from django.views.decorators.http import require_http_methods
 
 from convo import memory
 from convo.errors import ConvoError, InvalidRequest, NeverStored, NotFound
-from convo.http import errors
 from convo.http.pages import remembered
-from convo.http.pages.door import by_script, me, page, show, visitor
+from convo.http.pages.door import me, page, refused, show, visitor, written
 from convo.models import ME, Person, UserMemory
 
 OF_NO_KIND = "fact"
@@ -39,10 +37,7 @@ def known(request: HttpRequest) -> HttpResponseBase:
 def _refused(request: HttpRequest, error: ConvoError) -> HttpResponseBase:
     if isinstance(error, NeverStored):
         error = NeverStored("This is never remembered: it is a secret, or one of your rules forbids it.")
-    told = errors.respond(error) if by_script(request) else _shown(request, error)
-    # Becoming a guest changes the CSRF token, so the one in the page's forms has to be renewed.
-    told["X-CSRFToken"] = get_token(request)
-    return told
+    return refused(request, error, lambda error: _shown(request, error))
 
 
 def _shown(request: HttpRequest, error: ConvoError | None = None) -> HttpResponse:
@@ -161,7 +156,7 @@ def _named(request: HttpRequest) -> UserMemory:
 
 
 def _typed(request: HttpRequest, name: str, most: int) -> str:
-    text = request.POST.get(name, "").replace("\r\n", "\n").strip()
+    text = written(request, name)
     if not text:
         raise InvalidRequest("Write something first.", param=name)
     if len(text) > most or "\0" in text:
