@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 from typing import Any
 
 from django.urls import reverse
@@ -66,14 +65,8 @@ def seen_by(turn: Turn, *, reads: bool) -> Seen | None:
         return None
     # The words are looked up again, so that what was deleted or forgotten since is not shown here either.
     told = context.replay(turn)
-    opening = {"part": "format", "why": "what opens the reply", "tokens": told["reply_overhead"]}
-    parts = [*told["parts"], opening]
-    total = told["total"] or 1
-    starts = accumulate((part["tokens"] for part in parts), initial=0)
     return Seen(
-        slices=[
-            _slice(turn, part, start, total, reads=reads) for part, start in zip(parts, starts, strict=False)
-        ],
+        slices=[_slice(turn, piece, reads=reads) for piece in context.to_scale(told, told["total"] or 1)],
         left=[_left(turn, row, reads=reads) for row in told["left_out"]],
         total=told["total"],
         budget=told["budget"],
@@ -82,15 +75,16 @@ def seen_by(turn: Turn, *, reads: bool) -> Seen | None:
     )
 
 
-def _slice(turn: Turn, part: Mapping[str, Any], start: int, total: int, *, reads: bool) -> Slice:
+def _slice(turn: Turn, piece: context.Piece, *, reads: bool) -> Slice:
+    part = piece.part
     sources = part.get("sources", ())
     return Slice(
         name=part["part"],
         kind=KINDS.get(part["part"], part["part"]),
         why=part["why"],
         tokens=part["tokens"],
-        x=f"{100 * start / total:.2f}",
-        width=f"{100 * part['tokens'] / total:.2f}",
+        x=piece.x,
+        width=piece.width,
         sources=[_source(turn, source, reads=reads) for source in sources[:MOST_SOURCES]],
         more=max(0, len(sources) - MOST_SOURCES),
     )

@@ -4,12 +4,14 @@ from convo.context.choose import as_given, check_fits, choose
 from convo.context.gather import gather, refused
 from convo.context.parts import Material, Part, Prompt
 from convo.context.replay import replay
+from convo.context.scale import Piece, to_scale
 from convo.context.texts import HEADINGS, for_planning, single_query
 
 __all__ = [
     "HEADINGS",
     "Material",
     "Part",
+    "Piece",
     "Prompt",
     "as_given",
     "check_fits",
@@ -19,4 +21,5 @@ __all__ = [
     "refused",
     "replay",
     "single_query",
+    "to_scale",
 ]

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 from typing import Any
+
+from convo import context
 
 PARTS = {
     "instructions": "Instructions",
@@ -43,12 +44,10 @@ class Account:
 
 def account(manifest: Mapping[str, Any]) -> Account:
     """The account of this manifest, which may hold the words of its sources or not."""
-    opening = {"part": "format", "why": "what opens the reply", "tokens": manifest["reply_overhead"]}
-    rows = [*manifest["parts"], opening]
     total, budget = manifest["total"], manifest["budget"]
     return Account(
-        slices=list(_slices(rows, total)),
-        of_budget=list(_slices(rows, budget)),
+        slices=list(_slices(manifest, total)),
+        of_budget=list(_slices(manifest, budget)),
         left_out=manifest["left_out"],
         total=total,
         budget=budget,
@@ -57,13 +56,7 @@ def account(manifest: Mapping[str, Any]) -> Account:
     )
 
 
-def _slices(rows: Sequence[Mapping[str, Any]], whole: int) -> Iterator[Slice]:
-    starts = accumulate((row["tokens"] for row in rows), initial=0)
-    for start, row in zip(starts, rows, strict=False):
-        yield Slice(
-            kind=row["part"],
-            name=PARTS.get(row["part"], row["part"]),
-            x=f"{100 * start / whole:.2f}",
-            width=f"{100 * row['tokens'] / whole:.2f}",
-            row=row,
-        )
+def _slices(manifest: Mapping[str, Any], whole: int) -> Iterator[Slice]:
+    for part, x, width in context.to_scale(manifest, whole):
+        kind = part["part"]
+        yield Slice(kind=kind, name=PARTS.get(kind, kind), x=x, width=width, row=part)
