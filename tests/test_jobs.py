@@ -532,6 +532,37 @@ def test_work_that_stays_behind_is_done_once_in_a_sweep(naming: Naming, session:
     assert calls == [session.pk]
 
 
+@pytest.mark.parametrize(("at_a_time", "rounds"), [(1, 5), (100, 12)])
+def test_a_sweep_follows_what_is_much_to_its_end_and_leaves_what_keeps_coming_to_the_next(
+    at_a_time: int, rounds: int
+) -> None:
+    begun: list[int] = []
+
+    @jobs.swept
+    def taken_in() -> int:
+        """Something has always come in meanwhile; of much there is an end."""
+        begun.append(1)
+        return at_a_time if at_a_time < 100 or len(begun) < 12 else 0
+
+    jobs.sweep()
+    assert len(begun) == rounds + (at_a_time >= 100)
+
+
+def test_what_is_done_for_many_rows_at_once_goes_before_what_takes_long(
+    naming: Naming, session: Session
+) -> None:
+    order: list[str] = []
+    naming.before = lambda session: order.append("one row")
+
+    @jobs.swept
+    def many() -> int:
+        order.append("many rows")
+        return 100 if order.count("many rows") < 3 else 0
+
+    jobs.sweep()
+    assert order[:4] == ["many rows"] * 3 + ["one row"]
+
+
 def test_a_sweep_ends_when_its_time_is_over(
     naming: Naming, make: Callable[[], Session], settings: Settings
 ) -> None:

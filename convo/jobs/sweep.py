@@ -17,6 +17,10 @@ from convo.jobs.run import run
 logger = logging.getLogger(__name__)
 
 AT_A_TIME = 100
+# What is done for many rows at once goes first, for so long; then everything else has its turn.
+BATCHES_SECONDS = 20
+# Work makes work, though not for so many rounds: what is new by then has its hints, and the next sweep.
+FEW_ROUNDS = 5
 
 
 def sweep(*, spare: bool = False, stop: threading.Event | None = None) -> None:
@@ -49,10 +53,22 @@ class Sweeping:
         self._seen: set[tuple[str, str]] = set()
 
     def go_on(self) -> None:
-        while any([*map(self._batch, kinds.batches()), *map(self._items, kinds.kinds())]):
-            if self._over():
-                return
+        few = 0
+        while few < FEW_ROUNDS and not self._over():
+            done = max(self._batches(), *map(self._items, kinds.kinds()))
+            if not done:
+                break
+            few += done < AT_A_TIME
         self.caught_up = not self._failed and not self._over()
+
+    def _batches(self) -> int:
+        """Do what is done for many rows at once, over and over, for as long as one does many."""
+        most, end = 0, time.monotonic() + BATCHES_SECONDS
+        while True:
+            done = max(map(self._batch, kinds.batches()), default=0)
+            most = max(most, done)
+            if done < AT_A_TIME or self._over() or time.monotonic() > end:
+                return most
 
     def _over(self) -> bool:
         return self._stop.is_set() or time.monotonic() > self._end
