@@ -104,6 +104,13 @@ def test_only_what_the_user_said_in_this_turn_is_read(
     assert facts(person) == []
 
 
+def test_what_is_learned_from_is_found_at_once_and_the_rest_is_left_to_the_sweep(session: Session) -> None:
+    other, turn = tell(session, "The zeppelin is red."), tell(session, "The balloon is blue.")
+    memory.learn(turn.pk)
+    assert Turn.objects.get(pk=turn.pk).indexed_at is not None
+    assert Turn.objects.get(pk=other.pk).indexed_at is None
+
+
 def test_a_title_that_is_there_is_kept(person: Person, model: Any) -> None:
     session = new_session(person, title="My own")
     taught(session, "Hello there.")

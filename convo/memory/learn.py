@@ -33,8 +33,9 @@ def learn(turn_id: int) -> None:
     turn = Turn.objects.filter(pk=turn_id, learned_at=None).select_related("session__person").first()
     if turn is None or not turn.ended or turn.session.state == Session.State.DELETED:
         return
-    # So that it is found from now on; the sweep would come to it later.
-    search.index_turns()
+    # So that it is found from now on; the sweep would come to it later, as it does to what others left.
+    if turn.indexed_at is None:
+        search.index_these([turn.pk])
     said = _said(turn)
     _keep(turn, said, _notes(turn, said) if said else Notes())
 
