@@ -45,7 +45,7 @@ LIBRARIES = [
     "psycopg_pool",
     "pydantic",
     "redis.asyncio",
-    "snowballstemmer",
+    "Stemmer",
     "uvicorn",
     "uvicorn.protocols.http.httptools_impl",
     "uvloop",

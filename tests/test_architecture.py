@@ -53,7 +53,7 @@ FENCES = {
     "celery": {"convo.tasks", "project.celery"},
     "yaml": {"convo.agents"},
     "wordllama": {"convo.search.embed"},
-    "snowballstemmer": {"convo.search.words"},
+    "Stemmer": {"convo.search.words"},
     "numpy": {"convo.search"},
     "rest_framework": {"convo.http"},
     "drf_spectacular": {"convo.http"},
