@@ -8,6 +8,7 @@ The scenario is the request's `model`; a trailing number, where shown, sets N. A
 | `parrot`           | streams the last message back, five characters at a time                          |
 | `words`, `words-N` | streams N words (5), "word1 word2 …"                                              |
 | `slow`, `slow-N`   | streams five words with N ms (50) before each                                     |
+| `steady`, `steady-N` | the same of two hundred words, with N ms (20)                                   |
 | `hold`             | "first second ", then, once `release()` was called, "last"                        |
 | `held`             | "at last", once `release()` was called, and not a byte before                     |
 | `first-byte-never` | takes the request and never answers                                               |
@@ -162,6 +163,13 @@ async def words(reply: Reply) -> None:
 async def slow(reply: Reply) -> None:
     for word in some_words(5):
         await asyncio.sleep((reply.number or 50) / 1000)
+        reply.say(word)
+    reply.end()
+
+
+async def steady(reply: Reply) -> None:
+    for word in some_words(200):
+        await asyncio.sleep((reply.number or 20) / 1000)
         reply.say(word)
     reply.end()
 
@@ -357,7 +365,7 @@ LAST_FRAMES = {
     "malformed": b'data: {"choices": [{"delta": \n\n',
     "error-in-stream": b'data: {"error": {"message": "The engine overheated.", "type": "server_error"}}\n\n',
 }
-NAMED = [echo, words, slow, hold, first_byte_never, stall, drop, html, endless, huge_chunk, tool_call]
+NAMED = [echo, words, slow, steady, hold, first_byte_never, stall, drop, html, endless, huge_chunk, tool_call]
 NAMED += [empty_choices, null_content, surrogates, length, refusal, content_filter, reasoning, tool_cut]
 NAMED += [weather, held, parrot]
 SCENARIOS: dict[str, Callable[[Reply], Awaitable[None]]] = {

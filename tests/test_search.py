@@ -11,6 +11,7 @@ from django.contrib.auth import get_user_model
 from django.core.management import call_command
 from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from pytest_django import Settings
 
 from convo import history, search, turns
@@ -27,7 +28,7 @@ from convo.models import (
     Turn,
     UserMemory,
 )
-from convo.search import Hit
+from convo.search import Hit, propose
 from convo.search.index import made, written
 from convo.search.words import asked_words, words
 from tests.upstream import Upstream
@@ -249,12 +250,42 @@ def test_what_was_read_for_one_question_is_read_anew_for_the_next_when_something
     assert len(found(alice, "demo")) == 3
     history.delete_message(session.pk, 2)
     assert "The demo is in Graz." not in found(alice, "demo Graz")
-    say(session, "The demo is at noon.")
+
+
+def test_vectors_that_come_later_count_although_nothing_else_has_changed(alice: Any) -> None:
+    session = session_of(alice)
+    say(session, "The demo is on Thursday.", "The demo is at noon.")
     # As when no model could be reached; vectors come later, and the transcript stays as it is.
     IndexedMessage.objects.update(vector=None, model="", dim=0)
     assert all(not hit.parts.get("meaning") for hit in search.find(session.person, alice, "demo"))
     search.index_vectors()
     assert any(hit.parts.get("meaning") for hit in search.find(session.person, alice, "demo"))
+
+
+def test_of_a_place_that_is_known_only_what_came_since_is_read(alice: Any) -> None:
+    session = session_of(alice)
+    say(session, "The demo is on Thursday.", "The demo is in Graz.")
+    assert len(found(alice, "demo")) == 2
+    say(session, "The demo is at noon.", "It lasts an hour.")
+    with CaptureQueriesContext(connection) as asked:
+        hits = search.find(session.person, alice, "demo")
+    reads = [query["sql"] for query in asked.captured_queries if "one.vector" in query["sql"]]
+    assert len(reads) == 1
+    assert "one.message_id > " in reads[0]
+    # Asked for a part, which here is all of it, search reads everything.
+    anew = search.find(session.person, alice, "demo", after=datetime(2000, 1, 1, tzinfo=UTC))
+    assert [(hit.content, hit.score) for hit in hits] == [(hit.content, hit.score) for hit in anew]
+    assert len(hits) == 4
+
+
+def test_an_older_message_that_is_indexed_late_is_found(alice: Any) -> None:
+    session = session_of(alice)
+    late, _ = say(session, "The demo is on Thursday.", "The demo is in Graz.")
+    IndexedMessage.objects.filter(message=late).delete()
+    assert found(alice, "demo") == ["The demo is in Graz."]
+    Turn.objects.filter(messages=late).update(indexed_at=None)
+    index()
+    assert len(found(alice, "demo")) == 2
 
 
 def test_the_copies_of_a_fork_are_told_once(alice: Any) -> None:
@@ -305,9 +336,7 @@ def test_a_day_is_found_by_what_was_said_of_it(alice: Any) -> None:
     assert found(alice, "Who was at the concert on 7 May 2023?")[0] == "I went to the concert yesterday."
 
 
-def test_among_many_messages_the_index_proposes_the_right_ones(
-    alice: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_among_many_messages_the_index_proposes_the_right_ones(alice: Any) -> None:
     session, other = session_of(alice), session_of(alice, "ben")
     say(other, "The zeppelin of Ben landed.")
     turns.record(session, [Draft(role="user", content=f"Item {n} of the stock list.") for n in range(1300)])
@@ -323,6 +352,19 @@ def test_among_many_messages_the_index_proposes_the_right_ones(
     assert found(alice, "dirigible airship", session=session) is not None
     history.remove(session.pk)
     assert "lawn" not in lexemes()
+
+
+def test_a_question_of_common_words_only_is_answered_from_some_that_say_them(
+    alice: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Ten thousand messages would be many; of those here each says "stock".
+    monkeypatch.setattr(propose, "MANY", 5)
+    session = session_of(alice)
+    turns.record(session, [Draft(role="user", content=f"Item {n} of the stock list.") for n in range(1300)])
+    say(session, "The stock of zeppelins is low.")
+    # Five of them, and what stands around these.
+    assert sorted(found(alice, "stock")) == [f"Item {n} of the stock list." for n in range(9)]
+    assert found(alice, "stock of zeppelins")[0] == "The stock of zeppelins is low."
 
 
 def test_a_question_of_any_kind_is_answered(alice: Any) -> None:

@@ -1,41 +1,15 @@
 """The index of what was said and what is known: droppable, rebuilt by `manage.py reindex`, read by search."""
 
 import hashlib
-from collections.abc import Iterable
-from typing import cast
 
 from django.conf import settings
-from django.db import connection, models
+from django.db import models
 from django.db.models import Q
 
 from convo.models.memories import UserMemory
 from convo.models.messages import Message
 from convo.models.people import Person
 from convo.models.sessions import Session
-
-_MATCHES = {
-    "sqlite": "convo_indexedmessage.message_id IN (SELECT rowid FROM convo_terms WHERE convo_terms MATCH %s)",
-    "postgresql": "convo_indexedmessage.terms @@ %s::tsquery",
-}
-_OR = {"sqlite": " OR ", "postgresql": " | "}
-_QUOTED = {"sqlite": '"{}"', "postgresql": "'{}'"}
-
-
-def quoted(term: str) -> str:
-    """A term as the query language of the database's index has it; terms hold no quotes."""
-    return _QUOTED[connection.vendor].format(term)
-
-
-class IndexedMessageQuerySet(models.QuerySet["IndexedMessage"]):
-    def saying(self, terms: Iterable[str]) -> "IndexedMessageQuerySet":
-        """Those that hold any of these terms: `<place>.<word>`, as the database's own index knows them."""
-        any_of = _OR[connection.vendor].join(map(quoted, terms))
-        found = self.extra(where=[_MATCHES[connection.vendor]], params=[any_of])
-        return cast(IndexedMessageQuerySet, found)
-
-    def shown(self) -> "IndexedMessageQuerySet":
-        """Those that may be found today: on the branch that is shown, not erased, not forgotten."""
-        return self.filter(message__active=True, message__recallable=True, message__erased_at=None)
 
 
 def place_of(person: Person, session: Session) -> str:
@@ -64,8 +38,6 @@ class IndexedMessage(models.Model):
     vector = models.BinaryField(null=True)
     model = models.CharField(max_length=100, blank=True)
     dim = models.PositiveSmallIntegerField(default=0)
-
-    objects = IndexedMessageQuerySet.as_manager()
 
     class Meta:
         indexes = [

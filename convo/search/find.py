@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import numpy as np
@@ -14,9 +14,10 @@ from convo.history import Line
 from convo.models import IndexedMemory, Person, Session, UserMemory
 from convo.search import dates, embed, score
 from convo.search.embed import without
-from convo.search.propose import Where, propose
+from convo.search.propose import propose
 from convo.search.score import Pool, Question, Rarity, Row
 from convo.search.shown import shown
+from convo.search.where import Where
 from convo.search.words import asked_words, spans
 
 LONGEST = 1000
@@ -101,25 +102,39 @@ def ask(query: str) -> Question:
     )
 
 
+class Ranked(NamedTuple):
+    """A message with its score, and the terms that add up to it."""
+
+    row: Row
+    score: float
+    parts: Mapping[str, float]
+
+
 def ranked(
     pool: Pool, question: Question, rarity: Rarity, limit: int, without: Collection[str] = ()
-) -> list[tuple[Row, dict[str, float]]]:
-    """The best of these messages, with the terms of their scores; a copy of one that is there is left out."""
+) -> list[Ranked]:
+    """The best of these messages; a copy of one that is there is left out."""
     if not pool.rows:
         return []
     terms = score.scores(pool, question, rarity, _meaning(pool, question), without)
-    total = np.sum(list(terms.values()), axis=0)
+    table = np.stack(list(terms.values()))
+    total = table.sum(axis=0)
     said = terms["words"].any()
     answers = (terms["words"] > 0) | (terms["dates"] > 0) | (terms["meaning"] >= (NEAR if said else NEARER))
-    found: dict[str, tuple[Row, dict[str, float]]] = {}
     candidates = np.flatnonzero(answers)
+    best: dict[str, int] = {}
     for at in candidates[np.lexsort((pool.keys[candidates], -total[candidates]))].tolist():
-        row = pool.rows[at]
-        if row.item_id not in found:
-            found[row.item_id] = row, {term: float(values[at]) for term, values in terms.items()}
-        if len(found) == limit:
+        best.setdefault(pool.rows[at].item_id, at)
+        if len(best) == limit:
             break
-    return list(found.values())
+    found = list(best.values())
+    scores, parts = total[found].round(4).tolist(), table[:, found].T.round(4).tolist()
+    return [
+        Ranked(
+            pool.rows[at], score, {term: value for term, value in zip(terms, values, strict=True) if value}
+        )
+        for at, score, values in zip(found, scores, parts, strict=True)
+    ]
 
 
 def _meaning(pool: Pool, question: Question) -> tuple[Any, Any] | None:
@@ -132,13 +147,11 @@ def _meaning(pool: Pool, question: Question) -> tuple[Any, Any] | None:
     return vectors, asked[0]
 
 
-def _hits(
-    where: Where, question: Question, ranking: Sequence[tuple[Row, dict[str, float]]], neighbours: int
-) -> list[Hit]:
-    said = shown([row.message_id for row, _ in ranking], neighbours, where.before_position)
+def _hits(where: Where, question: Question, ranking: Sequence[Ranked], neighbours: int) -> list[Hit]:
+    said = shown([one.row.message_id for one in ranking], neighbours, where.before_position)
     wanted = frozenset(question.words)
     # What was deleted or forgotten since it was read is not there any more.
-    there = [(found, parts) for row, parts in ranking if (found := said.at(row.session, row.position))]
+    there = [(found, one) for one in ranking if (found := said.at(one.row.session, one.row.position))]
     return [
         Hit(
             message_id=found.message_id,
@@ -151,13 +164,13 @@ def _hits(
             agent=found.agent,
             content=found.content,
             created_at=found.created_at,
-            score=round(sum(parts.values()), 4),
-            parts={term: round(value, 4) for term, value in parts.items() if value},
+            score=one.score,
+            parts=one.parts,
             before=said.around(found, range(-neighbours, 0)),
             after=said.around(found, range(1, neighbours + 1)),
             wanted=wanted,
         )
-        for found, parts in there
+        for found, one in there
     ]
 
 
@@ -176,4 +189,4 @@ def find_memories(person: Person, query: str, *, limit: int = 10) -> list[tuple[
     ]
     pool = Pool(rows)
     found = ranked(pool, question, pool.rarity(question.words), limit)
-    return [(row.message_id, round(sum(parts.values()), 4)) for row, parts in found]
+    return [(one.row.message_id, one.score) for one in found]

@@ -2,30 +2,41 @@
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
-from typing import Any
+
+from django.db import connection
 
 from convo.search.embed import model_name
-from convo.search.score import Pool
+from convo.search.score import Pool, Row
+from convo.search.where import FEW, Version, Where
 
 # A pool of a thousand messages takes about three megabytes.
 MOST = 16
 
-_pools: OrderedDict[str, tuple[tuple[Any, ...], Pool]] = OrderedDict()
+_pools: OrderedDict[str, tuple[Version, Pool]] = OrderedDict()
 _lock = threading.Lock()
 
 
-def pool(place: str, version: tuple[Any, ...], read: Callable[[], Pool]) -> Pool:
-    """The pool of this place, read anew when its version is another one than before.
+def pool(where: Where) -> Pool | None:
+    """All that may be found in a place, read anew as far as it is another version of it than before.
 
-    One that still waits for vectors is not kept: they come without a new version.
+    None of a place with more messages than are ranked all. A pool that still waits for vectors is not kept:
+    they come without a new version.
     """
+    place = (
+        f"{connection.settings_dict['NAME']} {where.place} {where.session.pk.hex if where.session else ''}"
+    )
     with _lock:
-        found = _pools.get(place)
-        if found and found[0] == version:
+        before = _pools.get(place)
+        if before:
             _pools.move_to_end(place)
-            return found[1]
-    made = read()
+    if not before and where.count() > FEW:
+        return None
+    version = where.version()
+    if before and before[0] == version:
+        return before[1]
+    if version.messages > FEW:
+        return None
+    made = Pool((before and _grown(where, version, *before)) or where.found(where.all))
     if not made.whole(model_name()):
         return made
     with _lock:
@@ -34,3 +45,13 @@ def pool(place: str, version: tuple[Any, ...], read: Callable[[], Pool]) -> Pool
         while len(_pools) > MOST:
             _pools.popitem(last=False)
     return made
+
+
+def _grown(where: Where, version: Version, then: Version, known: Pool) -> list[Row]:
+    """What was known and what came since, where nothing else has changed: another turn, as a rule."""
+    newest = then.newest or 0
+    if not version.goes_on_from(then) or version.messages != then.messages + where.since(newest):
+        return []
+    held = set(known.keys.tolist())
+    rows = where.found(where.all, ("one.message_id > %s", [newest]))
+    return [*known.rows, *(row for row in rows if row.message_id not in held)]

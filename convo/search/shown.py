@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -24,6 +25,9 @@ _AROUND = """
     AND near.position BETWEEN hit.position - {away} AND hit.position + {away} WHERE hit.id IN ({keys})
 """
 _ENDLESS = 2**63 - 1
+
+# Of a session mostly many messages are shown.
+_uuid = lru_cache(maxsize=1000)(UUID)
 
 
 class Said(NamedTuple):
@@ -53,7 +57,7 @@ class Said(NamedTuple):
 
     @property
     def session_id(self) -> UUID:
-        return self.session if isinstance(self.session, UUID) else UUID(self.session)
+        return self.session if isinstance(self.session, UUID) else _uuid(self.session)
 
     @property
     def line(self) -> Line:
