@@ -53,7 +53,7 @@ _STATE = """
 
 
 class Version(NamedTuple):
-    """A place with few messages, by numbers that change whenever something in it does, or what is shown of it."""
+    """A small place, by numbers that change whenever something in it does, or what is shown of it."""
 
     messages: int
     newest: int | None

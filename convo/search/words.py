@@ -133,5 +133,5 @@ def stem(run: str, language: str) -> str:
 
 
 def _stemmed(algorithm: str, run: str) -> str:
-    # A stemmer keeps what it is working on in itself; making one takes a microsecond, and threads don't share it.
+    # A stemmer keeps what it is working on in itself; making one is cheap, and threads don't share it.
     return str(Stemmer.Stemmer(algorithm, 0).stemWord(run))[:LONGEST]
