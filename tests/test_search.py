@@ -239,7 +239,7 @@ def test_a_forgotten_message_and_a_branch_that_is_not_shown_are_not_found(alice:
     Message.objects.update(recallable=True, active=True)
     assert len(found(alice, "demo")) == 2
     # Nor do they take the place of those that are.
-    since = {"after": datetime(2000, 1, 1, tzinfo=UTC), "limit": 1}
+    since: Any = {"after": datetime(2000, 1, 1, tzinfo=UTC), "limit": 1}
     best, other = found(alice, "demo")
     assert found(alice, "demo", **since) == [best]
     Message.objects.filter(content=best).update(active=False)
