@@ -23,12 +23,11 @@ from tests.test_rest_api import Caller, ok
 pytestmark = pytest.mark.django_db
 
 Status = Turn.Status
-TODAY = usage.today()
 CODES = ["upstream_timeout", "upstream_error", "server_error"]
 
 
 def ago(days: int) -> date:
-    return TODAY - timedelta(days=days)
+    return usage.today() - timedelta(days=days)
 
 
 def noon(days: int, **later: float) -> datetime:
@@ -155,12 +154,12 @@ def settle() -> int:
 
 def test_the_numbers_are_those_counted_by_hand_before_and_after_days_are_settled(alice: User) -> None:
     rows = many(session_of(alice), 7)
-    check(usage.of_everybody(ago(6), TODAY), rows)
+    check(usage.of_everybody(ago(6), ago(0)), rows)
     assert settle() >= 5
     assert Tally.objects.filter(owner=None).exists()
-    check(usage.of_everybody(ago(6), TODAY), rows)
-    check(usage.of_owner(alice, ago(6), TODAY), rows)
-    check(usage.of_person(alice, ME, ago(6), TODAY), rows)
+    check(usage.of_everybody(ago(6), ago(0)), rows)
+    check(usage.of_owner(alice, ago(6), ago(0)), rows)
+    check(usage.of_person(alice, ME, ago(6), ago(0)), rows)
 
 
 @pytest.mark.parametrize("settled", [False, True])
@@ -173,7 +172,7 @@ def test_one_agent_or_model_is_counted_alone(alice: User, only: dict[str, str], 
         settle()
     wanted = [row for row in rows if all(getattr(row, name) == value for name, value in only.items())]
     assert wanted
-    check(usage.of_everybody(ago(3), TODAY, **only), wanted)
+    check(usage.of_everybody(ago(3), ago(0), **only), wanted)
 
 
 def test_the_range_holds_every_day_from_its_first_moment_to_its_last(alice: User) -> None:
@@ -189,7 +188,7 @@ def test_the_range_holds_every_day_from_its_first_moment_to_its_last(alice: User
 def test_a_day_is_a_day_in_utc_wherever_the_project_is(alice: User, settings: Settings) -> None:
     settings.TIME_ZONE = "Pacific/Auckland"
     turn(session_of(alice), datetime.combine(ago(1), time(23, 30), UTC))
-    assert usage.of_everybody(ago(1), TODAY).days[ago(1)].turns == 1
+    assert usage.of_everybody(ago(1), ago(0)).days[ago(1)].turns == 1
 
 
 def test_what_goes_on_or_was_not_run_here_is_not_counted(alice: User) -> None:
@@ -198,7 +197,7 @@ def test_what_goes_on_or_was_not_run_here_is_not_counted(alice: User) -> None:
     turn(session, noon(1), started_at=None, waited=None)
     turn(session, noon(1), status=Status.RUNNING, lease_until=noon(-1), finished_at=None)
     turns.record(session_of(alice), [Draft(role="user", content="said elsewhere")])
-    assert usage.of_everybody(ago(6), TODAY).total.turns == 1
+    assert usage.of_everybody(ago(6), ago(0)).total.turns == 1
 
 
 def test_a_cancelled_turn_and_one_at_its_limit_have_not_failed(alice: User) -> None:
@@ -222,7 +221,7 @@ def test_times_are_told_to_two_digits(alice: User) -> None:
 
 
 def test_without_turns_there_is_nothing_to_tell(db: None) -> None:
-    found = usage.of_everybody(ago(6), TODAY)
+    found = usage.of_everybody(ago(6), ago(0))
     assert list(found.days.values()) == [Figures()] * 7
     assert (found.total, found.agents, found.models) == (Figures(), {}, {})
 
@@ -232,7 +231,7 @@ def test_a_copy_in_a_fork_is_not_counted_again(alice: User, offline: Callable[[s
     asked = offline("Hello")
     copied = history.fork(asked.session, 2)
     assert copied.turns.count() == 1
-    assert usage.of_everybody(TODAY, usage.today()).total.turns == 1
+    assert usage.of_everybody(ago(0), usage.today()).total.turns == 1
 
 
 # The hot window.
@@ -245,7 +244,7 @@ def test_a_turn_knows_whether_its_transcript_was_at_hand(offline: Callable[[str]
     assert (first.hot, second.hot) == (None, True)
     history.window._drop(history.window._key(second.session_id, Session.objects.get().version))
     assert offline("Once more").hot is False
-    found = usage.of_everybody(TODAY, usage.today()).total
+    found = usage.of_everybody(ago(0), usage.today()).total
     assert (found.turns, found.looked, found.hot) == (3, 2, 1)
 
 
@@ -270,10 +269,11 @@ def test_settled_days_are_read_and_not_counted_again(alice: User) -> None:
     for days in range(1, 9):
         turn(session, noon(days))
     settle()
-    before = usage.of_everybody(ago(7), ago(1))
+    # In the first hour of a day the one before is not settled yet.
+    before = usage.of_everybody(ago(8), ago(2))
     # The rows are gone, and stay counted.
     Session.objects.all().delete()
-    assert usage.of_everybody(ago(7), ago(1)) == before
+    assert usage.of_everybody(ago(8), ago(2)) == before
     assert before.total.turns == 7
 
 
@@ -282,7 +282,7 @@ def test_a_day_is_settled_once_it_is_over_and_all_its_turns_are(alice: User) -> 
         session_of(alice), noon(3), status=Status.RUNNING, lease_until=noon(-1), finished_at=None, waited=None
     )
     settle()
-    assert not TalliedDay.objects.filter(day=TODAY).exists()
+    assert not TalliedDay.objects.filter(day=ago(0)).exists()
     assert not TalliedDay.objects.filter(day=ago(3)).exists()
     assert TalliedDay.objects.filter(day=ago(2)).exists()
     Turn.objects.filter(pk=running.pk).update(status=Status.COMPLETE, finished_at=noon(3))
@@ -292,14 +292,13 @@ def test_a_day_is_settled_once_it_is_over_and_all_its_turns_are(alice: User) -> 
 
 def test_a_stuck_day_keeps_none_of_the_others_from_being_settled(alice: User) -> None:
     session = session_of(alice)
-    for days in range(1, 20):
+    for days in range(2, 20):
         turn(session, noon(days))
-    turn(session, noon(2), status=Status.RUNNING, lease_until=noon(-1), finished_at=None)
+    turn(session, noon(3), status=Status.RUNNING, lease_until=noon(-1), finished_at=None)
     settle()
     assert usage.settle() == 0
-    assert set(TalliedDay.objects.filter(day__gte=ago(19)).values_list("day", flat=True)) == {
-        ago(days) for days in range(1, 20) if days != 2
-    }
+    settled = TalliedDay.objects.filter(day__gte=ago(19), day__lte=ago(2))
+    assert set(settled.values_list("day", flat=True)) == {ago(days) for days in range(2, 20) if days != 3}
 
 
 def test_a_day_between_settled_ones_is_counted(alice: User) -> None:
@@ -308,7 +307,7 @@ def test_a_day_between_settled_ones_is_counted(alice: User) -> None:
         turn(session, noon(days))
     settle()
     TalliedDay.objects.filter(day__in=[ago(3), ago(5)]).delete()
-    found = usage.of_everybody(ago(6), TODAY)
+    found = usage.of_everybody(ago(6), ago(0))
     assert [figures.turns for figures in found.days.values()] == [1] * 7
 
 
@@ -333,10 +332,10 @@ def test_looking_back_costs_the_same_whatever_was_settled(alice: User) -> None:
     with CaptureQueriesContext(
         connection,
     ) as before:
-        usage.of_everybody(ago(6), TODAY)
+        usage.of_everybody(ago(6), ago(0))
     settle()
     with CaptureQueriesContext(connection) as after:
-        usage.of_everybody(ago(6), TODAY)
+        usage.of_everybody(ago(6), ago(0))
     assert len(before) == len(after) == 6
 
 
