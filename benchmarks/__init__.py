@@ -1,4 +1,4 @@
-"""Measurements, each beside a floor of the same run, with settings that no `.env` has a say in."""
+"""Measurements, each beside a floor of the same run; neither `.env` nor a shell has a say in their settings."""
 
 import os
 
@@ -6,7 +6,13 @@ import django
 from django.apps import apps
 
 if not apps.ready:
-    os.environ.setdefault("CONVO_DOTENV", "0")
-    os.environ.setdefault("SECRET_KEY", "a fixed key, for measurements only, and long enough for every check")
+    os.environ.update(
+        CONVO_DOTENV="0",
+        SECRET_KEY="a fixed key, for measurements only, and long enough for every check",
+        # What a server pays to remember its statements is no figure of production.
+        DEBUG="0",
+        HTTPS="0",
+        ALLOWED_HOSTS="127.0.0.1,localhost,testserver",
+    )
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "project.settings")
     django.setup()

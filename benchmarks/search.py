@@ -74,6 +74,7 @@ def read(server: Server, key: str) -> Iterator[list[Gap]]:
             while not over.is_set():
                 body = {"message": "Tell me more.", "stream": True, "user": "reader"}
                 with client.stream("POST", "/api/v1/query/", json=body) as response:
+                    response.raise_for_status()
                     moments = [
                         time.perf_counter() for line in response.iter_lines() if line == "event: delta"
                     ]
@@ -115,9 +116,6 @@ def beside_replies(owner: Any, person: Person, messages: int) -> None:
             Path(folder) / "log",
             CONVO_AGENTS_FILE=str(agents),
             CONVO_SWEEP_SECONDS="5",
-            # What a server pays to remember its statements is no figure of production.
-            DEBUG="0",
-            ALLOWED_HOSTS="127.0.0.1",
             OPENAI_BASE_URL=upstream.url,
             CONVO_MODEL=f"steady-{1000 * BETWEEN:.0f}",
             DATABASE_URL=os.environ["DATABASE_URL"],
