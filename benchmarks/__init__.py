@@ -1,4 +1,4 @@
-"""Measurements, each beside a floor of the same run; neither `.env` nor a shell has a say in their settings."""
+"""Measurements, each beside a floor of the same run; no `.env` and no shell has a say in their settings."""
 
 import os
 
