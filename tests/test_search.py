@@ -284,6 +284,22 @@ def test_of_a_place_that_is_known_only_what_came_since_is_read(alice: Any) -> No
     assert len(hits) == 4
 
 
+def test_a_place_that_has_outgrown_its_pool_is_not_weighed_for_every_question(alice: Any) -> None:
+    session = session_of(alice)
+    say(session, "The zeppelin landed.")
+
+    def weighed() -> int:
+        with CaptureQueriesContext(connection) as asked:
+            assert found(alice, "zeppelin")[0] == "The zeppelin landed."
+        return sum("SUM(epoch)" in query["sql"] for query in asked.captured_queries)
+
+    assert weighed() == 1
+    turns.record(session, [Draft(role="user", content=f"Item {n} of the stock list.") for n in range(1300)])
+    index()
+    weighed()
+    assert weighed() == 0
+
+
 def test_an_older_message_that_is_indexed_late_is_found(alice: Any) -> None:
     session = session_of(alice)
     late, _ = say(session, "The demo is on Thursday.", "The demo is in Graz.")

@@ -55,7 +55,7 @@ class Sweeping:
     def go_on(self) -> None:
         few = 0
         while few < FEW_ROUNDS and not self._over():
-            done = max(self._batches(), *map(self._items, kinds.kinds()))
+            done = max([self._batches(), *map(self._items, kinds.kinds())])
             if not done:
                 break
             few += done < AT_A_TIME

@@ -35,6 +35,9 @@ def pool(where: Where) -> Pool | None:
     if before and before[0] == version:
         return before[1]
     if version.messages > FEW:
+        # To ask for its version each time would take longer the more there is.
+        with _lock:
+            _pools.pop(place, None)
         return None
     made = Pool((before and _grown(where, version, *before)) or where.found(where.all))
     if not made.whole(model_name()):

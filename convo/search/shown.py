@@ -11,14 +11,15 @@ from django.db import connection
 
 from convo.history import Line
 from convo.models import Turn
+from convo.search.where import SHOWN
 
 # In the database's own words, for rows of Django's take longer to make than all the rest of a search.
-_SAID = """
+_SAID = f"""
     SELECT said.session_id, said.position, said.id, said.item_id, said.turn_id, turn.number, turn.kind,
         said.type, said.role, said.name, said.agent, said.content, said.item, said.tokens, said.created_at
     FROM convo_message said JOIN convo_turn turn ON turn.id = said.turn_id
-    WHERE said.id IN ({keys}) AND said.thread = '' AND said.position < {before}
-    AND said.active AND said.recallable AND said.erased_at IS NULL
+    WHERE said.id IN ({{keys}}) AND said.thread = '' AND said.position < {{before}}
+    AND {SHOWN}
 """
 _AROUND = """
     SELECT near.id FROM convo_message hit JOIN convo_message near ON near.session_id = hit.session_id

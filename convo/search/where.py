@@ -20,14 +20,16 @@ FEW = 1200
 # A condition, and the values in it.
 Condition = tuple[str, list[Any]]
 
+# What may be found today: on the branch that is shown, not erased, not forgotten.
+SHOWN = "said.active AND said.recallable AND said.erased_at IS NULL"
+
 # Of the messages PostgreSQL would rather read the whole table than look up a thousand: it is not asked.
 _SAID = {
     "sqlite": "JOIN convo_message said ON said.id = one.message_id",
     "postgresql": "CROSS JOIN LATERAL (SELECT * FROM convo_message WHERE id = one.message_id OFFSET 0) said",
 }
-_ROWS = """
-    SELECT {columns} FROM convo_indexedmessage one {said}
-    WHERE said.active AND said.recallable AND said.erased_at IS NULL AND {conditions} {then}
+_ROWS = f"""
+    SELECT {{columns}} FROM convo_indexedmessage one {{said}} WHERE {SHOWN} AND {{conditions}} {{then}}
 """
 # What a Row is made of.
 _ROW = """
@@ -58,14 +60,15 @@ class Version(NamedTuple):
     messages: int
     newest: int | None
     sessions: int
-    epochs: int
-    first: str
-    last: str
-    positions: int
+    epochs: int | None
+    first: str | None
+    last: str | None
+    positions: int | None
 
     def goes_on_from(self, other: "Version") -> bool:
         """Have messages come since then, and has nothing else changed? The epochs rise with all that does."""
-        return self[2:6] == other[2:6] and self.messages > other.messages
+        more = other._replace(messages=self.messages, newest=self.newest, positions=self.positions)
+        return self.messages > other.messages and self == more
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,23 +112,17 @@ class Where:
     def count(self) -> int:
         """How many messages there are, if few."""
         column, key = self._key
-        with connection.cursor() as cursor:
-            cursor.execute(_COUNT.format(column=column), [key])
-            return int(cursor.fetchone()[0])
+        return int(_one(_COUNT.format(column=column), [key])[0])
 
     def version(self) -> Version:
         column, key = self._key
         state = _STATE.format(column=column, session="id" if self.session else column)
-        with connection.cursor() as cursor:
-            cursor.execute(state, [key, key])
-            return Version._make(cursor.fetchone())
+        return Version._make(_one(state, [key, key]))
 
     def since(self, newest: int) -> int:
         """How many messages were indexed that are newer than this one."""
         column, key = self._key
-        with connection.cursor() as cursor:
-            cursor.execute(_SINCE.format(column=column), [key, newest])
-            return int(cursor.fetchone()[0])
+        return int(_one(_SINCE.format(column=column), [key, newest])[0])
 
     def total(self) -> int:
         """How many messages the place has whose words are looked up: a person's session shares its person's.
@@ -177,3 +174,10 @@ class Where:
             yield "said.created_at < %s", [connection.ops.adapt_datetimefield_value(self.before)]
         if self.before_position is not None:
             yield "one.position < %s", [self.before_position]
+
+
+def _one(sql: str, values: list[Any]) -> tuple[Any, ...]:
+    with connection.cursor() as cursor:
+        cursor.execute(sql, values)
+        found: tuple[Any, ...] = cursor.fetchone()
+        return found
