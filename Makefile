@@ -12,7 +12,7 @@ TESTS := $(VENV)/installed-for-tests
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run dev test lint mutants soak clean
+.PHONY: help run dev test check lint mutants soak clean
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 16
@@ -24,8 +24,12 @@ run: $(RUNS) .env ## Serve Convo on http://127.0.0.1:8000/ (PORT=9000 for anothe
 dev: $(TESTS) .env ## Serve it with PostgreSQL, Valkey and a Celery worker, all started here
 	@exec $(MANAGE) dev
 
-test: $(TESTS) ## Run all tests, on SQLite and on PostgreSQL side by side
-	$(BIN)/python -m tests.both
+test: $(TESTS) ## Run all tests on SQLite and PostgreSQL side by side (ONLY=tests/test_turns.py for some)
+	$(BIN)/python -m tests.both $(ONLY)
+
+check: lint ## Run lint, the limits on style, and the tests without databases and servers
+	$(BIN)/python -m tests.style
+	$(BIN)/python -m pytest -q --unit
 
 # Checked as production runs it, whatever .env says.
 lint: export CONVO_DOTENV := 0

@@ -40,7 +40,7 @@ RUNS: dict[str, Run] = {"16 threads": threads, "4 processes × 4": processes}
 
 def new_session() -> UUID:
     user, _ = get_user_model().objects.get_or_create(username="writer")
-    person = Person.objects.named(user, ME)
+    person = Person.objects.get_or_create_by_ref(user, ME)
     return Session.objects.create(owner=user, person=person, agent="assistant").pk
 
 

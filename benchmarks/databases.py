@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from convo.management import embedded
+from project import embedded
 
 KINDS = ("sqlite", "postgres")
 

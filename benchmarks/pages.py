@@ -20,7 +20,7 @@ from django.urls import reverse
 
 from benchmarks.databases import KINDS, on_each
 from convo import turns
-from convo.history import Draft
+from convo.history import NewMessage
 from convo.models import ME, Person, Session
 
 # As a request comes to a server behind TLS.
@@ -43,14 +43,14 @@ print(sum(weights))
 
 def seeded(owner: Any, *, sessions: int, messages: int) -> Session:
     """A conversation of so many messages among so many others."""
-    person = Person.objects.named(owner, ME)
+    person = Person.objects.get_or_create_by_ref(owner, ME)
     given = {"owner": owner, "person": person, "agent": "assistant"}
     Session.objects.bulk_create(Session(**given, title=f"Talk {n}") for n in range(sessions - 1))
     session = Session.objects.create(**given, title="The long one")
     for begin in range(0, messages, 500):
         pairs = range(begin, min(begin + 500, messages), 2)
         drafts = [
-            Draft(role=role, content=content)
+            NewMessage(role=role, content=content)
             for n in pairs
             for role, content in (("user", f"Question {n}: which one?"), ("assistant", REPLY))
         ]

@@ -27,7 +27,7 @@ from django.db.models.functions import Now
 
 from benchmarks.databases import KINDS, on_each
 from convo import search, turns
-from convo.history import Draft
+from convo.history import NewMessage
 from convo.models import ApiKey, Person, Turn
 from tests.servers import Server, client_of
 from tests.upstream import Upstream
@@ -55,11 +55,11 @@ def sentence(draw: random.Random) -> str:
 def said(owner: Any, *, messages: int, sessions: int) -> Person:
     """A person who has said this, and none of it is in the index."""
     draw = random.Random(7)
-    person = Person.objects.named(owner, "somebody")
+    person = Person.objects.get_or_create_by_ref(owner, "somebody")
     for _ in range(sessions):
-        session, _ = turns.stored(turns.new_session(owner, person.ref))
+        session, _ = turns.store_session(turns.new_session(owner, person.ref))
         roles = [("user", "assistant")[number % 2] for number in range(messages // sessions)]
-        turns.record(session, [Draft(role=role, content=sentence(draw)) for role in roles])
+        turns.record(session, [NewMessage(role=role, content=sentence(draw)) for role in roles])
     return person
 
 

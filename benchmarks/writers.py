@@ -24,7 +24,7 @@ import psycopg
 from django.db import connection, connections
 
 from convo import tokens, turns
-from convo.history import Draft
+from convo.history import NewMessage
 from convo.models import Message, Session
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -90,7 +90,9 @@ def through_convo(session: UUID) -> Write:
 
     def write(lines: Sequence[str]) -> None:
         for text in lines:
-            turns.record(row, [Draft(role="user", content=text), Draft(role="assistant", content=text)])
+            turns.record(
+                row, [NewMessage(role="user", content=text), NewMessage(role="assistant", content=text)]
+            )
         connection.close()
 
     return write

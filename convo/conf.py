@@ -1,4 +1,4 @@
-"""`settings.CONVO`, the one dict that Convo reads from a project, as a typed value with defaults."""
+"""`settings.CONVO`, the only setting of a project that is Convo's own, as a typed value with defaults."""
 
 from dataclasses import dataclass, fields
 from typing import Any
@@ -10,7 +10,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 @dataclass(frozen=True, kw_only=True)
 class Conf:
-    """What an operator can set; every name here is a key of `settings.CONVO` in capitals."""
+    """The options of an operator; each field is a key of `settings.CONVO` in capitals."""
 
     agents_file: str = ""
     model: str = ""
@@ -32,7 +32,7 @@ class Conf:
     processes: int = 1
     lease_seconds: float = 15.0
     heartbeat_seconds: float = 0.5
-    checkpoint_seconds: float = 1.0
+    checkpoint_seconds: float = 0.5
     sweep_seconds: float = 15.0
     deliver: str = ""
     task_seconds: float = 120.0
@@ -40,11 +40,13 @@ class Conf:
     work_retry_seconds: float = 30.0
     work_lease_seconds: float = 30.0
     work_threads: int = 2
+    overdue_seconds: float = 120.0
     cancel_seconds: float = 2.0
     queue_seconds: float = 60.0
     queue_length: int = 20
     follow_seconds: float = 1.0
     sse_heartbeat_seconds: float = 10.0
+    credentials_seconds: float = 10.0
     mirror_seconds: float = 0.05
     events_seconds: int = 600
     connect_seconds: float = 3.0
@@ -56,45 +58,45 @@ class Conf:
 
     @property
     def offline(self) -> bool:
-        """Is there no model to ask, so that the built-in responder answers?"""
+        """True if no model server is configured, so that the built-in responder answers."""
         return not (self.openai_api_key or self.openai_base_url)
 
     @property
     def default_model(self) -> str:
-        """The model for whoever names none."""
-        return "offline" if self.offline else self.model or "gpt-5-mini"
+        return "offline" if self.offline else self.model or "gpt-6-luna"
 
 
-_NAMES = {field.name for field in fields(Conf)}
-_read: tuple[dict[str, Any] | None, Conf] = (None, Conf())
+_FIELD_NAMES = {field.name for field in fields(Conf)}
+_current: tuple[dict[str, Any] | None, Conf] = (None, Conf())
 
 
 def conf() -> Conf:
-    """Today's configuration; read again only when `settings.CONVO` is another dict."""
-    global _read
-    given = getattr(settings, "CONVO", {})
-    if _read[0] is not given:
-        unknown = [key for key in given if key.lower() not in _NAMES or key != key.upper()]
-        if unknown:
+    """Return the configuration; it is read again only when `settings.CONVO` is another dict."""
+    global _current
+    options = getattr(settings, "CONVO", {})
+    if _current[0] is not options:
+        unknown_keys = [key for key in options if key.lower() not in _FIELD_NAMES or key != key.upper()]
+        if unknown_keys:
             raise ImproperlyConfigured(
-                f"settings.CONVO has no key {unknown[0]!r}. It knows: {', '.join(sorted(_NAMES)).upper()}."
+                f"settings.CONVO has an unknown key, {unknown_keys[0]!r}. "
+                f"Its keys are: {', '.join(sorted(_FIELD_NAMES)).upper()}."
             )
-        _read = (given, Conf(**{key.lower(): value for key, value in given.items()}))
-    return _read[1]
+        _current = (options, Conf(**{key.lower(): value for key, value in options.items()}))
+    return _current[1]
 
 
-def fleeting_cache() -> str:
-    """The name of the cache that holds temporary chats: `fleeting` where a project has one, or default."""
-    return "fleeting" if "fleeting" in settings.CACHES else "default"
+def ephemeral_cache() -> str:
+    """Return the name of the cache for temporary chats: `ephemeral` if there is one, else `default`."""
+    return "ephemeral" if "ephemeral" in settings.CACHES else "default"
 
 
 def check_processes(**_: object) -> list[Error]:
-    """The system check: processes that share no cache would each have a part of a temporary chat."""
-    is_shared = "locmem" not in settings.CACHES[fleeting_cache()]["BACKEND"]
+    """Report processes that share no cache: each would have only a part of a temporary chat."""
+    is_shared = "locmem" not in settings.CACHES[ephemeral_cache()]["BACKEND"]
     if is_shared or conf().processes == 1:
         return []
-    told = (
-        f"{conf().processes} processes would not find each other's temporary chats. "
+    message = (
+        f"{conf().processes} processes without a shared cache cannot find each other's temporary chats. "
         "Set REDIS_URL, or serve with one process (WEB_CONCURRENCY=1)."
     )
-    return [Error(told, id="convo.E002")]
+    return [Error(message, id="convo.E002")]

@@ -1,21 +1,24 @@
-"""Every way in which Convo says no: the docstring is the message, the class knows its status and code."""
+"""Every error of Convo. The docstring of a class is its message; its attributes are status and code."""
 
+from collections.abc import Mapping
 from typing import Any
 
 
 class ConvoError(Exception):
-    """Something went wrong inside Convo. Try again; if it stays, the server's log tells more."""
+    """Something went wrong inside Convo. Try again; if it happens again, see the server's log."""
 
     status = 500
     code = "server_error"
     type = "server_error"
-    # The status and code that the OpenAI-compatible surface uses, where they differ: its clients retry 409.
+    # Status, code and param on the OpenAI-compatible surface, where they differ: its clients retry 409.
     v1_status: int | None = None
-    # '' where its clients get a code of null.
+    # An empty string means that the client gets the code null.
     v1_code: str | None = None
     v1_param: str | None = None
-    # Was something stored before it went wrong, so that the same request would store it twice?
-    kept = False
+    # True if something was stored before the failure, so that a repeated request would store it twice.
+    has_stored_input = False
+    # The seconds in Retry-After, unless the code that raises the error passes others.
+    default_retry_after: float | None = None
 
     def __init__(
         self,
@@ -27,30 +30,36 @@ class ConvoError(Exception):
     ) -> None:
         self.message = message or type(self).__doc__ or ""
         self.param = param
-        self.retry_after = retry_after
+        self.retry_after = self.default_retry_after if retry_after is None else retry_after
         self.details = details
         super().__init__(self.message)
 
     @property
     def retryable(self) -> bool:
-        """May the same request succeed later?"""
+        """Return whether the same request may succeed later."""
         return self.status >= 500 or self.status == 429
 
 
 class InvalidRequest(ConvoError):
-    """The request is not valid. The message says which part, and what is expected there."""
+    """The request is not valid. The message says which part is at fault, and what is expected there."""
 
     status, code, type = 400, "invalid_value", "invalid_request_error"
 
 
 class UnknownParameter(InvalidRequest):
-    """This field is not known here. Remove it, or see /api/docs/ for the fields of this call."""
+    """Unknown field. Remove it, or see /api/docs/ for the fields of this call."""
 
     code = "unknown_parameter"
 
 
+class UnsupportedValue(InvalidRequest):
+    """OpenAI accepts this value, but Convo does not support it. Leave it out."""
+
+    code = "unsupported_value"
+
+
 class MissingParameter(InvalidRequest):
-    """A field that this call needs is missing. `param` names it."""
+    """A required field is missing. `param` names it."""
 
     code = "missing_required_parameter"
 
@@ -62,7 +71,7 @@ class WrongType(InvalidRequest):
 
 
 class InvalidItem(InvalidRequest):
-    """This item says nothing that could be used later. Send it as it was received, or leave it out."""
+    """This item has no content that can be used later. Send it as you received it, or leave it out."""
 
     code = "invalid_item"
 
@@ -73,32 +82,32 @@ class ItemInConversation(InvalidRequest):
     code = "item_already_in_conversation"
 
 
-class InvalidInput(InvalidRequest):
-    """The input does not go with what it goes on from. The message names the item."""
+class InvalidContinuation(InvalidRequest):
+    """The input does not fit the conversation that it continues. The message names the item."""
 
     v1_code = ""
 
 
 class PreviousResponseNotFound(InvalidRequest):
-    """There is no such response to go on from: it is unknown, deleted, or was not stored."""
+    """There is no such previous response: it is unknown, deleted, or was not stored."""
 
     code = "previous_response_not_found"
 
 
-class Malformed(InvalidRequest):
+class MalformedBody(InvalidRequest):
     """The body is not valid JSON. Send one JSON object, encoded as UTF-8."""
 
     code = "malformed_body"
 
 
-class Unauthenticated(ConvoError):
+class NotAuthenticated(ConvoError):
     """No valid credentials. Sign in, or send `Authorization: Bearer KEY` (see `manage.py create_key`)."""
 
     status, code, type = 401, "invalid_api_key", "invalid_request_error"
 
 
 class Forbidden(ConvoError):
-    """These credentials may not do this. Use a key whose scopes include the one named."""
+    """These credentials do not allow this. Use a key whose scopes include the one that is named."""
 
     status, code, type = 403, "insufficient_scope", "invalid_request_error"
 
@@ -109,7 +118,7 @@ class CsrfFailed(Forbidden):
     code = "csrf_failed"
 
 
-class NeverStored(InvalidRequest):
+class MemoryNotAllowed(InvalidRequest):
     """This is never remembered: it looks like a secret, or one of this person's rules forbids it."""
 
     code = "never_stored"
@@ -122,32 +131,32 @@ class UnknownAgent(InvalidRequest):
 
 
 class NotFound(ConvoError):
-    """Nothing is here, or it is not yours. Check the id."""
+    """There is nothing at this address, or it is not yours. Check the id."""
 
     status, code, type = 404, "not_found", "invalid_request_error"
     v1_code = ""
 
 
 class ModelNotFound(NotFound):
-    """There is no such model here. `GET /v1/models` lists those that there are."""
+    """There is no such model. `GET /v1/models` lists the models of this server."""
 
     code = v1_code = "model_not_found"
 
 
 class MethodNotAllowed(ConvoError):
-    """This address does not take that method. OPTIONS tells which ones it takes."""
+    """This address does not allow this method. OPTIONS lists those that it allows."""
 
     status, code, type = 405, "method_not_allowed", "invalid_request_error"
 
 
 class NotAcceptable(ConvoError):
-    """None of the media types in Accept can be had. Ask for application/json or text/event-stream."""
+    """None of the media types in Accept is available. Ask for application/json or text/event-stream."""
 
     status, code, type = 406, "not_acceptable", "invalid_request_error"
 
 
-class UnsupportedMedia(ConvoError):
-    """This content type is not read here. Send application/json."""
+class UnsupportedMediaType(ConvoError):
+    """Unsupported content type. Send application/json."""
 
     status, code, type = 415, "unsupported_media_type", "invalid_request_error"
 
@@ -156,16 +165,18 @@ class TurnInProgress(ConvoError):
     """Another turn is running in this session. Wait for it, or try again after the seconds in Retry-After."""
 
     status, code, type = 409, "turn_in_progress", "invalid_request_error"
+    default_retry_after = 1
     v1_status, v1_code, v1_param = 400, "conversation_locked", "conversation"
 
 
-class KeyInFlight(ConvoError):
-    """The request with this Idempotency-Key is still being answered. Send it again after Retry-After."""
+class IdempotencyKeyInUse(ConvoError):
+    """The request with this Idempotency-Key is still in progress. Send it again after Retry-After."""
 
     status, code, type = 409, "idempotency_key_in_use", "invalid_request_error"
+    default_retry_after = 1
 
 
-class KeyReused(ConvoError):
+class IdempotencyKeyReused(ConvoError):
     """This Idempotency-Key was used for another request. Make a new key for every new request."""
 
     status, code, type = 422, "idempotency_key_reused", "invalid_request_error"
@@ -173,7 +184,7 @@ class KeyReused(ConvoError):
 
 
 class BranchNotActive(ConvoError):
-    """This turn is not on the branch of the conversation that is shown. Activate that branch first."""
+    """This turn is not on the active branch of the conversation. Activate its branch first."""
 
     status, code, type = 409, "branch_not_active", "invalid_request_error"
     v1_status = 400
@@ -193,25 +204,25 @@ class SessionClosed(ConvoError):
 
 
 class NotSearchable(ConvoError):
-    """What is said in this session is not kept as readable text, so it cannot be searched."""
+    """The messages of this session are not stored as readable text, so they cannot be searched."""
 
     status, code, type = 409, "not_searchable", "invalid_request_error"
 
 
-class Gone(ConvoError):
-    """What was written with this Idempotency-Key has been deleted since. It is not written again."""
+class ResultDeleted(ConvoError):
+    """The result of the request with this Idempotency-Key was deleted. Use a new key to send it again."""
 
     status, code, type = 410, "deleted", "invalid_request_error"
 
 
-class TextGone(ConvoError):
-    """What was said in this temporary chat is gone: it was idle too long, or the cache was emptied."""
+class ContentsExpired(ConvoError):
+    """The messages of this temporary chat are gone: it was idle too long, or the cache was emptied."""
 
     status, code, type = 410, "text_gone", "invalid_request_error"
 
 
-class TooLarge(ConvoError):
-    """The body is larger than this server accepts. Send less at once."""
+class BodyTooLarge(ConvoError):
+    """The body is larger than this server accepts. Send less in one request."""
 
     status, code, type = 413, "body_too_large", "invalid_request_error"
 
@@ -234,11 +245,27 @@ class UpstreamRejected(UpstreamError):
 
     code = "upstream_rejected"
 
+    def __init__(self, message: str | None = None, **details: Any) -> None:
+        super().__init__(message, **details)
+        status, code = self.details.get("upstream_status"), self.details.get("upstream_code")
+        if status in {400, 404, 413, 422}:
+            # The request is at fault, and not Convo's credentials or account, so OpenAI's clients get the
+            # refusal as if they had asked the model server themselves.
+            self.v1_status, self.v1_param = status, self.details.get("upstream_param")
+            self.v1_code = code or ("model_not_found" if status == 404 else "invalid_value")
+
+    @property
+    def retryable(self) -> bool:
+        """Return False: the same request is refused until somebody changes it, or the settings."""
+        return False
+
 
 class UpstreamRateLimited(UpstreamError):
     """The model server is rate limiting. The question is kept; ask again after the seconds in Retry-After."""
 
     status, code = 429, "upstream_rate_limited"
+    # Limits are counted per minute; half a minute is long enough to help and short enough to wait for.
+    default_retry_after = 30
 
 
 class UpstreamTimeout(UpstreamError):
@@ -259,14 +286,14 @@ class UpstreamProtocolError(UpstreamError):
     code = "upstream_protocol_error"
 
 
-class Truncated(UpstreamError):
-    """The model's answer broke off before its end. What arrived is kept and marked partial."""
+class ReplyTruncated(UpstreamError):
+    """The model's reply broke off before its end. The part that arrived is kept and marked partial."""
 
     code = "truncated"
 
 
 class MaxOutputTokens(ConvoError):
-    """The reply reached its limit of tokens and stops there."""
+    """The reply reached its token limit and stops there."""
 
     status, code = 200, "max_output_tokens"
 
@@ -277,28 +304,30 @@ class ContentFilter(ConvoError):
     status, code = 200, "content_filter"
 
 
-class Interrupted(ConvoError):
-    """The process that wrote this reply stopped before its end. What was saved is kept; ask again."""
+class TurnInterrupted(ConvoError):
+    """The process that wrote this reply stopped before it was complete. The saved part is kept; ask again."""
 
     status, code = 502, "interrupted"
 
 
-class Cancelled(ConvoError):
-    """This turn was cancelled. What had been written is kept."""
+class TurnCancelled(ConvoError):
+    """This turn was cancelled. The reply so far is kept."""
 
     status, code, type = 409, "turn_cancelled", "invalid_request_error"
 
 
 class ServerShutdown(ConvoError):
-    """The server is stopping. What had been written is kept; ask again, the next process answers."""
+    """The server is stopping. The reply so far is kept; ask again, and the next process answers."""
 
     status, code = 503, "server_shutdown"
+    default_retry_after = 1
 
 
-class Unavailable(ConvoError):
+class DatabaseUnavailable(ConvoError):
     """The database cannot be reached just now, and nothing was changed. Try again after Retry-After."""
 
     status, code = 503, "unavailable"
+    default_retry_after = 1
 
 
 class NotConfigured(ConvoError):
@@ -307,13 +336,18 @@ class NotConfigured(ConvoError):
     status, code = 503, "not_configured"
 
 
-def by_code(code: str) -> type[ConvoError]:
-    """The error class with this code, so that a failure stored on a turn can be told again."""
-    return _BY_CODE.get(code, ConvoError)
+def error_from_json(error: Mapping[str, Any]) -> ConvoError:
+    """Rebuild the error that is stored on a turn."""
+    details = dict(error)
+    return class_by_code(details.pop("code", ""))(details.pop("message", None), **details)
 
 
-def _tree(cls: type[ConvoError]) -> list[type[ConvoError]]:
-    return [cls, *(found for sub in cls.__subclasses__() for found in _tree(sub))]
+def class_by_code(code: str) -> type[ConvoError]:
+    return _CLASSES_BY_CODE.get(code, ConvoError)
 
 
-_BY_CODE = {cls.code: cls for cls in reversed(_tree(ConvoError))}
+def _class_tree(cls: type[ConvoError]) -> list[type[ConvoError]]:
+    return [cls, *(error_class for subclass in cls.__subclasses__() for error_class in _class_tree(subclass))]
+
+
+_CLASSES_BY_CODE = {cls.code: cls for cls in reversed(_class_tree(ConvoError))}

@@ -1,4 +1,4 @@
-"""Visitors without an account: made on their first message, and what they leave to the account they take."""
+"""Guests: visitors without an account, whose data moves to the account that they sign up or in with."""
 
 import secrets
 from typing import Any
@@ -11,68 +11,70 @@ from convo import database, history, memory
 from convo.models import (
     ApiKey,
     Attachment,
-    Idempotency,
+    Guest,
+    IdempotencyRecord,
     IndexedMessage,
     Person,
     Session,
-    place_of,
-    wide_place,
+    owner_key_of,
+    scope_key_of,
 )
 
-_NAME = "guest-"
 
-
-def new_guest() -> Any:
-    """A user whom nobody can sign in as: the cookie alone leads back to it."""
+@transaction.atomic
+def create_guest() -> Any:
+    """Create a user without a usable password: only the session cookie leads back to it."""
     model = get_user_model()
-    guest = model(**{model.USERNAME_FIELD: _NAME + secrets.token_hex(8)})
-    guest.set_unusable_password()
-    guest.save()
-    return guest
+    user = model(**{model.USERNAME_FIELD: f"guest-{secrets.token_hex(8)}"})
+    user.set_unusable_password()
+    user.save()
+    Guest.objects.create(user=user)
+    return user
 
 
 def is_guest(user: Any) -> bool:
-    """Is this somebody without an account?"""
-    return bool(user.get_username().startswith(_NAME)) and not user.has_usable_password()
+    """Return whether this user is a guest. A row of Guest decides that, and not the user's name."""
+    return user.pk is not None and Guest.objects.filter(pk=user.pk).exists()
 
 
-def settle(guest: Any, name: str, password: str) -> bool:
-    """Make the guest an account of this name, with all that is theirs; False for one who is no guest."""
-    # Hashing takes a while, and is done before the row is locked.
+def convert_to_account(guest: Any, name: str, password: str) -> bool:
+    """Turn the guest into an account of this name that keeps all data, or return False if it is no guest."""
+    # Hashing takes a while, so it is done before the row is locked.
     guest.set_password(password)
     return _settle(guest, name)
 
 
-@database.retried
+@database.retry_conflicts
 @transaction.atomic
 def _settle(guest: Any, name: str) -> bool:
-    row = _locked(guest)
+    row = _lock_guest(guest)
     if row is None:
         return False
     setattr(guest, guest.USERNAME_FIELD, name)
     guest.save(update_fields=[guest.USERNAME_FIELD, "password"])
+    Guest.objects.filter(pk=guest.pk).delete()
     return True
 
 
-@database.retried
+@database.retry_conflicts
 @transaction.atomic
-def join(guest: Any, account: Any) -> None:
-    """Give the account everything that is the guest's, overwriting nothing; the guest is gone then.
+def merge_into_account(guest: Any, account: Any) -> None:
+    """Move all data of the guest to the account, overwriting nothing, and delete the guest.
 
-    Replies that are being written go on. Where there is no guest any more, nothing happens.
+    Replies that are being written go on. If the user is not a guest any more, nothing happens.
     """
     sessions = list(_sessions_of(guest))
-    row = _locked(guest)
+    row = _lock_guest(guest)
     if row is None:
         return
-    # Those that were begun while this waited; nobody can begin another one for a user whose row is locked.
+    # Sessions may have begun while this waited for the lock. None can begin while the user's row is locked.
     sessions += _sessions_of(guest).exclude(pk__in=[session.pk for session in sessions])
-    people = _people(row, account)
+    people = _match_people(row, account)
     for session in sessions:
-        _move(session, people[session.person_id])
-    for old, person in people.items():
-        memory.take_over(old, person)
-        _move_attachments(old, person)
+        _move_session(session, people[session.person_id])
+    for guest_person_id, person in people.items():
+        memory.merge_people(guest_person_id, person)
+        _move_attachments(guest_person_id, person)
     _move_keys(row, account)
     row.delete()
 
@@ -81,51 +83,52 @@ def _sessions_of(guest: Any) -> QuerySet[Session]:
     return Session.objects.select_for_update().filter(owner=guest.pk).order_by("pk")
 
 
-def _locked(guest: Any) -> Any | None:
-    """The guest's row, locked; None when there is none, or it has become an account."""
+def _lock_guest(guest: Any) -> Any | None:
+    """Lock the guest's row and return it; None if there is none, or the guest has become an account."""
     row = get_user_model()._default_manager.select_for_update().filter(pk=guest.pk).first()
     return row if row and is_guest(row) else None
 
 
-def _people(guest: Any, account: Any) -> dict[int, Person]:
-    """To each person of the guest's the account's of the same name, all of them locked."""
-    names = Person.objects.filter(owner=guest).values_list("pk", "ref")
-    people = {pk: Person.objects.named(account, ref).pk for pk, ref in names}
-    both = Person.objects.select_for_update(no_key=True).filter(pk__in={*people, *people.values()})
-    locked = {person.pk: person for person in both.select_related(None).order_by("pk")}
-    return {old: locked[new] for old, new in people.items()}
+def _match_people(guest: Any, account: Any) -> dict[int, Person]:
+    """Map the ids of the guest's people to the account's people of the same names, and lock all of them."""
+    refs = Person.objects.filter(owner=guest).values_list("pk", "ref")
+    people = {pk: Person.objects.get_or_create_by_ref(account, ref).pk for pk, ref in refs}
+    people_to_lock = Person.objects.select_for_update(no_key=True).filter(pk__in={*people, *people.values()})
+    locked_people = {person.pk: person for person in people_to_lock.select_related(None).order_by("pk")}
+    return {guest_pk: locked_people[account_pk] for guest_pk, account_pk in people.items()}
 
 
-def _move(session: Session, person: Person) -> None:
-    """Give the locked session to this person, and its rows in the index with it."""
+def _move_session(session: Session, person: Person) -> None:
+    """Give a locked session, and its rows in the search index, to this person."""
     session.owner, session.person = person.owner, person
     if Session.objects.filter(person=person, ref=session.ref, ref__isnull=False).exists():
         session.ref = None
-    if session.storage == Session.Storage.KEPT:
-        # What is being made of it in the background is made for the guest, and is not written.
+    if session.storage == Session.Storage.PERSISTENT:
+        # Background work that is in progress is for the guest; with another epoch it writes nothing.
         session.epoch += 1
     session.save(update_fields=["owner", "person", "ref", "epoch"])
     IndexedMessage.objects.filter(session=session).update(
         owner=person.owner,
         person=person,
-        place=place_of(person, session),
-        wide=wide_place(person.owner_id),
+        scope_key=scope_key_of(person, session),
+        owner_key=owner_key_of(person.owner_id),
     )
 
 
-def _move_attachments(old: int, person: Person) -> None:
-    """Give this person the files of the other one; a file that both have is kept once."""
-    same = Attachment.objects.filter(person=person, sha256=OuterRef("sha256"), mime=OuterRef("mime"))
-    theirs = Attachment.objects.filter(person=old)
-    for pk, twin in theirs.annotate(twin=Subquery(same.values("pk")[:1])).values_list("pk", "twin"):
+def _move_attachments(guest_person_id: int, person: Person) -> None:
+    """Move the files of another person to this one; a file that both have is stored once."""
+    twins = Attachment.objects.filter(person=person, sha256=OuterRef("sha256"), mime=OuterRef("mime"))
+    files = Attachment.objects.filter(person=guest_person_id)
+    for pk, twin in files.annotate(twin=Subquery(twins.values("pk")[:1])).values_list("pk", "twin"):
         if twin:
-            history.show_twin(pk, twin)
+            history.replace_attachment(pk, twin)
         else:
             Attachment.objects.filter(pk=pk).update(person=person)
 
 
 def _move_keys(guest: Any, account: Any) -> None:
-    """Give the account the guest's keys, those of programs and those of writes that may be sent again."""
     ApiKey.objects.filter(owner=guest).update(owner=account)
-    same = Idempotency.objects.filter(owner=account, person=OuterRef("person"), key=OuterRef("key"))
-    Idempotency.objects.filter(owner=guest).exclude(Exists(same)).update(owner=account)
+    key_of_account = IdempotencyRecord.objects.filter(
+        owner=account, person=OuterRef("person"), key=OuterRef("key")
+    )
+    IdempotencyRecord.objects.filter(owner=guest).exclude(Exists(key_of_account)).update(owner=account)

@@ -1,30 +1,31 @@
-"""Celery's tasks: names for functions below, and nothing else. They take what any version may send."""
+"""Celery tasks that only call `jobs`. They accept the arguments that any version of Convo may send.
+
+Each worker process does the work in its own child process, whatever pool Celery was started with.
+"""
 
 from typing import Any
 
 from celery import shared_task
 
-from convo import jobs, memory, search, turns, usage
+from convo import jobs
 
-# Imported so that what a sweep does and what a job is are registered, where each of them is written.
-WORK = [memory, search, turns, usage]
-
-# A hint that nobody took for so long has long been overtaken by the sweep.
+# The sweep has long done the work of a hint that no worker took for this long.
 HINT_SECONDS = 3600
 
 
 @shared_task
-def sweep(*_: Any, **unknown: Any) -> None:
-    """Catch up with what is overdue."""
-    jobs.sweep()
+def sweep(*_: Any, **ignored: Any) -> None:
+    """Catch up with overdue work."""
+    jobs.sweep_quickly()
+    jobs.supervisor().sweep()
 
 
 @shared_task
-def run(name: str = "", pk: Any = "", *_: Any, **unknown: Any) -> None:
-    """Do one piece of work."""
-    jobs.run(name, pk)
+def run(name: str = "", pk: Any = "", *_: Any, **ignored: Any) -> None:
+    """Run one job for the row with this primary key."""
+    jobs.supervisor().run(name, pk)
 
 
 def send(name: str, pk: str) -> None:
-    """Hand a hint to the broker, without insisting."""
+    """Send a hint to the broker, without retrying."""
     run.apply_async(kwargs={"name": name, "pk": pk}, retry=False, expires=HINT_SECONDS)

@@ -1,4 +1,4 @@
-"""The server: `uvicorn project.asgi:application`."""
+"""The ASGI application: `uvicorn project.asgi:application`."""
 
 import os
 
@@ -7,6 +7,6 @@ from django.core.asgi import get_asgi_application
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "project.settings")
 _django = get_asgi_application()
 
-from convo.http.asgi import Edge  # noqa: E402  needs the settings and the models that the line above loads
+from convo.http.asgi import ConvoASGI  # noqa: E402  needs the settings and the models that the line above loads
 
-application = Edge(_django)
+application = ConvoASGI(_django)

@@ -1,4 +1,4 @@
-"""Celery's way into the project: `celery -A project worker -B`."""
+"""The Celery application: `celery -A project worker -B`."""
 
 import os
 

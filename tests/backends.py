@@ -3,15 +3,18 @@
 import os
 import signal
 import tempfile
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from convo.management import embedded
+from project import embedded
 
 # So few that a server which holds connections while it waits for a model is found out.
 MAX_CONNECTIONS = 60
+# A test with one of these fixtures meets a database, or a process that is started for it.
+NOT_IN_UNITS = frozenset({"db", "transactional_db", "_upstream", "valkey", "chromium", "node"})
 KEPT = ("PATH", "HOME", "USER", "TMPDIR", "LANG", "LC_ALL", "TERM", "CI", "VIRTUAL_ENV", "XDG_RUNTIME_DIR")
 
 
@@ -21,6 +24,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         choices=("sqlite", "postgres"),
         default=os.environ.get("CONVO_TEST_DATABASE", "sqlite"),
         help="the database to run on; PostgreSQL is started by the suite itself",
+    )
+    parser.addoption(
+        "--unit",
+        action="store_true",
+        help="only the tests that need no database and no process of their own, which take a few seconds",
+    )
+    parser.addoption(
+        "--claims",
+        type=Path,
+        help="a folder through which two runs share the tests marked `once`: each file is run by one of them",
     )
 
 
@@ -56,9 +69,56 @@ def pytest_report_header(config: pytest.Config) -> str:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out, and count, what is about the other database or was already run with the first one."""
-    unwanted = "once" if config.option.database == "postgres" else "postgres"
-    left_out = [item for item in items if item.get_closest_marker(unwanted)]
-    if left_out:
-        config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if item not in left_out]
+    """Leave out, and count, what is about the other database; run what needs no particular one at the end."""
+    other = "sqlite" if config.option.database == "postgres" else "postgres"
+    is_wanted = is_unit if config.option.unit else lambda item: not item.get_closest_marker(other)
+    config.hook.pytest_deselected(items=[item for item in items if not is_wanted(item)])
+    items[:] = filter(is_wanted, items)
+    if config.option.claims:
+        # The two runs begin at the two ends of them, and meet.
+        once = sorted(filter(is_once, items), key=lambda item: item.path, reverse=other == "sqlite")
+        items[:] = [item for item in items if not is_once(item)] + once
+
+
+def is_unit(item: pytest.Item) -> bool:
+    marked = any(item.get_closest_marker(name) for name in ("slow", "django_db", "postgres"))
+    return not marked and NOT_IN_UNITS.isdisjoint(getattr(item, "fixturenames", ()))
+
+
+def is_once(item: pytest.Item) -> bool:
+    return item.get_closest_marker("once") is not None
+
+
+def pytest_runtestloop(session: pytest.Session) -> bool | None:
+    """Run, as pytest does, those tests that the other run has not claimed; both together run all of them."""
+    claims: Path | None = session.config.option.claims
+    if claims is None or session.config.option.collectonly or session.testsfailed:
+        return None
+    items = unclaimed(session.items, claims)
+    item = next(items, None)
+    while item is not None:
+        # The next test is claimed before this one runs, because pytest wants to know it.
+        next_item = next(items, None)
+        item.config.hook.pytest_runtest_protocol(item=item, nextitem=next_item)
+        if session.shouldfail:
+            raise session.Failed(session.shouldfail)
+        if session.shouldstop:
+            raise session.Interrupted(session.shouldstop)
+        item = next_item
+    return True
+
+
+def unclaimed(items: Iterable[pytest.Item], claims: Path) -> Iterator[pytest.Item]:
+    """The tests that this run is to run; whichever run comes to the tests `once` of a file first has them."""
+    is_ours: dict[str, bool] = {}
+    for item in items:
+        name = item.path.stem
+        if is_once(item) and name not in is_ours:
+            try:
+                (claims / name).touch(exist_ok=False)
+            except FileExistsError:
+                is_ours[name] = False
+            else:
+                is_ours[name] = True
+        if not is_once(item) or is_ours[name]:
+            yield item

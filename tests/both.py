@@ -1,6 +1,8 @@
 """All tests, on SQLite and on PostgreSQL side by side: `python -m tests.both`; options go to pytest.
 
-What the run on SQLite writes is shown as it comes, and the other one's whole when both have ended.
+Tests that prove nothing about databases are marked `once`. Each file of these is run by whichever of the two
+runs comes to it first, so that both end at about the same time. What the run on SQLite writes is shown as it
+comes, and the other one's whole when both have ended.
 """
 
 import signal
@@ -11,7 +13,7 @@ from typing import IO
 
 
 def begin(database: str, options: list[str], output: IO[str] | None) -> "subprocess.Popen[str]":
-    command = [sys.executable, "-m", "pytest", f"--database={database}", *options]
+    command = [sys.executable, "-m", "pytest", f"--database={database}", "--durations=10", *options]
     return subprocess.Popen(command, stdout=output, stderr=output and subprocess.STDOUT, text=True)
 
 
@@ -25,7 +27,11 @@ def ended(run: "subprocess.Popen[str]") -> int:
 
 
 def main(options: list[str]) -> int:
-    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as written:
+    with (
+        tempfile.TemporaryDirectory(prefix="convo-claims-") as claims,
+        tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as written,
+    ):
+        options = [f"--claims={claims}", *options]
         runs = [begin("postgres", options, written), begin("sqlite", options, None)]
 
         def stop(*_: object) -> None:

@@ -1,5 +1,7 @@
 """A real browser for the tests, and what a person does with it."""
 
+import asyncio
+from asyncio import _set_running_loop
 from collections.abc import Callable, Iterator
 from urllib.parse import urlsplit
 
@@ -16,17 +18,40 @@ expect.set_options(timeout=20_000)
 
 ARTIFACTS = ROOT / "test-artifacts"
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+# A name for this machine that browsers do not trust as they trust 127.0.0.1: over it nothing is secure.
+FLAGS += ["--host-resolver-rules=MAP plain.test 127.0.0.1"]
 # Anybody is a guest.
 GUESTS = {"DEBUG": "1", "CONVO_OFFLINE_WORD_SECONDS": "0.005"}
 
 
-@pytest.fixture
-def browser(serve: Serve, share: Serve, chromium: str) -> Iterator[Browser]:
-    """Chromium; it ends before the database is emptied, as its event loop would forbid that."""
+@pytest.fixture(scope="session")
+def _browser(chromium: str) -> Iterator[tuple[Browser, asyncio.AbstractEventLoop]]:
+    """Chromium, started once, and the event loop with which Playwright talks to it."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
-        yield browser
+        loop = asyncio.get_running_loop()
+        _set_running_loop(None)
+        yield browser, loop
+        _set_running_loop(loop)
         browser.close()
+
+
+@pytest.fixture
+def browser(
+    serve: Serve, share: Serve, _browser: tuple[Browser, asyncio.AbstractEventLoop]
+) -> Iterator[Browser]:
+    """Chromium, with nothing of an earlier test in it.
+
+    Django refuses to touch the database in a thread whose event loop runs, and Playwright's runs from its
+    start to its end. So this thread has it during the tests of the browser only, which leave the database to
+    their servers and to fixtures that are made before.
+    """
+    browser, loop = _browser
+    _set_running_loop(loop)
+    yield browser
+    for context in browser.contexts:
+        context.close()
+    _set_running_loop(None)
 
 
 @pytest.fixture
@@ -84,6 +109,8 @@ def port_of(server: Server) -> int:
 
 
 def is_wider_than_the_screen(page: Page) -> bool:
+    # Without its style sheets, it may be.
+    page.wait_for_load_state()
     return bool(page.evaluate("document.documentElement.scrollWidth > innerWidth"))
 
 

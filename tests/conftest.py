@@ -15,16 +15,20 @@ from django.contrib.contenttypes.management import create_contenttypes
 from django.contrib.contenttypes.models import ContentType
 from django.db import transaction
 from django.db.models.signals import post_migrate
+from django.test import TransactionTestCase
 
-from convo.management import embedded
-from convo.models import ApiKey, Session
-from tests.browsing import browser, house, page, shared, welcoming  # noqa: F401  fixtures
+from convo.models import ApiKey, Session, Turn
+from project import embedded
+from tests.browsing import _browser, browser, house, page, shared, welcoming  # noqa: F401  fixtures
+from tests.emptying import emptying
 from tests.faults import wait_until
 from tests.servers import ROOT, Server, Standing
+from tests.support.rest import SESSIONS, Caller, ok
+from tests.support.routes import APPEND, ASK, remember
 from tests.upstream import Upstream
 
 Serve = Callable[..., Server]
-there: list[Standing] = []
+KEY_SCOPES = ["read", "write", "memory:erase"]
 
 
 @pytest.fixture(scope="session")
@@ -36,11 +40,13 @@ def django_db_setup(django_db_setup: None) -> None:
     """
     post_migrate.disconnect(dispatch_uid="django.contrib.auth.management.create_permissions")
     post_migrate.disconnect(create_contenttypes)
-    # What is remembered of them is gone with the rows.
-    post_migrate.connect(forget_contenttypes)
+    TransactionTestCase._fixture_teardown = emptying(TransactionTestCase._fixture_teardown)  # type: ignore[attr-defined]
 
 
-def forget_contenttypes(**_: object) -> None:
+@pytest.fixture(autouse=True)
+def forget_contenttypes() -> Iterator[None]:
+    """Forget the cached content types: their rows are emptied or rolled back after each test."""
+    yield
     ContentType.objects.clear_cache()
 
 
@@ -58,12 +64,24 @@ def bob(db: None) -> AbstractBaseUser:
 
 @pytest.fixture
 def alice_key(alice: AbstractBaseUser) -> str:
-    return ApiKey.objects.issue(alice)[1]
+    return ApiKey.objects.issue(alice, scopes=KEY_SCOPES)[1]
 
 
 @pytest.fixture
 def bob_key(bob: AbstractBaseUser) -> str:
-    return ApiKey.objects.issue(bob)[1]
+    return ApiKey.objects.issue(bob, scopes=KEY_SCOPES)[1]
+
+
+@pytest.fixture
+def hers(alice: AbstractBaseUser, alice_key: str) -> str:
+    """The id of a session of Alice's (a message, then a question whose answer broke off) and of a memory."""
+    caller = Caller(alice_key)
+    session_id = str(ok(caller.send(SESSIONS), 201)["id"])
+    ok(caller.send(f"{SESSIONS}{session_id}/messages/", APPEND), 201)
+    ok(caller.send(f"{SESSIONS}{session_id}/query/", ASK))
+    Turn.objects.filter(number=2).update(status=Turn.Status.PARTIAL)
+    remember(alice, session_id)
+    return session_id
 
 
 @pytest.fixture(scope="session")
@@ -106,24 +124,16 @@ def serve(transactional_db: None, tmp_path: Path) -> Iterator[Serve]:
 def standing(django_db_setup: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Standing]:
     """The servers that `share` finds again; `standing.end()` in a test that needs their connections."""
     servers = Standing(tmp_path_factory.mktemp("standing"))
-    there.append(servers)
     yield servers
     servers.end()
-
-
-@pytest.fixture(autouse=True)
-def _undisturbed(request: pytest.FixtureRequest) -> None:
-    """No server that sweeps goes on beside a test that hasn't asked for it."""
-    if "share" not in request.fixturenames:
-        for servers in there:
-            servers.calm()
 
 
 @pytest.fixture
 def share(transactional_db: None, standing: Standing, upstream: Upstream) -> Iterator[Serve]:
     """Like `serve`, for tests that neither stop nor starve a server: it stays for those that come later.
 
-    `share(**env)` and `share(number=1, **env)` are two servers.
+    `share(**env)` and `share(number=1, **env)` are two servers. They do no background work; one that is
+    given CONVO_SWEEP_SECONDS does, and ends with the test.
     """
     asked: dict[Server, int] = {}
 
@@ -134,6 +144,7 @@ def share(transactional_db: None, standing: Standing, upstream: Upstream) -> Ite
 
     yield find
     upstream.release()
+    standing.end_working()
     forget_sessions()
     wait_until(lambda: not upstream.active)
     for server, before in asked.items():

@@ -7,11 +7,12 @@ import socket
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import httpx2
+from django.db import connection
 
 from tests.nursery import begin
 from tests.servers import START_SECONDS, Server, database_url
@@ -26,6 +27,8 @@ QUICK = {
     "CONVO_FOLLOW_SECONDS": "0.2",
     "CONVO_SSE_HEARTBEAT_SECONDS": "0.1",
 }
+# The same without a sweep, for servers that stay for the next test and do no background work.
+QUICK_LEASES = {name: value for name, value in QUICK.items() if name != "CONVO_SWEEP_SECONDS"}
 NEVER = "100000"
 # As an operator starts it: with the lifespan, and with an end to its patience.
 GRANIAN = "granian --interface asgi --workers-kill-timeout 5"
@@ -96,6 +99,16 @@ def manage(*arguments: str, **env: str) -> str:
     return output.strip()
 
 
+def too_large_for_sqlite() -> int:
+    """So many bytes do not fit into the pages that the file has, with those that are free in it."""
+    with connection.cursor() as cursor:
+        sizes = []
+        for name in ("freelist_count", "page_size"):
+            cursor.execute(f"PRAGMA {name}")
+            sizes.append(cursor.fetchone()[0])
+    return int(sizes[0] * sizes[1]) + 1_000_000
+
+
 def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         return int(probe.getsockname()[1])
@@ -125,5 +138,6 @@ class OtherServer(Server):
     def kill(self) -> None:
         """End it at once, with the processes that it has begun."""
         if self.process.poll() is None:
-            os.killpg(self.process.pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
         super().kill()

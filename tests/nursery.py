@@ -1,7 +1,7 @@
-"""Processes that start in a third of the time: forked from one that has imported the libraries already.
+"""Processes that start in a fifth of the time: forked from one that has imported everything already.
 
 What runs in them is what would run otherwise, `manage.py …` or `python -m …` from its first line to its last,
-in an environment and with files of its own; only the importing of what is not ours has been done before.
+in an environment, with settings and with files of its own; only the importing has been done before.
 `python -m tests.nursery SOCKET` is the process that is forked; it ends with the tests that began it.
 """
 
@@ -15,14 +15,22 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+import traceback
 from collections.abc import Mapping
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 ROOT = Path(__file__).resolve().parent.parent
+# The settings module that most processes have. Another one may install other applications, so its processes
+# are forked from a nursery that has imported no code of ours.
+SETTINGS = "project.settings"
+# Convo's modules that servers, workers and their commands import. None of them keeps a setting: they read
+# settings when they use them, or Django tells them that one has changed.
+OURS = ["convo.http.asgi", "convo.management.commands.serve", "convo.tasks", "convo.urls"]
 # None of these reads Django's settings when it is imported: each process has settings of its own.
 LIBRARIES = [
     "aiohttp",
@@ -31,6 +39,7 @@ LIBRARIES = [
     "celery.bin.celery",
     "celery.concurrency.prefork",
     "kombu.transport.redis",
+    "markdown_it",
     "django.core.handlers.asgi",
     "django.core.management",
     "django.db.backends.sqlite3.base",
@@ -39,6 +48,7 @@ LIBRARIES = [
     "django.views",
     "httptools",
     "httpx2",
+    "nh3",
     "numpy",
     "openai",
     "psycopg",
@@ -66,7 +76,7 @@ class Child:
     ) -> None:
         self.returncode: int | None = None
         self._wire = socket.socket(socket.AF_UNIX)
-        self._wire.connect(_nursery())
+        self._wire.connect(_nursery(env.get("DJANGO_SETTINGS_MODULE", SETTINGS)))
         asked = {"argv": argv, "env": dict(env), "files": [str(stdout), str(stderr)], "own_group": own_group}
         self._wire.sendall(json.dumps(asked).encode() + b"\n")
         self._told = self._wire.makefile("r")
@@ -93,8 +103,10 @@ class Child:
         return self.returncode
 
     def send_signal(self, number: int) -> None:
+        # The nursery may have buried it already, and not have said so yet.
         if self.poll() is None:
-            os.kill(self.pid, number)
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, number)
 
     def kill(self) -> None:
         self.send_signal(signal.SIGKILL)
@@ -123,17 +135,18 @@ def begin(
         )
 
 
-_address: list[str] = []
+_addresses: dict[str, str] = {}
 
 
-def _nursery() -> str:
-    """The address of this run's nursery, which is started when it is asked for first."""
-    if not _address:
+def _nursery(settings: str) -> str:
+    """The address of this run's nursery for these settings, which is started when it is asked for first."""
+    settings = settings if settings == SETTINGS else ""
+    if settings not in _addresses:
         folder = tempfile.mkdtemp(prefix="convo-")
         path = f"{folder}/nursery"
         # It ends when its standard input does: with this process, however that ends.
         process = subprocess.Popen(
-            [sys.executable, "-m", "tests.nursery", path],
+            [sys.executable, "-m", "tests.nursery", path, settings],
             cwd=ROOT,
             stdin=subprocess.PIPE,
             start_new_session=True,
@@ -144,8 +157,8 @@ def _nursery() -> str:
             assert process.poll() is None, "the nursery has ended"
             assert time.monotonic() < end, "the nursery does not start"
             time.sleep(POLL_SECONDS)
-        _address.append(path)
-    return _address[0]
+        _addresses[settings] = path
+    return _addresses[settings]
 
 
 class Nursery:
@@ -212,14 +225,18 @@ def become(argv: list[str], env: dict[str, str], files: list[str], *, own_group:
     """Run this command line, as the interpreter would that was started with it."""
     if own_group:
         os.setsid()
-    os.environ.clear()
-    os.environ.update(env)
-    os.chdir(ROOT)
+    if SETTINGS in sys.modules and env.get("CONVO_WORK_THREADS") != "0":
+        Spare.fork()
+    take_environment(env)
     for number, path in enumerate(["/dev/null", *files]):
         flags = os.O_RDONLY if number == 0 else os.O_WRONLY | os.O_CREAT | os.O_APPEND
         opened = os.open(path, flags, 0o644)
         os.dup2(opened, number)
         os.close(opened)
+    run(argv)
+
+
+def run(argv: list[str]) -> None:
     if argv[0] == "-m":
         sys.argv = argv[1:]
         runpy.run_module(argv[1], run_name="__main__", alter_sys=True)
@@ -228,12 +245,104 @@ def become(argv: list[str], env: dict[str, str], files: list[str], *, own_group:
         runpy.run_path(argv[0], run_name="__main__")
 
 
-def main(path: str) -> None:
+def take_environment(env: Mapping[str, str]) -> None:
+    os.environ.clear()
+    os.environ.update(env)
+    os.chdir(ROOT)
+    if SETTINGS in sys.modules:
+        read_settings_again()
+
+
+class Spare(subprocess.Popen[Any]):
+    """The Popen of a process with a spare child: the first `python -m django …` that it starts is that one.
+
+    So a server's process for background work starts as quickly as the server. Its command line is the
+    nursery's. A test that looks at it gives the server a variable that begins with PYTHON.
+    """
+
+    _child: ClassVar[tuple[int, socket.socket] | None] = None
+    _owner: ClassVar[int] = 0
+
+    @classmethod
+    def fork(cls) -> None:
+        ours, its = socket.socketpair()
+        pid = os.fork()
+        if pid == 0:
+            ours.close()
+            _wait_to_be_needed(its)
+        its.close()
+        cls._child, cls._owner = (pid, ours), os.getpid()
+        subprocess.Popen = cls  # type: ignore[misc]
+
+    def _execute_child(self, args: Any, *others: Any) -> None:
+        # By their order in every Python from 3.11 on: env is the sixth of the others, then come the pipes.
+        env, pipes = others[5], others[9:15]
+        if self._child is None or self._owner != os.getpid() or args[:3] != [sys.executable, "-m", "django"]:
+            super()._execute_child(args, *others)  # type: ignore[misc]
+            return
+        self.pid, wire = self._child
+        type(self)._child = None
+        request = json.dumps({"argv": args[1:], "env": dict(env)}).encode()
+        ends = [end if end != -1 else number for number, end in enumerate((pipes[0], pipes[3], pipes[5]))]
+        socket.send_fds(wire, [request], ends)
+        wire.close()
+        self._child_created = True
+        self._close_pipe_fds(*pipes)  # type: ignore[attr-defined]
+
+
+def _wait_to_be_needed(wire: socket.socket) -> None:
+    """In the spare child: become what is asked for, or end with the process that it came from."""
+    status = 0
+    try:
+        data, ends, _, _ = socket.recv_fds(wire, 1_000_000, 3)
+        if data:
+            wire.close()
+            for number, end in enumerate(ends):
+                os.dup2(end, number)
+                os.close(end)
+            request = json.loads(data)
+            take_environment(request["env"])
+            run(request["argv"])
+    except SystemExit as error:
+        status = error.code if isinstance(error.code, int) else 1
+    except BaseException:
+        traceback.print_exc()
+        status = 1
+    finally:
+        os._exit(status)
+
+
+def read_settings_again() -> None:
+    """Make Django read the settings from the environment as it is now, and forget what came of the others."""
+    # The receivers in Django's own module reset what Django has made of a setting.
+    import_module("django.test.signals")
+    conf, signals = import_module("django.conf"), import_module("django.core.signals")
+    before = vars(sys.modules.pop(SETTINGS))
+    conf.settings._wrapped = conf.empty
+    after = vars(import_module(SETTINGS))
+    # Nothing resets these, for no test of Django's changes its databases.
+    connections = import_module("django.db").connections
+    connections._settings = connections.settings = connections.configure_settings(None)
+    connections._connections = import_module("asgiref.local").Local(connections.thread_critical)
+    for name in sorted(filter(str.isupper, {*before, *after})):
+        if before.get(name) != after.get(name) and name != "DATABASES":
+            value = after.get(name)
+            signals.setting_changed.send(conf.Settings, setting=name, value=value, enter=True)
+
+
+def main(path: str, settings: str) -> None:
     for name in LIBRARIES:
         import_module(name)
+    if settings:
+        os.environ["DJANGO_SETTINGS_MODULE"] = settings
+        import_module("django").setup()
+        for name in OURS:
+            import_module(name)
+    # A fork has no thread but the one that forks, and whatever lock another one holds is held for good.
+    assert threading.active_count() == 1, threading.enumerate()
     if asked := Nursery(path).tend():
         become(**asked)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

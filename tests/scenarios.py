@@ -34,9 +34,13 @@ The scenario is the request's `model`; a trailing number, where shown, sets N. A
 | `refusal`          | a refusal in place of content                                                     |
 | `weather`          | calls `weather` for the cities in the last question, all at once or, over "then", one |
 |                    | round after the other; then, and without cities at once, "Heard: LAST MESSAGE"    |
+| `weather-same-id`  | the same, and names every call `call_0`                                          |
 | `learner`          | what is asked of it in the background: notes on a turn, with a fact for each      |
 |                    | "[fact SLOT: TEXT]" in it, or a summary; "[reply: …]" in the data: just that      |
 | `learner-held`     | the same once `release()` was called                                              |
+| `as-asked`         | what the last message, a JSON object, says: the text of a `stream`, byte for byte, |
+|                    | or a `status`, `headers` and `body`                                               |
+| `no-stream-options` | status 400 for a request with `stream_options`, else `words`                      |
 | `summariser`       | another name for `learner`; `summariser-N` replies N words, `summariser-held`     |
 
 Usage counts words: of all messages, and of the reply; half of the prompt's words, rounded down, are "cached".
@@ -50,6 +54,8 @@ import struct
 from collections.abc import Awaitable, Callable
 from itertools import islice
 from typing import Any
+
+DONE = "data: [DONE]\n\n"
 
 
 class Heard(dict[str, Any]):
@@ -80,7 +86,7 @@ class Reply:
         """One HTTP chunk; the empty one ends the answer."""
         self.transport.write(b"%x\r\n%b\r\n" % (len(data), data))
 
-    def whole(self, body: dict[str, Any], status: int = 200, **headers: str) -> None:
+    def whole(self, body: Any, status: int = 200, **headers: str) -> None:
         self.head(status, "application/json", **headers)
         self.chunk(json.dumps(body).encode())
 
@@ -251,7 +257,8 @@ async def weather(reply: Reply) -> None:
     cities = next(islice(filter(None, rounds), sum("tool_calls" in m for m in messages[asked:]), None), [])
     before = sum(message["role"] == "tool" for message in messages)
     for index, city in enumerate(cities):
-        call = {"index": index, "id": f"call_{before + index}_{city}", "type": "function"}
+        call_id = "call_0" if reply.name == "weather-same-id" else f"call_{before + index}_{city}"
+        call = {"index": index, "id": call_id, "type": "function"}
         reply.delta(tool_calls=[{**call, "function": {"name": "weather", "arguments": '{"city": "'}}])
         reply.delta(tool_calls=[{"index": index, "function": {"arguments": f'{city}"}}'}}])
     if not cities:
@@ -315,6 +322,41 @@ async def refusal(reply: Reply) -> None:
     reply.end()
 
 
+async def as_asked(reply: Reply) -> None:
+    order = json.loads(text_of(reply.heard["messages"][-1]))
+    if "stream" in order:
+        return reply.raw(order["stream"].encode())
+    return reply.whole(order["body"], status=order["status"], **order.get("headers", {}))
+
+
+async def no_stream_options(reply: Reply) -> None:
+    if "stream_options" not in reply.heard:
+        return await words(reply)
+    error = {"message": "Extra inputs are not permitted, field: 'stream_options'", "code": None}
+    return reply.whole({"error": error}, status=400)
+
+
+def frame_of(**fields: Any) -> str:
+    """A frame for the `stream` of `as-asked`, with one choice of these fields."""
+    return f"data: {json.dumps({'choices': [fields]})}\n\n"
+
+
+def ending_in(word: str) -> str:
+    """An order for `as-asked`: two words, and this finish word."""
+    said = [frame_of(delta={"content": text}) for text in ("one ", "two ")]
+    return sending(*said, frame_of(delta={}, finish_reason=word), DONE)
+
+
+def sending(*parts: str) -> str:
+    """An order for `as-asked`: these parts, one after the other, as the whole stream."""
+    return json.dumps({"stream": "".join(parts)})
+
+
+def refusing(status: int, body: Any, **headers: str) -> str:
+    """An order for `as-asked`: this answer in place of a reply."""
+    return json.dumps({"status": status, "body": body, "headers": headers})
+
+
 def data_of(reply: Reply) -> list[dict[str, Any]]:
     """The objects that stand, a line each, in the last message."""
     return [json.loads(line) for line in text_of(reply.heard["messages"][-1]).splitlines()]
@@ -367,10 +409,11 @@ LAST_FRAMES = {
 }
 NAMED = [echo, words, slow, steady, hold, first_byte_never, stall, drop, html, endless, huge_chunk, tool_call]
 NAMED += [empty_choices, null_content, surrogates, length, refusal, content_filter, reasoning, tool_cut]
-NAMED += [weather, held, parrot]
+NAMED += [weather, held, parrot, as_asked, no_stream_options]
 SCENARIOS: dict[str, Callable[[Reply], Awaitable[None]]] = {
     **{scenario.__name__.replace("_", "-"): scenario for scenario in NAMED},
     **dict.fromkeys(LAST_FRAMES, break_off),
+    "weather-same-id": weather,
     **dict.fromkeys(["learner", "learner-held", "summariser", "summariser-held"], background),
     **dict.fromkeys(["400", "401", "404", "429", "500", "503"], refuse),
 }

@@ -17,8 +17,12 @@ START_SECONDS = 60
 STOP_SECONDS = 20
 # So few that their connections leave room for what a test starts of its own.
 MOST_STANDING = 4
-# They sweep as they start and then no more, unless a test says else: other tests are on the same database.
-STANDING = {"CONVO_POOL_SIZE": "10", "CONVO_SWEEP_SECONDS": "100000"}
+STANDING = {"CONVO_POOL_SIZE": "10"}
+# They do no background work unless a test asks for it, with WORKS or another time for the sweep: what they
+# find would be another test's.
+IDLE = {"CONVO_WORK_THREADS": "0"}
+SWEEP = "CONVO_SWEEP_SECONDS"
+WORKS = {SWEEP: "0.3"}
 
 
 def database_url() -> str:
@@ -85,14 +89,15 @@ class Standing:
             while len(self._servers) >= MOST_STANDING:
                 self._servers.pop(next(iter(self._servers))).kill()
             self._started += 1
-            server = Server(self._folder / f"{self._started}.log", port=0, **{**STANDING, **env})
+            given = STANDING | ({} if SWEEP in env else IDLE) | env
+            server = Server(self._folder / f"{self._started}.log", port=0, **given)
         self._servers[key] = server
         return server
 
-    def calm(self) -> None:
-        """End those that go on sweeping: what they find would be another test's work."""
+    def end_working(self) -> None:
+        """End those that do background work, before the tables are emptied and another test has them."""
         for key, server in list(self._servers.items()):
-            if "CONVO_SWEEP_SECONDS" in dict(key[1]):
+            if SWEEP in dict(key[1]):
                 server.kill()
                 del self._servers[key]
 

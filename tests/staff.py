@@ -11,21 +11,32 @@ from django.urls import reverse
 from convo.models import (
     AgentVersion,
     ApiKey,
-    Asked,
     Attachment,
     Feedback,
-    Idempotency,
+    IdempotencyRecord,
     Message,
     Person,
     Session,
     Summary,
     Turn,
+    TurnRequest,
     UserMemory,
     Work,
 )
 
 TABLES = [
-    *(AgentVersion, ApiKey, Asked, Attachment, Feedback, Idempotency, Message, Person, Session, Summary),
+    *(
+        AgentVersion,
+        ApiKey,
+        TurnRequest,
+        Attachment,
+        Feedback,
+        IdempotencyRecord,
+        Message,
+        Person,
+        Session,
+        Summary,
+    ),
     *(Turn, UserMemory, Work),
 ]
 READS = "message.view_content"

@@ -6,25 +6,25 @@ from typing import Any
 from asgiref.sync import async_to_sync
 
 from convo import turns
-from convo.history import Draft
+from convo.history import NewMessage
 from convo.models import Message, Session
-from convo.turns import Claim, Result
+from convo.turns import Claim, TurnResult
 
 
-def user(text: str) -> list[Draft]:
-    return [Draft(role="user", content=text)]
+def user(text: str) -> list[NewMessage]:
+    return [NewMessage(role="user", content=text)]
 
 
 def begin(session: Session, text: str = "hello", **options: Any) -> Claim:
     return turns.begin(session, user(text), **options)
 
 
-def finish(claim: Claim) -> Result:
+def finish(claim: Claim) -> TurnResult:
     """Run a claimed turn to its end."""
     return async_to_sync(turns.answer)(claim)
 
 
-def ask(session: Session, text: str = "hello", **options: Any) -> Result:
+def ask(session: Session, text: str = "hello", **options: Any) -> TurnResult:
     return finish(begin(session, text, **options))
 
 

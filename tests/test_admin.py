@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from django.contrib import admin
 from django.contrib.admin.models import LogEntry
+from django.contrib.auth import get_user_model
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
@@ -14,28 +15,29 @@ from django.urls import reverse
 from django.utils import timezone
 
 from convo import history, memory, turns
-from convo.admin.lists import MOST_LISTED
-from convo.history import Draft
+from convo.admin.lists import MAX_LISTED
+from convo.history import NewMessage
 from convo.models import (
     ME,
     AgentVersion,
     ApiKey,
-    Asked,
     Attachment,
     Feedback,
-    Idempotency,
+    IdempotencyRecord,
     Message,
     Person,
     Session,
     Summary,
     Turn,
+    TurnRequest,
     UserMemory,
     Work,
 )
 from tests.staff import READS, TABLES, list_of, page_of, read, staff
+from tests.support.admin import talk
 from tests.talk import ask, finish
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.once]
 # A reply is written by threads that see only what is committed.
 asks = pytest.mark.django_db(transaction=True)
 
@@ -45,26 +47,20 @@ SAID = "Quillfeather"
 
 @pytest.fixture
 def person(alice: Any) -> Person:
-    return Person.objects.named(alice, ME)
+    return Person.objects.get_or_create_by_ref(alice, ME)
 
 
-def talk(person: Person, *questions: str, **fields: Any) -> Session:
-    """A conversation in which each of these was said and said back."""
-    session = Session.objects.create(owner=person.owner, person=person, agent="assistant", **fields)
-    drafts = [Draft(role=role, content=text) for text in questions for role in ("user", "assistant")]
-    turns.record(session, drafts)
-    return Session.objects.get(pk=session.pk)
-
-
-def call(name: str, arguments: str) -> Draft:
+def call(name: str, arguments: str) -> NewMessage:
     item = {"type": "function_call", "call_id": "c1", "name": name, "arguments": arguments}
-    return Draft(role="assistant", type="function_call", item=item)
+    return NewMessage(role="assistant", type="function_call", item=item)
 
 
 def fill(person: Person, number: int = 0, said: str = SAID) -> list[Any]:
     """A row of every table, with this in each of its texts."""
     session = talk(person, f"I am {said}", title=said, metadata={"of": said}, ref=f"mine-{number}")
-    turns.record(session, [Draft(role="user", content="look it up"), call("look", json.dumps({"for": said}))])
+    turns.record(
+        session, [NewMessage(role="user", content="look it up"), call("look", json.dumps({"for": said}))]
+    )
     config = {"instructions": said}
     version = AgentVersion.objects.create(sha256=f"{number:064}", name="assistant", config=config)
     turn = Turn.objects.create(
@@ -98,10 +94,10 @@ def fill(person: Person, number: int = 0, said: str = SAID) -> list[Any]:
         fact,
         Person.objects.get(pk=person.pk),
         version,
-        Asked.objects.create(
-            turn=turn, params={"instructions": said}, metadata={"a": said}, wishes={"b": said}
+        TurnRequest.objects.create(
+            turn=turn, params={"instructions": said}, metadata={"a": said}, options={"b": said}
         ),
-        Idempotency.objects.create(
+        IdempotencyRecord.objects.create(
             owner=person.owner, key=f"{said}{number}", fingerprint="f", body={"it": said}
         ),
         Feedback.objects.create(turn=turn, value=-1, note=said),
@@ -173,12 +169,12 @@ def test_a_text_cannot_be_guessed_by_narrowing_a_list(person: Person, reads: boo
         Summary: ("text",),
         UserMemory: ("text", "kind", "slot"),
         Person: ("never_store",),
-        Asked: ("params__it", "turn__draft"),
-        Idempotency: ("key", "body__it"),
+        TurnRequest: ("params__it", "turn__draft"),
+        IdempotencyRecord: ("key", "body__it"),
         Feedback: ("note",),
         Attachment: ("sha256", "data"),
         Work: ("error",),
-        ApiKey: ("hash", "pepper_id"),
+        ApiKey: ("hash",),
         AgentVersion: ("config__instructions",),
     }
     for table, fields in guesses.items():
@@ -200,7 +196,7 @@ def test_the_keyed_hash_of_a_key_is_on_no_page(alice: Any) -> None:
     key, raw = ApiKey.objects.issue(alice)
     pages = read(staff(READS), list_of(ApiKey)) + read(staff(READS, name="other"), page_of(key))
     assert key.prefix in pages
-    for secret in (key.hash, key.pepper_id, raw):
+    for secret in (key.hash, raw):
         assert secret not in pages
 
 
@@ -283,7 +279,7 @@ def test_a_session_shows_what_was_deleted_and_which_answer_is_shown(person: Pers
 
 
 def ask_again(session: Session, number: int) -> int:
-    return finish(turns.again(session, number)).turn.number
+    return finish(turns.regenerate(session, number)).turn.number
 
 
 def test_a_session_shows_what_changed_between_two_summaries(person: Person) -> None:
@@ -367,18 +363,43 @@ def test_a_longer_conversation_takes_no_more_questions_to_the_database(person: P
     assert short <= 20
 
 
+@pytest.mark.parametrize("id", ["9" * 19, "9" * 20, "-" + "9" * 20, "9" * 5000, "x", "🌵"])
+def test_an_id_that_no_row_can_have_is_no_error(person: Person, id: str) -> None:
+    """Review 13: a number of more digits than the database has room for was a 500."""
+    fill(person)
+    root = Client()
+    root.force_login(get_user_model().objects.create_superuser("root"))
+    for table in TABLES:
+        at, shown_by = list_of(table), admin.site.get_model_admin(table)
+        for page in ("change", "delete", "history"):
+            assert root.get(f"{at}{id}/{page}/").status_code in {302, 403, 404}
+        for lookup in shown_by.extra_lookups:  # type: ignore[attr-defined]
+            assert root.get(at, {lookup: id}).status_code in {200, 302, 400}
+        for action in shown_by.get_actions(_request_of(root)):
+            form = {"action": action, "_selected_action": [id], "post": "yes"}
+            assert root.post(at, form).status_code in {200, 302}
+    for row in (person, Turn.objects.all()[0]):
+        assert root.get(page_of(row)).status_code == 200
+    shown = root.get(list_of(Session), {"owner__exact": person.owner_id})
+    assert shown.context["cl"].result_count == Session.objects.filter(owner=person.owner).count() > 0
+
+
+def _request_of(client: Client) -> Any:
+    return client.get(reverse("admin:index")).wsgi_request
+
+
 def test_a_list_ends_where_nobody_turns_pages_any_more(person: Person) -> None:
     session = talk(person, "one")
     turn = Turn.objects.get()
     fields = {"session": session, "turn": turn, "role": "user", "content": "x"}
     Message.objects.bulk_create(
-        Message(position=n, item_id=f"m{n}", **fields) for n in range(3, MOST_LISTED + 3)
+        Message(position=n, item_id=f"m{n}", **fields) for n in range(3, MAX_LISTED + 3)
     )
     client = staff()
     page = read(client, list_of(Message))
-    assert f"{MOST_LISTED} messages" in page
+    assert f"{MAX_LISTED} messages" in page
     assert "there are more" in page
-    assert read(client, list_of(Message), p=MOST_LISTED // 50)
+    assert read(client, list_of(Message), p=MAX_LISTED // 50)
     assert "there are more" not in read(client, list_of(Message), role__exact="assistant")
 
 

@@ -12,15 +12,15 @@ from django.test import Client
 from django.utils import timezone
 
 from convo import database, history, jobs, memory
-from convo.admin.confirming import MOST_AT_ONCE
-from convo.errors import Cancelled, InvalidRequest, MemoryNotCurrent
+from convo.admin.confirmation import MAX_ROWS
+from convo.errors import InvalidRequest, MemoryNotCurrent, TurnCancelled
 from convo.models import ME, ApiKey, Evidence, Message, Person, Session, Summary, Turn, UserMemory, Work
 from tests.staff import READS, act, list_of, page_of, read, staff
+from tests.support.admin import talk
+from tests.support.learning import known, learned, tell
 from tests.talk import begin, finish
-from tests.test_admin import talk
-from tests.test_memories import known, learned, tell
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.once]
 
 TENDS, ENDS = "session.change_session", "session.delete_session"
 Status = UserMemory.Status
@@ -28,7 +28,7 @@ Status = UserMemory.Status
 
 @pytest.fixture
 def person(alice: Any) -> Person:
-    return Person.objects.named(alice, ME)
+    return Person.objects.get_or_create_by_ref(alice, ME)
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def test_an_action_asks_first_and_is_done_once_one_is_sure(session: Session) -> 
     client = staff(TENDS)
     asked = act(client, "close", session).content.decode()
     assert state(session) == "open"
-    assert "Nothing more can be said in them" in asked
+    assert "They take no more questions" in asked
     assert str(session.pk) in asked
     assert "Greetings" not in asked
     act(client, "close", session, post="yes")
@@ -101,11 +101,11 @@ def test_a_session_that_expires_is_found_by_nobody_and_deleted_by_the_sweep(sess
     assert state(session) == "deleted"
     assert "bring_back" in offered(client, session)
     assert "expire" not in offered(client, session)
-    assert not Session.objects.of(session.owner).exists()
+    assert not Session.objects.owned_by(session.owner).exists()
     act(client, "bring_back", session, post="yes")
     assert state(session) == "open"
     act(client, "expire", session, post="yes")
-    Session.objects.update(expires_at=database.in_seconds(-1))
+    Session.objects.update(expires_at=database.seconds_from_now(-1))
     jobs.sweep()
     assert not Session.objects.exists()
 
@@ -151,27 +151,27 @@ def test_a_summary_is_made_now_however_little_there_is_to_tell(person: Person) -
 
 def test_what_has_no_summaries_gets_none(person: Person) -> None:
     chain = talk(person, *map(str, range(12)), kind="chain")
-    assert memory.want_summary(chain) is False
+    assert memory.request_summary(chain) is False
     assert not Work.objects.exists()
 
 
 def test_dead_work_that_is_wanted_again_is_done(session: Session) -> None:
     Work.objects.create(kind="summarise_now", target=str(session.pk), state="dead", attempts=5)
-    assert memory.want_summary(session)
+    assert memory.request_summary(session)
     jobs.sweep()
     assert not Work.objects.items().exists()
 
 
 def test_more_than_anybody_looks_at_is_not_done_at_once(session: Session, person: Person) -> None:
     Session.objects.bulk_create(
-        Session(owner=person.owner, person=person, agent="assistant") for _ in range(MOST_AT_ONCE)
+        Session(owner=person.owner, person=person, agent="assistant") for _ in range(MAX_ROWS)
     )
     client = staff(ENDS)
     act(client, "delete", session, post="yes", select_across="1")
-    assert Session.objects.count() == MOST_AT_ONCE + 1
-    assert f"Choose {MOST_AT_ONCE} at most" in read(client, list_of(Session))
+    assert Session.objects.count() == MAX_ROWS + 1
+    assert f"Select at most {MAX_ROWS} rows" in read(client, list_of(Session))
     act(client, "delete", session, post="yes")
-    assert Session.objects.count() == MOST_AT_ONCE
+    assert Session.objects.count() == MAX_ROWS
 
 
 # Memories.
@@ -185,7 +185,7 @@ def test_the_one_that_is_kept_rests_on_what_the_others_rested_on(person: Person,
     asked = act(client, "merge", kept, other).content.decode()
     assert "Is at home in Oslo" in asked
     assert len(known(person)) == 2
-    act(client, "merge", kept, other, kept=kept.pk, post="yes")
+    act(client, "merge", kept, other, survivor=kept.pk, post="yes")
     assert known(person) == ["Lives in Oslo"]
     kept.refresh_from_db()
     other.refresh_from_db()
@@ -212,7 +212,7 @@ def test_what_is_not_to_be_read_is_not_read_where_it_is_merged(person: Person) -
 def test_only_what_is_about_one_person_and_in_use_is_merged(person: Person, bob: Any) -> None:
     fact, old = learned(person, "Lives in Oslo"), learned(person, "Lives in Bergen", status=Status.SUPERSEDED)
     with pytest.raises(InvalidRequest):
-        memory.merge(fact, [learned(Person.objects.named(bob, ME), "Lives in Oslo")])
+        memory.merge(fact, [learned(Person.objects.get_or_create_by_ref(bob, ME), "Lives in Oslo")])
     with pytest.raises(MemoryNotCurrent):
         memory.merge(fact, [old])
     with pytest.raises(InvalidRequest):
@@ -286,7 +286,12 @@ def test_a_key_is_shown_on_the_page_that_answers_and_nowhere_again(alice: Any) -
     root = Client()
     root.force_login(get_user_model().objects.create_superuser("root"))
     form = read(root, f"{list_of(ApiKey)}add/")
-    assert re.findall(r'type="checkbox" name="scopes" value="([\w:]+)"', form) == list(ApiKey.SCOPES)
+    assert re.findall(r'type="checkbox" name="scopes" value="([\w:]+)"', form) == [
+        "read",
+        "write",
+        "memory:erase",
+        "import",
+    ]
     raw = issue(root, "alice", scopes=["read", "import"], days=3)
     assert raw
     key = ApiKey.objects.find(raw)
@@ -327,7 +332,7 @@ def test_a_key_is_renewed_and_the_old_one_goes_on_for_a_day() -> None:
     raw = issue(client, "staff", scopes=["read", "memory:erase"])
     assert raw
     old = ApiKey.objects.get()
-    assert "The old one goes on for a day" in act(client, "rotate", old).content.decode()
+    assert "The old key stays valid for a day" in act(client, "rotate", old).content.decode()
     answer = act(client, "rotate", old, post="yes").content.decode()
     renewed = re.search(r'value="(convo_[^"]+)"', answer)
     assert renewed
@@ -343,7 +348,24 @@ def test_a_key_is_renewed_and_the_old_one_goes_on_for_a_day() -> None:
 def test_a_running_reply_stops_when_its_session_is_deleted(session: Session) -> None:
     claim = begin(session, "and then?")
     act(staff(ENDS), "delete", session, post="yes")
-    with pytest.raises(Cancelled):
+    with pytest.raises(TurnCancelled):
         finish(claim)
     assert not Turn.objects.exists()
     assert not Message.objects.exists()
+
+
+# Memories.
+
+
+@pytest.mark.parametrize("may_erase", [False, True])
+def test_staff_forget_one_by_one_or_with_another_permission_many(alice: Any, may_erase: bool) -> None:
+    """Review 12: what `memory:erase` is for keys, a permission is for staff."""
+    person = Person.objects.get_or_create_by_ref(alice, ME)
+    one, other = learned(person, "Lives in Oslo"), learned(person, "Likes rain")
+    granted = ["usermemory.delete_usermemory", *(["usermemory.erase_usermemory"] if may_erase else [])]
+    client = staff(*granted)
+    act(client, "delete_selected", one, other, post="yes")
+    assert len(memory.known_memories(person)) == (0 if may_erase else 2)
+    client.post(page_of(one).replace("/change/", "/delete/"), {"post": "yes"})
+    one.refresh_from_db()
+    assert one.status == UserMemory.Status.FORGOTTEN

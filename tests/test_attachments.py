@@ -5,7 +5,7 @@ import json
 import struct
 import threading
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -21,14 +21,14 @@ from pytest_django import Settings
 from convo import context, guests, history, search, tokens, turns, verify
 from convo.agents import Agent
 from convo.errors import InvalidRequest, MessageTooLong
-from convo.history import Draft, Upload, with_files
+from convo.history import NewMessage, Upload, with_files
 from convo.history.images import image_of
-from convo.models import ME, ApiKey, Attached, Attachment, IndexedMessage, Message, Person, Session
+from convo.models import ME, ApiKey, Attachment, AttachmentUse, IndexedMessage, Message, Person, Session
 from convo.tokens.images import image_cost
-from convo.turns import Result
+from convo.turns import TurnResult
 from tests.conftest import Serve
+from tests.support.rest import Caller, ok
 from tests.talk import ask, begin, finish
-from tests.test_rest_api import Caller, ok
 from tests.upstream import Upstream
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -65,7 +65,7 @@ def model(settings: Settings, upstream: Upstream) -> Upstream:
 
 @pytest.fixture
 def session(alice: User, model: Upstream) -> Session:
-    return turns.stored(turns.new_session(alice, ME))[0]
+    return turns.store_session(turns.new_session(alice, ME))[0]
 
 
 @pytest.fixture
@@ -74,16 +74,17 @@ def caller(alice_key: str) -> Caller:
 
 
 @pytest.fixture
-def client(alice_key: str, share: Serve, upstream: Upstream) -> OpenAI:
+def client(alice_key: str, share: Serve, upstream: Upstream) -> Iterator[OpenAI]:
     server = share(OPENAI_BASE_URL=upstream.url, CONVO_MODEL="words-1")
-    return OpenAI(api_key=alice_key, base_url=server.url + "/v1", max_retries=0)
+    with OpenAI(api_key=alice_key, base_url=server.url + "/v1", max_retries=0) as client:
+        yield client
 
 
-def show(session: Session, *files: Upload, text: str = "What is this?", **options: Any) -> Result:
+def show(session: Session, *files: Upload, text: str = "What is this?", **options: Any) -> TurnResult:
     return finish(turns.begin(session, [with_files(text, files)], **options))
 
 
-def answered(result: Result) -> str:
+def answered(result: TurnResult) -> str:
     assert result.message
     return result.message.content
 
@@ -91,11 +92,11 @@ def answered(result: Result) -> str:
 def kept() -> list[tuple[str, int, int]]:
     """What is kept, and how many messages show it."""
     rows = Attachment.objects.order_by("pk")
-    return [(row.mime, row.size, row.shown_in.count()) for row in rows]
+    return [(row.mime, row.size, row.uses.count()) for row in rows]
 
 
 def problems() -> list[str]:
-    return [f"{one.where}: {one.what}" for checked in verify.check_all() for one in checked.findings]
+    return [f"{one.location}: {one.problem}" for checked in verify.check_all() for one in checked.findings]
 
 
 # What the model sees.
@@ -131,11 +132,11 @@ def test_an_image_without_words_is_a_question(session: Session, model: Upstream)
 
 
 def test_two_images_without_words_are_two_questions(session: Session, model: Upstream) -> None:
-    lines = [history.line_of_draft(with_files("", [Upload("a", png(1, at))]), at) for at in (1, 2)]
+    lines = [history.preview_message(with_files("", [Upload("a", png(1, at))]), at) for at in (1, 2)]
     prompt = context.choose(plain(), "m", lines[:1], lines[1:])
     assert len(prompt.messages) == 2
     again = context.choose(
-        plain(), "m", lines[:1], [history.line_of_draft(with_files("", [Upload("a", png(1, 1))]), 2)]
+        plain(), "m", lines[:1], [history.preview_message(with_files("", [Upload("a", png(1, 1))]), 2)]
     )
     assert len(again.messages) == 1
 
@@ -147,7 +148,7 @@ def test_a_prompt_as_one_text_has_the_files_text(session: Session) -> None:
         text, prompt = turns.preview_text(session, "And now?", form)
         assert "zwölf" in text
         assert "[image]" in text
-        assert tokens.count(text) <= prompt.manifest["total"] + context.HEADINGS
+        assert tokens.count(text) <= prompt.manifest["total"] + context.HEADING_TOKENS
 
 
 def test_the_responder_without_a_model_says_that_it_sees_nothing(alice: User, settings: Settings) -> None:
@@ -157,7 +158,7 @@ def test_the_responder_without_a_model_says_that_it_sees_nothing(alice: User, se
         "OPENAI_API_KEY": "",
         "OFFLINE_WORD_SECONDS": 0,
     }
-    session = turns.stored(turns.new_session(alice, ME))[0]
+    session = turns.store_session(turns.new_session(alice, ME))[0]
     answer = answered(show(session, PHOTO, text="My cat is called Miso."))
     assert "can’t look at images" in answer
     answer = answered(show(session, NOTES, text="What is my cat called?"))
@@ -196,7 +197,7 @@ def test_what_waits_in_the_queue_is_kept_when_it_is_asked(session: Session, mode
 @pytest.mark.parametrize("way", ["message", "turn", "clear", "session", "pop"])
 def test_what_no_message_shows_any_more_is_gone_at_once(session: Session, way: str) -> None:
     show(session, NOTES)
-    other = turns.stored(turns.new_session(session.owner, ME))[0]
+    other = turns.store_session(turns.new_session(session.owner, ME))[0]
     ask(other, "hello")
     turns.record(other, [with_files("Mine", [PHOTO])])
     turns.record(session, [with_files("The same", [PHOTO])])
@@ -226,15 +227,15 @@ def test_a_fork_shows_what_its_origin_shows_and_keeps_it(session: Session, model
 
 def test_another_answer_sees_the_same_image(session: Session, model: Upstream) -> None:
     show(session, PHOTO)
-    finish(turns.again(session, 1))
+    finish(turns.regenerate(session, 1))
     assert model.last["messages"][-1]["content"][1]["image_url"]["url"] == url(PHOTO.data)
     assert kept() == [("image/png", len(PHOTO.data), 1)]
 
 
 def test_an_edited_question_shows_what_it_showed(session: Session, model: Upstream) -> None:
     show(session, PHOTO, NOTES)
-    question = history.reworded(history.turn_of(session, 1), "What was this?")
-    finish(turns.again(session, 1, question))
+    question = history.with_text(history.get_turn(session, 1), "What was this?")
+    finish(turns.regenerate(session, 1, question))
     said = model.last["messages"][-1]["content"]
     assert said[0]["text"] == "What was this?"
     assert [part["type"] for part in said] == ["text", "image_url", "text"]
@@ -261,15 +262,15 @@ def test_what_a_guest_showed_is_shown_by_the_account_that_has_it_already(
     session: Session, model: Upstream, client_of_alice: Client
 ) -> None:
     show(session, PHOTO)
-    guest = guests.new_guest()
-    theirs = turns.stored(turns.new_session(guest, ME))[0]
+    guest = guests.create_guest()
+    theirs = turns.store_session(turns.new_session(guest, ME))[0]
     show(theirs, PHOTO, NOTES)
-    guests.join(guest, session.owner)
+    guests.merge_into_account(guest, session.owner)
     assert kept() == [("image/png", len(PHOTO.data), 2), ("text/plain", len(NOTES.data), 1)]
     assert problems() == []
     joined = Session.objects.get(pk=theirs.pk)
     for file in history.files_of(history.message_at(joined, 1)):
-        assert client_of_alice.get(f"/files/{file.attachment}/").status_code == 200
+        assert client_of_alice.get(f"/files/{file.attachment_id}/").status_code == 200
     ask(joined, "Sure?")
     assert model.last["messages"][-3]["content"][1]["image_url"]["url"] == url(PHOTO.data)
 
@@ -284,10 +285,10 @@ def test_nothing_is_kept_where_nothing_is_to_be_stored(alice: User, model: Upstr
 def test_of_what_was_deleted_meanwhile_the_model_hears_that_it_is_gone(session: Session) -> None:
     show(session, PHOTO)
     session.refresh_from_db()
-    lines = history.newest(session.pk, session.version)
-    Attached.objects.all().delete()
+    lines = history.newest_messages(session.pk, session.version)
+    AttachmentUse.objects.all().delete()
     Attachment.objects.all().delete()
-    item = history.inlined(lines)[0].item
+    item = history.with_inline_data(lines)[0].item
     assert item
     assert item["content"][1] == {"type": "input_text", "text": "[a file that was deleted]"}
 
@@ -295,26 +296,26 @@ def test_of_what_was_deleted_meanwhile_the_model_hears_that_it_is_gone(session: 
 def test_only_rows_refer_to_what_is_kept(session: Session, alice: User) -> None:
     show(session, PHOTO)
     row = Message.objects.get(session=session, position=1)
-    forged = Draft(role="user", item=row.item)
+    forged = NewMessage(role="user", item=row.item)
     with pytest.raises(InvalidRequest):
         turns.record(session, [forged])
-    fleeting = turns.stored(turns.new_session(alice, ME, storage=Session.Storage.EPHEMERAL))[0]
+    ephemeral = turns.store_session(turns.new_session(alice, ME, storage=Session.Storage.EPHEMERAL))[0]
     with pytest.raises(InvalidRequest):
-        turns.record(fleeting, [forged])
-    assert IMAGE["image_url"] in json.dumps(history.inlined([row])[0].item)
+        turns.record(ephemeral, [forged])
+    assert IMAGE["image_url"] in json.dumps(history.with_inline_data([row])[0].item)
     assert row.item
     row.item["content"][1]["image_url"]["sha256"] = "0" * 64
-    assert IMAGE["image_url"] not in json.dumps(history.inlined([row])[0].item)
+    assert IMAGE["image_url"] not in json.dumps(history.with_inline_data([row])[0].item)
 
 
 def test_nothing_of_a_temporary_chat_is_kept_and_its_model_sees_it(alice: User, model: Upstream) -> None:
-    fleeting = turns.stored(turns.new_session(alice, ME, storage=Session.Storage.EPHEMERAL))[0]
-    show(fleeting, PHOTO)
-    ask(fleeting, "Sure?")
+    ephemeral = turns.store_session(turns.new_session(alice, ME, storage=Session.Storage.EPHEMERAL))[0]
+    show(ephemeral, PHOTO)
+    ask(ephemeral, "Sure?")
     assert model.last["messages"][-3]["content"][1]["image_url"]["url"] == url(PHOTO.data)
     assert kept() == []
-    [shown] = history.files_of(history.message_at(fleeting, 1))
-    assert (shown.name, shown.attachment, shown.width) == ("cat.png", None, 3)
+    [shown] = history.files_of(history.message_at(ephemeral, 1))
+    assert (shown.name, shown.attachment_id, shown.width) == ("cat.png", None, 3)
     assert problems() == []
 
 
@@ -324,8 +325,8 @@ def test_nothing_of_a_temporary_chat_is_kept_and_its_model_sees_it(alice: User, 
 @pytest.mark.parametrize("text", ["QUJ=", "QUI", "QU I=", "QUI=\n", "QUI=QUI=", "QU_-"])
 def test_base64_has_one_way_to_be_written(text: str) -> None:
     with pytest.raises(InvalidRequest):
-        history.decoded(text)
-    assert history.decoded("QUI=") == b"AB"
+        history.decode_base64(text)
+    assert history.decode_base64("QUI=") == b"AB"
 
 
 @pytest.mark.parametrize(
@@ -439,16 +440,18 @@ def test_data_counts_as_what_it_is_and_the_same_once_it_is_kept(session: Session
     assert spent < draft.tokens < spent + 150
     turns.record(session, [draft])
     row = Message.objects.get(session=session)
-    line = history.line_of(row, asked=True)
+    line = history.transcript_message_of(row, from_model_turn=True)
     for model in ("gpt-4o", "gpt-4", "some-local-model"):
         assert line.cost(model) == draft.cost(model)
-    assert history.line_of(history.inlined([row])[0], asked=True).cost("gpt-4") == draft.cost("gpt-4")
+    assert history.transcript_message_of(history.with_inline_data([row])[0], from_model_turn=True).cost(
+        "gpt-4"
+    ) == draft.cost("gpt-4")
 
 
 def test_an_image_elsewhere_counts_as_the_largest() -> None:
     part = {"type": "input_image", "image_url": "https://example.org/cat.png", "detail": "low"}
     item = {"type": "message", "role": "user", "content": [part]}
-    assert Draft(role="user", item=item).tokens > 415
+    assert NewMessage(role="user", item=item).tokens > 415
 
 
 def weight_of(message: Any, model: str) -> int:
@@ -487,9 +490,9 @@ def test_no_prompt_with_files_is_longer_than_its_budget(
 ) -> None:
     lines = []
     for at, (text, files) in enumerate(said):
-        lines.append(history.line_of_draft(with_files(text, files), 2 * at + 1))
-        lines.append(history.line_of_draft(Draft(role="assistant", content="ok"), 2 * at + 2))
-    question = [history.line_of_draft(with_files("And?", asked), 99)]
+        lines.append(history.preview_message(with_files(text, files), 2 * at + 1))
+        lines.append(history.preview_message(NewMessage(role="assistant", content="ok"), 2 * at + 2))
+    question = [history.preview_message(with_files("And?", asked), 99)]
     try:
         prompt = context.choose(plain(context_tokens=budget), model, lines, question)
     except MessageTooLong:
@@ -506,7 +509,7 @@ def test_a_prompt_of_the_callers_own_is_counted_without_its_data() -> None:
             "content": [{"type": "image_url", "image_url": {"url": url(png(8, 8, b"x" * 9999))}}],
         }
     ]
-    prompt = context.as_given("m", messages, budget=1000)
+    prompt = context.caller_prompt("m", messages, budget=1000)
     assert 255 <= prompt.manifest["total"] < 400
     assert prompt.messages == messages
 
@@ -630,7 +633,7 @@ def test_the_file_of_a_session_on_its_way_out_is_not_found(session: Session, cli
     there = address(session, PHOTO)
     turns.discard(session)
     assert client_of_alice.get(there).status_code == 404
-    turns.bring_back(session.pk, session.owner)
+    turns.restore(session.pk, session.owner)
     assert client_of_alice.get(there).status_code == 200
 
 
@@ -693,11 +696,12 @@ def test_an_item_named_by_its_id_is_shown_by_the_other_person_too(client: OpenAI
     item: Any = {"type": "message", "role": "user", "content": [{**IMAGE}]}
     first = client.conversations.create(items=[item])
     [named] = client.conversations.items.list(first.id).data
-    again: Any = [{"id": named.id}]
-    second = client.conversations.create(items=again, extra_headers={"X-Convo-User": "ada"})
+    again: Any = [{"type": "item_reference", "id": named.id}]
+    # A name that clients send anyway goes on with what nobody began.
+    second = client.responses.create(model="words-1", input=again, user="ada")
     assert sorted(Attachment.objects.values_list("person__ref", flat=True)) == ["", "ada"]
     client.conversations.delete(first.id)
-    assert client.conversations.items.list(second.id).data[0].to_dict()["content"] == [IMAGE]
+    assert client.responses.input_items.list(second.id).data[0].to_dict()["content"] == [IMAGE]
     assert problems() == []
 
 
@@ -748,7 +752,7 @@ def test_a_message_is_found_by_the_name_of_its_file(session: Session) -> None:
     show(session, Upload("invoice-zephyr.txt", b"secret words"), text="")
     show(session, PHOTO, text="My tabby")
     search.index_turns()
-    words = dict(IndexedMessage.objects.values_list("position", "words"))
+    words = dict(IndexedMessage.objects.values_list("position", "statement_terms"))
     assert "zephyr" in words[1]
     assert "secret" not in words[1]
     assert "tabbi" in words[3]
@@ -761,28 +765,30 @@ def test_verify_tells_of_a_use_without_its_item_and_of_an_item_without_its_use(s
     ask(session, "hello")
     assert problems() == []
     attachment = Attachment.objects.get()
-    use = Attached.objects.create(
+    use = AttachmentUse.objects.create(
         message=Message.objects.get(session=session, position=3), attachment=attachment
     )
-    assert problems() == [f"position 3: is said to show attachment {attachment.pk}, but its item does not"]
-    use.delete()
-    Attached.objects.all().delete()
     assert problems() == [
-        f"position 1: its item shows attachment {attachment.pk}, which is not said of it",
+        f"position 3: a row links attachment {attachment.pk}, but its item does not show it"
+    ]
+    use.delete()
+    AttachmentUse.objects.all().delete()
+    assert problems() == [
+        f"position 1: its item shows attachment {attachment.pk}, but no row links them",
         f"attachments: attachment {attachment.pk} is shown by no message",
     ]
 
 
 def test_verify_tells_of_somebody_elses_attachment(session: Session, bob: User) -> None:
     show(session, PHOTO)
-    Attachment.objects.update(person=Person.objects.named(bob, ME))
+    Attachment.objects.update(person=Person.objects.get_or_create_by_ref(bob, ME))
     attachment = Attachment.objects.get().pk
     assert problems() == [f"position 1: shows attachment {attachment}, which is another person's"]
 
 
 def test_what_is_let_go_waits_for_those_who_begin_to_show_it(session: Session) -> None:
     show(session, PHOTO)
-    other = turns.stored(turns.new_session(session.owner, ME))[0]
+    other = turns.store_session(turns.new_session(session.owner, ME))[0]
     errors: list[BaseException] = []
 
     def let_go() -> None:
@@ -806,7 +812,7 @@ def test_what_is_let_go_waits_for_those_who_begin_to_show_it(session: Session) -
 
 
 def test_showing_and_deleting_at_once_loses_nothing(session: Session) -> None:
-    sessions = [session, *(turns.stored(turns.new_session(session.owner, ME))[0] for _ in range(3))]
+    sessions = [session, *(turns.store_session(turns.new_session(session.owner, ME))[0] for _ in range(3))]
     errors: list[BaseException] = []
 
     def work(mine: Session) -> None:
@@ -828,5 +834,5 @@ def test_showing_and_deleting_at_once_loses_nothing(session: Session) -> None:
     assert errors == []
     assert kept() == [("image/png", len(PHOTO.data), 4)]
     assert problems() == []
-    shown = history.inlined(list(Message.objects.filter(erased_at=None)))
+    shown = history.with_inline_data(list(Message.objects.filter(erased_at=None)))
     assert [json.dumps(row.item).count("base64") for row in shown] == [1] * 4

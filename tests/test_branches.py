@@ -8,10 +8,10 @@ from pytest_django import Settings
 
 from convo import history, jobs, turns
 from convo.errors import BranchNotActive, NotFound, TurnInProgress
-from convo.history import Draft
+from convo.history import NewMessage
 from convo.models import ME, Message, Person, Session, Summary, Turn
+from tests.support.leases import expire
 from tests.talk import ask, begin, finish, questions, said, user
-from tests.test_turns import expire
 from tests.upstream import Upstream
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -19,7 +19,9 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 @pytest.fixture
 def session(alice: Any) -> Session:
-    return Session.objects.create(owner=alice, person=Person.objects.named(alice, ME), agent="assistant")
+    return Session.objects.create(
+        owner=alice, person=Person.objects.get_or_create_by_ref(alice, ME), agent="assistant"
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -52,7 +54,7 @@ def test_another_answer_leaves_out_nothing_of_what_stands_in_its_place(session: 
     ask(session, "first")
     ask(session, "second")
     ask(session, "third")
-    manifest = finish(turns.again(session, 2)).turn.manifest
+    manifest = finish(turns.regenerate(session, 2)).turn.manifest
     assert manifest
     assert [(part["part"], part.get("from"), part.get("to")) for part in manifest["parts"][1:]] == [
         ("verbatim", 1, 2),
@@ -65,8 +67,8 @@ def test_another_answer_stands_in_the_place_of_the_old_one_which_is_kept(session
     ask(session, "first")
     ask(session, "second")
     epoch = fresh(session).epoch
-    result = finish(turns.again(session, 2))
-    assert (result.turn.number, result.turn.asks.number) == (3, 2)  # type: ignore[union-attr]
+    result = finish(turns.regenerate(session, 2))
+    assert (result.turn.number, result.turn.question_turn.number) == (3, 2)  # type: ignore[union-attr]
     assert result.turn.parent_id == Turn.objects.get(number=2).parent_id
     assert shown(session) == [(1, 1), (2, 1), (3, 2), (5, 3)]
     assert Message.objects.get(position=4).content
@@ -76,7 +78,7 @@ def test_another_answer_stands_in_the_place_of_the_old_one_which_is_kept(session
 
 def test_the_model_does_not_see_the_answer_that_is_replaced(session: Session, upstream: Upstream) -> None:
     ask(session, "first")
-    finish(turns.again(session, 1))
+    finish(turns.regenerate(session, 1))
     assert [message["role"] for message in upstream.last["messages"]] == ["system", "user"]
     ask(session, "second")
     assert questions(upstream.last["messages"]) == ["first", "second"]
@@ -85,7 +87,7 @@ def test_the_model_does_not_see_the_answer_that_is_replaced(session: Session, up
 def test_an_old_turn_answered_again_takes_what_came_after_it_off_the_page(session: Session) -> None:
     ask(session, "first")
     ask(session, "second")
-    finish(turns.again(session, 1))
+    finish(turns.regenerate(session, 1))
     assert shown(session) == [(1, 1), (5, 3)]
     assert Message.objects.filter(session=session).count() == 5
 
@@ -96,7 +98,7 @@ def test_an_edited_question_begins_a_branch_and_the_old_one_can_be_chosen_again(
     ask(session, "first")
     ask(session, "secnod")
     ask(session, "third")
-    finish(turns.again(session, 2, user("second")))
+    finish(turns.regenerate(session, 2, user("second")))
     assert [line for line in said(session) if line.startswith("u:")] == ["u:first", "u:second"]
     assert questions(upstream.last["messages"]) == ["first", "second"]
     turns.activate(session, 2)
@@ -109,7 +111,7 @@ def test_an_edited_question_begins_a_branch_and_the_old_one_can_be_chosen_again(
 def test_a_branch_goes_on_where_it_ends(session: Session, upstream: Upstream) -> None:
     ask(session, "first")
     ask(session, "second")
-    finish(turns.again(session, 1))
+    finish(turns.regenerate(session, 1))
     ask(session, "after")
     assert questions(upstream.last["messages"]) == ["first", "after"]
     turns.activate(session, 1)
@@ -123,8 +125,8 @@ def test_an_answer_that_fails_leaves_the_old_one_where_it_is(
     ask(session, "first")
     before = shown(session)
     model("500")
-    assert finish(turns.again(session, 1)).turn.status == "failed"
-    assert finish(turns.again(session, 1, user("edited"))).turn.status == "failed"
+    assert finish(turns.regenerate(session, 1)).turn.status == "failed"
+    assert finish(turns.regenerate(session, 1, user("edited"))).turn.status == "failed"
     assert shown(session) == before
     assert counts_agree(session)
 
@@ -136,7 +138,7 @@ def test_a_failed_question_is_answered_without_being_asked_twice(
     model("500")
     ask(session, "second")
     model("words-3")
-    finish(turns.again(session, 2))
+    finish(turns.regenerate(session, 2))
     assert questions(upstream.last["messages"]) == ["first", "second"]
     assert [line for line in said(session) if line.startswith("u:")] == ["u:first", "u:second"]
 
@@ -144,26 +146,26 @@ def test_a_failed_question_is_answered_without_being_asked_twice(
 def test_a_failed_edit_can_be_tried_again(session: Session, model: Callable[[str], None]) -> None:
     ask(session, "first")
     model("500")
-    finish(turns.again(session, 1, user("edited")))
+    finish(turns.regenerate(session, 1, user("edited")))
     model("words-3")
-    finish(turns.again(session, 2))
+    finish(turns.regenerate(session, 2))
     assert [line for line in said(session) if line.startswith("u:")] == ["u:edited"]
 
 
 def test_a_turn_of_a_branch_that_is_not_shown_must_be_activated_first(session: Session) -> None:
     ask(session, "first")
     ask(session, "second")
-    finish(turns.again(session, 1))
+    finish(turns.regenerate(session, 1))
     with pytest.raises(BranchNotActive):
-        turns.again(session, 2)
+        turns.regenerate(session, 2)
     turns.activate(session, 1)
-    assert finish(turns.again(session, 2)).turn.status == "complete"
+    assert finish(turns.regenerate(session, 2)).turn.status == "complete"
 
 
 def test_a_turn_that_is_not_there_is_told(session: Session) -> None:
     ask(session)
     with pytest.raises(NotFound):
-        turns.again(session, 7)
+        turns.regenerate(session, 7)
     with pytest.raises(NotFound):
         turns.activate(session, 7)
 
@@ -172,7 +174,7 @@ def test_branches_wait_for_the_running_turn_too(session: Session) -> None:
     ask(session, "first")
     begin(session, "second")
     for change in (
-        lambda: turns.again(session, 1),
+        lambda: turns.regenerate(session, 1),
         lambda: turns.activate(session, 1),
         lambda: history.delete_message(session.pk, 1),
         lambda: history.delete_turn(session.pk, 1),
@@ -184,7 +186,7 @@ def test_branches_wait_for_the_running_turn_too(session: Session) -> None:
 def test_deleting_a_question_deletes_its_replies(session: Session) -> None:
     ask(session, "first")
     ask(session, "second")
-    finish(turns.again(session, 1))
+    finish(turns.regenerate(session, 1))
     turns.activate(session, 1)
     summary = Summary.objects.create(
         session=session, from_position=1, to_position=4, text="x", source="model"
@@ -215,9 +217,9 @@ def test_deleting_half_a_tool_pair_deletes_the_other_half(session: Session) -> N
         session,
         [
             *user("look"),
-            Draft(role="assistant", type="function_call", name="look", item=call),
-            Draft(role="tool", type="function_call_output", content="seen", item=output),
-            Draft(role="assistant", content="done"),
+            NewMessage(role="assistant", type="function_call", name="look", item=call),
+            NewMessage(role="tool", type="function_call_output", content="seen", item=output),
+            NewMessage(role="assistant", content="done"),
         ],
     )
     history.delete_message(session.pk, 3)
@@ -241,7 +243,7 @@ def test_a_fork_is_a_session_of_its_own_up_to_that_message(session: Session, ups
         ask(session, text)
     ids = list(Message.objects.transcript(session).values_list("item_id", flat=True))
     fork = history.fork(session, 4)
-    assert (fork.forked_from_id, fork.forked_at, fork.owner_id) == (session.pk, 4, session.owner_id)
+    assert (fork.forked_from_id, fork.fork_position, fork.owner_id) == (session.pk, 4, session.owner_id)
     assert said(fork) == said(session)[:4]
     assert list(Message.objects.transcript(fork).values_list("item_id", flat=True)) == ids[:4]
     assert counts_agree(fork)
@@ -255,7 +257,7 @@ def test_a_fork_is_a_session_of_its_own_up_to_that_message(session: Session, ups
 
 def test_a_fork_takes_the_branch_that_is_shown_and_no_other(session: Session) -> None:
     ask(session, "first")
-    finish(turns.again(session, 1))
+    finish(turns.regenerate(session, 1))
     ask(session, "second")
     fork = history.fork(session, 5)
     assert said(fork) == said(session)
@@ -267,10 +269,10 @@ def test_a_fork_takes_the_branch_that_is_shown_and_no_other(session: Session) ->
 
 @pytest.mark.parametrize("edited", [[], user("edited")], ids=["regenerated", "edited"])
 def test_another_answer_whose_process_died_takes_its_place_with_what_it_had(
-    session: Session, edited: list[Draft]
+    session: Session, edited: list[NewMessage]
 ) -> None:
     ask(session, "first")
-    expire(turns.again(session, 1, edited), draft="half")
+    expire(turns.regenerate(session, 1, edited), draft="half")
     jobs.sweep()
     assert said(session) == ["u:edited" if edited else "u:first", "a:half"]
     assert counts_agree(session)
@@ -282,7 +284,7 @@ def test_a_question_that_never_left_the_queue_can_be_edited(session: Session) ->
     finish(running)
     expire(place)
     jobs.sweep()
-    finish(turns.again(session, 2, user("edited")))
+    finish(turns.regenerate(session, 2, user("edited")))
     assert [line for line in said(session) if line.startswith("u:")] == ["u:first", "u:edited"]
 
 
@@ -291,7 +293,7 @@ def test_a_fork_goes_on_over_what_was_deleted_in_between(session: Session, upstr
         ask(session, text)
     history.delete_turn(session.pk, 2)
     fork = history.fork(session, 6)
-    finish(turns.again(fork, 3))
+    finish(turns.regenerate(fork, 3))
     assert questions(upstream.last["messages"]) == ["first", "third"]
 
 
@@ -300,7 +302,7 @@ def test_a_fork_takes_no_reply_along_that_it_does_not_show(session: Session) -> 
     begin(session, "second")
     fork = history.fork(session, 3)
     copied = Turn.objects.get(session=fork, number=2)
-    assert (copied.status, copied.lease_until, copied.pieces) == ("cancelled", None, [])
+    assert (copied.status, copied.lease_until, copied.chunks) == ("cancelled", None, [])
     assert ask(fork, "third").turn.status == "complete"
 
 
@@ -308,9 +310,9 @@ def test_a_failed_answer_is_no_branch_to_choose(session: Session, model: Callabl
     ask(session, "first")
     ask(session, "second")
     model("500")
-    finish(turns.again(session, 2))
+    finish(turns.regenerate(session, 2))
     model("words-3")
-    finish(turns.again(session, 1))
+    finish(turns.regenerate(session, 1))
     turns.activate(session, 1)
     assert shown(session) == [(1, 1), (2, 1), (3, 2), (4, 2)]
     assert history.alternatives(Turn.objects.get(number=2)) == [2]
@@ -321,8 +323,8 @@ def test_what_is_shown_can_be_answered_again_although_the_answer_before_it_is_de
 ) -> None:
     ask(session, "first")
     ask(session, "second")
-    finish(turns.again(session, 2))
+    finish(turns.regenerate(session, 2))
     history.delete_message(session.pk, 5)
     ask(session, "third")
-    finish(turns.again(session, 4))
+    finish(turns.regenerate(session, 4))
     assert questions(upstream.last["messages"]) == ["first", "second", "third"]

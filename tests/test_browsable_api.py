@@ -11,10 +11,10 @@ from django.test import Client
 from pytest_django import Settings
 
 from convo.models import Feedback, Message, Person, Session, Turn
-from tests.test_auth import COLLECTIONS, OBJECTS, WRITES, address, remember
-from tests.test_rest_api import MEMORIES, QUERY, SESSIONS, Caller, ok, user
+from tests.support.rest import MEMORIES, QUERY, SESSIONS, Caller, ok, user
+from tests.support.routes import COLLECTIONS, OBJECTS, WRITES, address, remember
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.once]
 
 # What a person's browser asks for.
 HTML = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}

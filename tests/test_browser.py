@@ -10,7 +10,7 @@ from tests.browsing import Serve, ask, is_wider_than_the_screen, picture, port_o
 from tests.upstream import Upstream
 
 # As it is run in production: PostgreSQL, and Valkey.
-pytestmark = pytest.mark.postgres
+pytestmark = pytest.mark.once
 
 PHONE = {"width": 360, "height": 740}
 OPENING = "I’m choosing between the Zephyr 14 and the Atlas 15 laptops."
@@ -153,7 +153,7 @@ def test_answers_stand_side_by_side_and_a_question_can_be_edited(
     replied(page, 3)
     alternatives = page.locator("#turn-3").get_by_role("group", name="Alternatives")
     expect(alternatives).to_contain_text("2/ of 2")
-    alternatives.get_by_role("button", name="The alternative before").click()
+    alternatives.get_by_role("button", name="The previous alternative").click()
     expect(page.locator("#turn-2")).to_be_visible()
     picture(page, "alternatives")
     page.locator("#turn-1 .asked").hover()
@@ -165,7 +165,7 @@ def test_answers_stand_side_by_side_and_a_question_can_be_edited(
     assert transcript(page)[0] == "I carry the Meridian 13."
     assert len(transcript(page)) == 2
     assert FOLLOW_UP not in str(upstream.heard[-1])
-    page.locator("#turn-4").get_by_role("button", name="The alternative before").click()
+    page.locator("#turn-4").get_by_role("button", name="The previous alternative").click()
     expect(page.locator("#turn-3")).to_be_visible()
 
 
@@ -194,7 +194,7 @@ def test_a_thumb_and_a_note(house: Serve, page: Page) -> None:
     expect(page.get_by_role("button", name="Bad reply")).to_have_attribute("aria-pressed", "true")
     page.get_by_text("Say why").click()
     page.get_by_role("textbox", name="What was good or bad").fill("It knows nothing.")
-    page.get_by_role("button", name="Keep the note").click()
+    page.get_by_role("button", name="Save the note").click()
     expect(page.get_by_text("“It knows nothing.”")).to_be_visible()
     picture(page, "feedback")
 
@@ -221,7 +221,7 @@ def test_a_temporary_conversation_says_so(house: Serve, page: Page) -> None:
     page.get_by_role("checkbox", name="Temporary").check()
     ask(page, OPENING)
     replied(page, 1)
-    expect(page.get_by_text("Temporary: nothing of this is kept")).to_be_visible()
+    expect(page.get_by_text("Temporary: nothing is kept")).to_be_visible()
     ask(page, FOLLOW_UP)
     replied(page, 2)
     expect(page.locator("#turn-2 .said")).to_contain_text(f"“{OPENING}”")
@@ -276,6 +276,31 @@ def test_older_messages_come_as_one_scrolls(house: Serve, page: Page) -> None:
     assert [int(place) for place in places] == sorted({int(place) for place in places})
 
 
+def test_a_cleared_conversation_shows_nothing_of_it_until_the_clear_is_undone(
+    house: Serve, page: Page
+) -> None:
+    """Review 21: one click cleared the history, and there was no way back."""
+    page.goto(house().url)
+    ask(page, OPENING)
+    replied(page, 1)
+    tell(page, 120)
+    page.reload()
+    # Older messages are fetched, which a page that is shown anew keeps otherwise.
+    page.locator("#m80").scroll_into_view_if_needed()
+    expect(page.locator("#m40")).to_be_attached()
+    page.get_by_role("button", name="Rename, archive, clear or delete").click()
+    page.get_by_role("button", name="Clear history").click()
+    expect(page.locator(".exchange")).to_have_count(0)
+    expect(page.get_by_text("Cleared 122 messages.")).to_be_in_viewport(ratio=1)
+    picture(page, "cleared")
+    ask(page, FOLLOW_UP)
+    expect(page.locator("#m124")).not_to_contain_text("Zephyr")
+    page.get_by_role("button", name="Undo").click()
+    expect(page.locator("#m122 .text")).to_have_text("message 120")
+    expect(page.locator("#m123 .text")).to_have_text(FOLLOW_UP)
+    expect(page.get_by_role("button", name="Undo")).to_have_count(0)
+
+
 def test_it_works_without_javascript(house: Serve, browser: Browser) -> None:
     page = browser.new_page(java_script_enabled=False)
     page.goto(house().url)
@@ -286,7 +311,7 @@ def test_it_works_without_javascript(house: Serve, browser: Browser) -> None:
     expect(page.locator("#turn-2 .said")).to_contain_text(f"“{OPENING}”")
     page.locator("#turn-2").get_by_role("button", name="Answer once more").click()
     replied(page, 3)
-    page.locator("#turn-3").get_by_role("button", name="The alternative before").click()
+    page.locator("#turn-3").get_by_role("button", name="The previous alternative").click()
     replied(page, 2)
     page.locator("#turn-2").get_by_role("link", name="What the model saw").click()
     page.get_by_text("Earlier messages").click()
@@ -385,10 +410,10 @@ def test_a_page_goes_on_by_itself_when_its_server_is_back(
     ask(page, OPENING)
     expect(page.locator("#turn-1 .said .text")).to_have_text("first second ")
     server.kill()
-    expect(page.get_by_role("alert")).to_contain_text("The connection broke.")
+    expect(page.get_by_role("alert")).to_contain_text("The connection was lost.")
     picture(page, "broken")
     welcoming(port=port_of(server), **env)
-    expect(page.locator("#turn-1")).to_contain_text("stopped before its end", timeout=20_000)
+    expect(page.locator("#turn-1")).to_contain_text("stopped before it was complete", timeout=20_000)
     expect(page.get_by_role("alert")).to_be_hidden()
     upstream.release()
     page.locator("#turn-1").get_by_role("button", name="Try again").click()

@@ -16,8 +16,8 @@ from convo.models import ME, Person, Turn, UserMemory
 from tests.axe import violations
 from tests.browsing import Serve, is_wider_than_the_screen, picture
 from tests.servers import Server
-from tests.test_auth import COLLECTIONS, OBJECTS, WRITES, address
-from tests.test_rest_api import SESSIONS, Caller, user
+from tests.support.rest import SESSIONS, Caller, user
+from tests.support.routes import COLLECTIONS, OBJECTS, WRITES, address
 from tests.upstream import Upstream
 
 pytestmark = pytest.mark.once
@@ -41,7 +41,9 @@ class Homes:
         self._caller.ask(session, "Do you remember where?")
         Turn.objects.filter(session__title=f"Home {number}", number=2).update(status=Turn.Status.PARTIAL)
         id = session.split("/")[-2]
-        made, _ = memory.remember(Person.objects.named(self._alice, ME), f"Has home {number}", kind="fact")
+        made, _ = memory.remember(
+            Person.objects.get_or_create_by_ref(self._alice, ME), f"Has home {number}", kind="fact"
+        )
         UserMemory.objects.filter(pk=made.pk).update(key=id)
         return id
 
@@ -119,7 +121,7 @@ def test_every_form_does_what_it_says(
         page.goto(server.url + address(name, own[name, method]))
         if method == "delete":
             page.get_by_text("Delete …").or_(page.get_by_text("Clear …")).or_(
-                page.get_by_text("Take feedback back …")
+                page.get_by_text("Delete feedback …")
             ).click()
         form = page.locator(f"#{method.upper()}-form")
         if by == "JSON":
@@ -216,7 +218,7 @@ def test_one_finds_the_way_by_links_alone(home: str, server: Server, page: Page,
 def test_one_searches_by_the_form(home: str, server: Server, page: Page, trouble: list[str]) -> None:
     page.goto(f"{server.url}/api/v1/search/")
     expect(
-        page.locator("#GET-form").get_by_role("alert").filter(has_text="what to search for")
+        page.locator("#GET-form").get_by_role("alert").filter(has_text="question to search for")
     ).to_be_visible()
     page.locator("#GET-form").get_by_label("q", exact=True).fill("remember")
     page.locator("#GET-form").get_by_role("button").click()

@@ -53,7 +53,7 @@ def test_a_form_that_was_refused_keeps_nobody_out(house: Serve, browser: Browser
     page.goto(f"{house().url}/sign-up/")
     page.get_by_label("Username").fill("dora")
     page.get_by_label("Password", exact=True).fill("short")
-    page.get_by_label("Password once more").fill("other")
+    page.get_by_label("Repeat the password").fill("other")
     page.get_by_role("button").click()
     expect(page.get_by_text("didn’t match")).to_be_visible()
     assert violations(page, node_clients) == []

@@ -11,8 +11,8 @@ from convo.models import Work
 from tests.axe import violations
 from tests.browsing import Serve, is_wider_than_the_screen, picture
 from tests.staff import staff
-from tests.test_dashboard import PAGE
-from tests.test_usage import many, noon, session_of, turn
+from tests.support.dashboard import PAGE
+from tests.support.usage import many, noon, session_of, turn
 
 pytestmark = pytest.mark.once
 

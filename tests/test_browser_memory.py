@@ -8,6 +8,7 @@ from playwright.sync_api import Browser, Locator, Page, expect
 
 from tests.axe import violations
 from tests.browsing import Serve, ask, is_wider_than_the_screen, picture, replied
+from tests.servers import WORKS
 from tests.upstream import Upstream
 
 pytestmark = pytest.mark.once
@@ -18,7 +19,8 @@ HOME, PET = "I live in Oslo.", "My dog is called Bo."
 
 def start(house: Serve, upstream: Upstream) -> str:
     """A server whose replies come from a model, and whose facts come from the built-in rules."""
-    return house(OPENAI_BASE_URL=upstream.url, CONVO_MODEL="words-5", CONVO_BACKGROUND_MODEL="offline").url
+    env = {"OPENAI_BASE_URL": upstream.url, "CONVO_MODEL": "words-5", "CONVO_BACKGROUND_MODEL": "offline"}
+    return house(**env, **WORKS).url
 
 
 def say(page: Page, url: str, *texts: str) -> None:
@@ -68,7 +70,7 @@ def test_what_is_done_about_a_fact_reaches_the_next_prompt(
 
     look(page, url, "Lives in Oslo")
     change(row)
-    row.get_by_role("textbox", name="Say it yourself").fill("Lives in Bergen")
+    row.get_by_role("textbox", name="In your own words").fill("Lives in Bergen")
     row.get_by_role("button", name="Save").click()
     expect(page.locator("#told")).to_contain_text("Now it says: “Lives in Bergen”")
     expect(page.get_by_role("heading", name="Lives in Oslo")).to_have_count(0)
@@ -120,11 +122,11 @@ def test_acts_keep_the_place_and_what_else_is_being_written(
     tea = page.locator(".fact").filter(has_text="Likes tea")
     plums = page.locator(".fact").filter(has_text="Likes plums")
     change(tea)
-    tea.get_by_role("textbox", name="Say it yourself").fill("Likes green tea")
+    tea.get_by_role("textbox", name="In your own words").fill("Likes green tea")
     plums.get_by_role("button", name="Always tell").click()
     expect(page.get_by_role("heading", name="Pinned")).to_be_visible()
     expect(plums.get_by_role("button", name="Always tell")).to_have_attribute("aria-pressed", "true")
-    expect(tea.get_by_role("textbox", name="Say it yourself")).to_have_value("Likes green tea")
+    expect(tea.get_by_role("textbox", name="In your own words")).to_have_value("Likes green tea")
     page.get_by_label("Write something down").fill("My password is hunter2")
     page.get_by_role("button", name="Remember", exact=True).click()
     expect(page.get_by_role("alert")).to_contain_text("it is a secret")
@@ -170,17 +172,19 @@ def test_the_page_keeps_nobody_out_in_light_and_dark(
         page.get_by_label("What it is about").select_option(label=kind)
         page.get_by_role("button", name="Remember", exact=True).click()
         expect(page.get_by_role("heading", name=text)).to_be_visible()
-    page.get_by_role("button", name="Always tell: Is allergic").click()
+    page.get_by_role("button", name="Always tell the model: Is allergic").click()
     expect(page.get_by_role("heading", name="Pinned")).to_be_visible()
     row = page.locator(".fact").filter(has=page.get_by_role("heading", name="Works at Fjord Foods"))
     change(row)
-    row.get_by_role("textbox", name="Say it yourself").fill("Works at Fjord Foods, as a cook")
+    row.get_by_role("textbox", name="In your own words").fill("Works at Fjord Foods, as a cook")
     row.get_by_role("button", name="Save").click()
     row = page.locator(".fact").filter(has=page.get_by_role("heading", name="as a cook"))
     change(row)
     page.get_by_label("The words").last.fill("my salary")
     page.get_by_role("button", name="Never remember").click()
-    expect(page.get_by_role("region", name="Never remember")).to_contain_text("what says “my salary”")
+    expect(page.get_by_role("region", name="Never remember")).to_contain_text(
+        "anything that says “my salary”"
+    )
     page.evaluate("scrollTo(0, 0)")
     for scheme in ("light", "dark"):
         page.emulate_media(color_scheme=scheme)

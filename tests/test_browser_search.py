@@ -69,6 +69,29 @@ def test_what_was_said_is_found_and_jumped_to(house: Serve, page: Page) -> None:
     expect(page.locator(":target")).to_contain_text("walnuts")
 
 
+def test_on_a_phone_no_search_scrolls_sideways(house: Serve, page: Page, tmp_path: Path) -> None:
+    """Review 21: long words, titles and agents' names made the page wider than the screen."""
+    agents = tmp_path / "agents.yaml"
+    title = "An agent whose title is longer than any screen of a phone is wide"
+    agents.write_text(f"default: one\nagents:\n  one:\n    display_name: {title}\n  two: {{}}\n")
+    server = house(CONVO_SWEEP_SECONDS="0.3", CONVO_AGENTS_FILE=str(agents))
+    page.set_viewport_size(PHONE)  # type: ignore[arg-type]
+    said(page, server.url, f"Mira {'Unbroken' * 40} and {LAPTOPS}")
+    session = page.url.split("/c/")[1].split("/")[0]
+    page.goto(f"{server.url}/search/?q=Mira")
+    found(page, "Mira", "Unbroken")
+    for query in (
+        "",
+        "?q=Mira",
+        f"?q=Mira&session={session}",
+        f"?q={'Unbroken' * 40}",
+        "?q=zebras&agent=one",
+    ):
+        page.goto(f"{server.url}/search/{query}")
+        assert not is_wider_than_the_screen(page), query
+    picture(page, "search-phone-long")
+
+
 def test_nothing_found_and_a_narrowed_search_say_so(house: Serve, page: Page) -> None:
     server = house(CONVO_SWEEP_SECONDS="0.3")
     said(page, server.url, FLIGHT)

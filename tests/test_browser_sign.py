@@ -12,7 +12,7 @@ from tests.servers import client_of
 
 pytestmark = pytest.mark.once
 
-SECRET = "The spare key lies under the blue flowerpot."
+SECRET = "The standby key lies under the blue flowerpot."
 PASSWORD = "walnut-and-rye"
 
 
@@ -31,7 +31,7 @@ def remembering(share: Serve, chromium: str) -> Iterator[Browser]:
 def sign_up(page: Page, name: str) -> None:
     page.get_by_label("Username").fill(name)
     page.get_by_label("Password", exact=True).fill(PASSWORD)
-    page.get_by_label("Password once more").fill(PASSWORD)
+    page.get_by_label("Repeat the password").fill(PASSWORD)
     page.get_by_role("button", name="Make the account").click()
 
 
@@ -75,9 +75,9 @@ def test_what_was_refused_is_told_at_its_field_on_any_screen(house: Serve, brows
         page.goto(f"{url}/sign-up/")
         page.get_by_label("Username").fill("dora")
         page.get_by_label("Password", exact=True).fill("short")
-        page.get_by_label("Password once more").fill("shorter")
+        page.get_by_label("Repeat the password").fill("shorter")
         page.keyboard.press("Enter")
-        field = page.get_by_label("Password once more")
+        field = page.get_by_label("Repeat the password")
         expect(field).to_have_attribute("aria-invalid", "true")
         expect(field).to_have_accessible_description(re.compile("didn’t match"))
         assert not is_wider_than_the_screen(page)
@@ -96,7 +96,7 @@ def test_after_signing_out_going_back_shows_nothing(share: Serve, remembering: B
     page.go_back()
     expect(page.locator("#turn-1")).to_contain_text(SECRET)
     page.get_by_role("button", name="Sign out").click()
-    expect(page.get_by_text("Nothing to sign up for")).to_be_visible()
+    expect(page.get_by_text("No need to sign up")).to_be_visible()
     for _ in range(3):
         page.go_back()
         page.wait_for_load_state("networkidle")

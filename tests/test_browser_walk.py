@@ -6,10 +6,11 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from tests.browsing import Serve, ask, picture, replied
+from tests.servers import WORKS
 from tests.upstream import Upstream
 
 # As it is run in production: PostgreSQL, and Valkey.
-pytestmark = pytest.mark.postgres
+pytestmark = pytest.mark.once
 
 HOME = "My name is Ada, and I live in Bergen."
 QUESTION = "Which bus do I take?"
@@ -26,7 +27,7 @@ def reply(page: Page, turn: int) -> Locator:
 
 def test_a_day_with_convo(house: Serve, shared: dict[str, str], page: Page, upstream: Upstream) -> None:
     env = {"OPENAI_BASE_URL": upstream.url, "CONVO_MODEL": "hold", "CONVO_BACKGROUND_MODEL": "offline"}
-    server = house(**shared, **env)
+    server = house(**shared, **env, **WORKS)
     upstream.release()
 
     # A first visit, and a follow-up that is answered with what came before.
@@ -61,7 +62,7 @@ def test_a_day_with_convo(house: Serve, shared: dict[str, str], page: Page, upst
     upstream.release()
     page.locator("#turn-3").get_by_role("button", name="Answer once more").click()
     replied(page, 5)
-    page.locator("#turn-5").get_by_role("button", name="The alternative before").click()
+    page.locator("#turn-5").get_by_role("button", name="The previous alternative").click()
     expect(page.locator("#turn-3")).to_be_visible()
 
     # Another question in the place of the second; and on from its answer, elsewhere.

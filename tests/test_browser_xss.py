@@ -11,7 +11,7 @@ from markdown_it import MarkdownIt
 from playwright.sync_api import ConsoleMessage, Dialog, Page, Route, expect
 
 from convo import memory, search, turns
-from convo.history import Draft
+from convo.history import NewMessage
 from convo.models import ME, Message, Person, Session, Summary, UserMemory
 from tests import talk
 from tests.browsing import Serve, ask
@@ -100,9 +100,7 @@ class Watch:
         page.on("dialog", self._opened)
 
     def _complained(self, message: ConsoleMessage) -> None:
-        # The admin has no icon, and browsers ask for one.
-        if not message.location["url"].endswith("/favicon.ico"):
-            self.trouble.append(f"{self.page.url}: {message.text}")
+        self.trouble.append(f"{self.page.url}: {message.text}")
 
     def _opened(self, dialog: Dialog) -> None:
         self.trouble.append(dialog.message)
@@ -150,14 +148,14 @@ def test_what_is_said_and_streamed_back_does_nothing(
 def stored(transactional_db: None) -> tuple[list[str], list[str], str]:
     """An attack in every place that takes words: our pages, the admin's, and the cookie of who sees them."""
     root = get_user_model().objects.create_superuser("root", first_name=ATTACKS[0])
-    person = Person.objects.named(root, ME)
+    person = Person.objects.get_or_create_by_ref(root, ME)
     for attack in ATTACKS:
         Session.objects.create(owner=root, person=person, agent="assistant", title=attack)
     session = Session.objects.create(
         owner=root, person=person, agent="<b>agent</b>", title=ATTACKS[2], metadata={"note": ATTACKS[2]}
     )
     drafts = [
-        Draft(role=role, content=attack + " walnut", name="<i>name</i>" if role == "user" else "")
+        NewMessage(role=role, content=attack + " walnut", name="<i>name</i>" if role == "user" else "")
         for attack in ATTACKS
         for role in ("user", "assistant")
     ]
@@ -166,9 +164,9 @@ def stored(transactional_db: None) -> tuple[list[str], list[str], str]:
     rows += turns.record(
         session,
         [
-            Draft(role="user", content="call"),
-            Draft(role="assistant", type="function_call", name=ATTACKS[2][:90], item=call),
-            Draft(
+            NewMessage(role="user", content="call"),
+            NewMessage(role="assistant", type="function_call", name=ATTACKS[2][:90], item=call),
+            NewMessage(
                 role="tool",
                 type="function_call_output",
                 content=ATTACKS[0],

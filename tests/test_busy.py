@@ -3,20 +3,22 @@
 import asyncio
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from asgiref.sync import async_to_sync
-from django.db import connection
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.signals import connection_created
 from pytest_django import Settings
 
 from convo import database, jobs, turns
-from convo.errors import Cancelled, TurnInProgress
+from convo.errors import TurnCancelled, TurnInProgress
 from convo.models import ME, Person, Session, Turn
-from convo.turns import Claim, Result
+from convo.turns import Claim, TurnResult, runner
+from tests.support.leases import expire
+from tests.support.threads import in_thread
 from tests.talk import ask, begin, said
-from tests.test_turns import expire
 from tests.upstream import Upstream
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -24,7 +26,9 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 @pytest.fixture
 def session(alice: Any) -> Session:
-    return Session.objects.create(owner=alice, person=Person.objects.named(alice, ME), agent="assistant")
+    return Session.objects.create(
+        owner=alice, person=Person.objects.get_or_create_by_ref(alice, ME), agent="assistant"
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -41,20 +45,6 @@ def model(settings: Settings, upstream: Upstream) -> Callable[..., None]:
 
     choose("words-3")
     return choose
-
-
-def in_thread(work: Callable[[], Any]) -> threading.Thread:
-    """Do this beside the test, as another request would."""
-
-    def call() -> None:
-        try:
-            work()
-        finally:
-            connection.close()
-
-    thread = threading.Thread(target=call)
-    thread.start()
-    return thread
 
 
 def test_of_twenty_at_once_one_is_answered_and_nineteen_are_told(session: Session) -> None:
@@ -77,10 +67,10 @@ def test_of_twenty_at_once_one_is_answered_and_nineteen_are_told(session: Sessio
 def test_questions_in_the_queue_are_answered_in_the_order_in_which_they_came(session: Session) -> None:
     first = begin(session, "first")
     places = [begin(session, text, on_busy="queue") for text in ("second", "third", "fourth")]
-    assert [place.queued for place in places] == [True] * 3
+    assert [place.is_queued for place in places] == [True] * 3
     assert said(session) == ["u:first"]
 
-    async def everybody() -> list[Result]:
+    async def everybody() -> list[TurnResult]:
         waiting = [asyncio.create_task(turns.answer(place)) for place in reversed(places)]
         await asyncio.sleep(0.3)
         return [await turns.answer(first), *reversed([await task for task in waiting])]
@@ -90,6 +80,20 @@ def test_questions_in_the_queue_are_answered_in_the_order_in_which_they_came(ses
     asked = [line for line in said(session) if line.startswith("u:")]
     assert asked == ["u:first", "u:second", "u:third", "u:fourth"]
     assert [line[0] for line in said(session)] == ["u", "a"] * 4
+
+
+def test_the_queue_has_one_order_for_those_who_wait_on_event_loops_of_their_own(
+    session: Session, upstream: Upstream
+) -> None:
+    """Review 17: of what waits elsewhere, in other processes too, the rows alone know."""
+    first = begin(session, "0")
+    places = [begin(session, f"{number}", on_busy="queue") for number in range(1, 6)]
+    waiting = [in_thread(running(place, upstream)) for place in reversed(places)]
+    time.sleep(0.3)
+    running(first, upstream)()
+    for thread in waiting:
+        thread.join()
+    assert [line for line in said(session) if line[0] == "u"] == [f"u:{number}" for number in range(6)]
 
 
 def test_nobody_jumps_the_queue(session: Session) -> None:
@@ -118,6 +122,20 @@ def test_who_waited_too_long_in_the_queue_is_told(session: Session, model: Calla
     assert said(session) == ["u:first"]
 
 
+def test_who_is_not_the_first_to_wait_is_told_in_time_too(
+    session: Session, model: Callable[..., None]
+) -> None:
+    """Review 17: those behind the first do not ask, and end all the same."""
+    model("words-3", QUEUE_SECONDS=0.3)
+    begin(session, "first")
+    places = [begin(session, text, on_busy="queue") for text in ("second", "third")]
+
+    async def both() -> list[TurnResult]:
+        return await asyncio.wait_for(asyncio.gather(*map(turns.answer, places)), 10)
+
+    assert [type(result.failure) for result in async_to_sync(both)()] == [TurnInProgress] * 2
+
+
 def test_a_dead_place_in_the_queue_holds_nobody_up(session: Session) -> None:
     expire(begin(session, "first"))
     expire(begin(session, "second", on_busy="queue"))
@@ -135,6 +153,70 @@ def test_the_sweep_ends_dead_places_in_the_queue(session: Session) -> None:
     jobs.sweep()
     assert Turn.objects.get(number=2).status == "failed"
     assert Turn.objects.get(number=1).status == "running"
+
+
+@pytest.fixture
+def statements() -> Iterator[list[str]]:
+    """All that is asked of the database from now on, on connections that are opened from now on."""
+    found: list[str] = []
+
+    def note(execute: Callable[..., Any], sql: str, *rest: Any) -> Any:
+        found.append(sql)
+        return execute(sql, *rest)
+
+    def watch(connection: BaseDatabaseWrapper, **_: object) -> None:
+        # Not twice, where a thread's connection is opened again.
+        if note not in connection.execute_wrappers:
+            connection.execute_wrappers.append(note)
+
+    connection_created.connect(watch)
+    yield found
+    connection_created.disconnect(watch)
+
+
+def test_of_those_who_wait_in_the_queue_only_the_first_asks_and_without_a_lock(
+    session: Session, model: Callable[..., None], statements: list[str]
+) -> None:
+    """Review 17: each of them asked for the session's row lock, and so kept the running turn from its end."""
+    model("words-3", HEARTBEAT_SECONDS=5)
+    ahead = begin(session, "first")
+    places = [begin(session, f"question {number}", on_busy="queue") for number in range(10)]
+    seconds = 1.0
+
+    async def everybody() -> list[str]:
+        waiting = [asyncio.create_task(turns.answer(place)) for place in reversed(places)]
+        await asyncio.sleep(0.2)
+        statements.clear()
+        await asyncio.sleep(seconds)
+        asked = list(statements)
+        await turns.answer(ahead)
+        await asyncio.wait_for(asyncio.gather(*waiting), 30)
+        return asked
+
+    asked = async_to_sync(everybody)()
+    assert asked
+    assert not [sql for sql in asked if "convo_session" in sql]
+    assert len([sql for sql in asked if "convo_turn" in sql]) <= 2 * seconds / runner.POLL_SECONDS
+    # The same eyes do see the lock, once the first of them starts.
+    assert [sql for sql in statements if "convo_session" in sql]
+
+
+def test_who_leaves_the_queue_lets_the_next_one_ask(session: Session, upstream: Upstream) -> None:
+    """Review 17"""
+    ahead = begin(session, "first")
+    gone, *rest = [begin(session, text, on_busy="queue") for text in ("second", "third", "fourth")]
+
+    async def leave_meanwhile() -> list[TurnResult]:
+        leaving, *waiting = [asyncio.create_task(turns.answer(place)) for place in (gone, *rest)]
+        await asyncio.sleep(0.3)
+        await database.run(turns.cancel, gone.turn)
+        results = [await leaving, await turns.answer(ahead)]
+        return results + [await asyncio.wait_for(task, 30) for task in waiting]
+
+    results = async_to_sync(leave_meanwhile)()
+    assert isinstance(results[0].failure, TurnCancelled)
+    assert [line for line in said(session) if line.startswith("u:")] == ["u:first", "u:third", "u:fourth"]
+    assert len(upstream.heard) == 3
 
 
 def running(claim: Claim, upstream: Upstream) -> Callable[[], Any]:
@@ -176,7 +258,7 @@ def test_a_turn_whose_runner_does_not_answer_is_taken_with_its_draft(
     model("hold", CANCEL_SECONDS=0.1)
     claim = begin(session)
     Turn.objects.filter(pk=claim.turn.pk).update(
-        draft="half a re", pieces=[{"index": 0, "kind": "message", "cuts": [9]}]
+        draft="half a re", chunks=[{"index": 0, "kind": "message", "chunk_lengths": [9]}]
     )
     turns.cancel(claim.turn)
     assert said(session) == ["u:hello", "a:half a re"]
@@ -202,11 +284,11 @@ def test_a_cancelled_place_in_the_queue_is_never_asked(session: Session, upstrea
     begin(session, "first")
     place = begin(session, "second", on_busy="queue")
 
-    async def cancel_meanwhile() -> Result:
+    async def cancel_meanwhile() -> TurnResult:
         waiting = asyncio.create_task(turns.answer(place))
         await database.run(turns.cancel, place.turn)
         return await waiting
 
     result = async_to_sync(cancel_meanwhile)()
-    assert isinstance(result.failure, Cancelled)
+    assert isinstance(result.failure, TurnCancelled)
     assert upstream.heard == []

@@ -14,7 +14,9 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 @pytest.fixture
 def session(alice: Any) -> Session:
-    return Session.objects.create(owner=alice, person=Person.objects.named(alice, ME), agent="assistant")
+    return Session.objects.create(
+        owner=alice, person=Person.objects.get_or_create_by_ref(alice, ME), agent="assistant"
+    )
 
 
 def assert_all_there(session: Session, acknowledged: list[str], turns: int) -> None:
@@ -23,7 +25,7 @@ def assert_all_there(session: Session, acknowledged: list[str], turns: int) -> N
     checked = verify.check(session.pk)
     assert checked
     assert checked.findings == []
-    assert (checked.turns, checked.messages) == (turns, 2 * turns)
+    assert (checked.turn_count, checked.message_count) == (turns, 2 * turns)
 
 
 def test_sixteen_threads_append_to_one_session(session: Session) -> None:

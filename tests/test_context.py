@@ -9,40 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from convo import tokens
-from convo.agents import Agent
 from convo.context import Prompt, choose
 from convo.errors import MessageTooLong
-from convo.history import Draft, Line, line_of_draft
+from convo.history import NewMessage, preview_message
+from tests.support.transcripts import agent, call, lines, result
 
 MODEL = "some-local-model"
-
-
-def lines(*said: str | dict[str, Any], start: int = 1) -> list[Line]:
-    """Lines from a short form: "u:text", "a:text", or a tool item; each "u:" opens a turn."""
-    made = [line_of_draft(_draft(what), position) for position, what in enumerate(said, start)]
-    opened = [0, *(line.position for line in made if line.role == "user")]
-    return [replace(line, turn=max(at for at in opened if at <= line.position)) for line in made]
-
-
-def _draft(what: str | dict[str, Any]) -> Draft:
-    if isinstance(what, dict):
-        role = "tool" if what["type"] == "function_call_output" else "assistant"
-        return Draft(role=role, type=what["type"], item=what, name=what.get("name", ""))
-    role = {"u": "user", "a": "assistant"}[what[0]]
-    return Draft(role=role, content=what[2:])
-
-
-def call(id: str, name: str = "look") -> dict[str, Any]:
-    return {"type": "function_call", "call_id": id, "name": name, "arguments": "{}"}
-
-
-def result(id: str, output: str = "seen") -> dict[str, Any]:
-    return {"type": "function_call_output", "call_id": id, "output": output}
-
-
-def agent(**fields: Any) -> Agent:
-    plain = {"instructions": "", "window_pairs": 10, "context_tokens": 4000, "summaries": False}
-    return Agent(**{"name": "test", **plain, **fields})
 
 
 def said(prompt: Prompt) -> list[str]:
@@ -109,6 +81,7 @@ def test_a_question_that_cannot_fit_is_an_error_that_tells_the_figures() -> None
     assert str(total(alone) - 1) in error.value.message
 
 
+@pytest.mark.slow
 def test_one_huge_message_is_refused_without_being_counted() -> None:
     huge = lines("u:" + "x" * 2_000_000)
     with pytest.raises(MessageTooLong, match="2000000 characters"):
@@ -182,7 +155,7 @@ def test_a_question_that_is_asked_again_is_told_once() -> None:
     prompt = choose(agent(), MODEL, [*lines("u:q1", "a:r1"), *failed], lines("u:one", "u:two", start=9))
     assert said(prompt) == ["u:q1", "a:r1", "u:one", "u:two"]
     assert prompt.manifest["left_out"][0]["why"].endswith("which is asked again")
-    recorded = [replace(line, asked=False) for line in lines("u:one")]
+    recorded = [replace(line, from_model_turn=False) for line in lines("u:one")]
     assert said(choose(agent(), MODEL, recorded, lines("u:one", start=9))) == ["u:one", "u:one"]
 
 
@@ -209,7 +182,7 @@ def test_calls_of_two_turns_may_have_the_same_id() -> None:
 
 
 def test_what_a_chat_model_has_no_form_for_in_a_question_is_not_sent() -> None:
-    thought = line_of_draft(Draft(role="assistant", type="reasoning", item={"summary": []}), 1)
+    thought = preview_message(NewMessage(role="assistant", type="reasoning", item={"summary": []}), 1)
     prompt = choose(agent(), MODEL, [], [thought, *QUESTION])
     assert said(prompt) == ["u:which of these?"]
 
@@ -217,7 +190,7 @@ def test_what_a_chat_model_has_no_form_for_in_a_question_is_not_sent() -> None:
 def test_messages_of_parts_reach_the_model_as_parts() -> None:
     parts = [{"type": "input_text", "text": "what is this?"}, {"type": "input_image", "image_url": "data:x"}]
     item = {"type": "message", "content": parts}
-    question = [line_of_draft(Draft(role="user", content="what is this?", item=item), 1)]
+    question = [preview_message(NewMessage(role="user", content="what is this?", item=item), 1)]
     (message,) = choose(agent(), MODEL, [], question).messages
     assert message["content"] == [
         {"type": "text", "text": "what is this?"},
@@ -227,25 +200,25 @@ def test_messages_of_parts_reach_the_model_as_parts() -> None:
 
 def test_what_a_chat_model_has_no_form_for_is_named() -> None:
     item = {"type": "message", "content": [{"type": "computer_screenshot", "file_id": "f"}]}
-    (message,) = choose(agent(), MODEL, [], [line_of_draft(Draft(role="user", item=item), 1)]).messages
+    (message,) = choose(agent(), MODEL, [], [preview_message(NewMessage(role="user", item=item), 1)]).messages
     assert message["content"] == "[computer_screenshot]"
 
 
 def test_a_file_reaches_the_model_as_a_file() -> None:
     item = {"type": "message", "content": [{"type": "input_file", "file_id": "f"}]}
-    (message,) = choose(agent(), MODEL, [], [line_of_draft(Draft(role="user", item=item), 1)]).messages
+    (message,) = choose(agent(), MODEL, [], [preview_message(NewMessage(role="user", item=item), 1)]).messages
     assert message["content"] == [{"type": "file", "file": {"file_id": "f"}}]
 
 
 def test_there_is_one_system_message_and_it_is_the_first() -> None:
-    told = line_of_draft(Draft(role="system", content="Rhyme."), 3)
+    told = preview_message(NewMessage(role="system", content="Rhyme."), 3)
     prompt = choose(agent(instructions="Be kind."), MODEL, [*lines("u:hi", "a:hello"), told], QUESTION)
     assert said(prompt) == ["s:Be kind.\n\nRhyme.", "u:hi", "a:hello", "u:which of these?"]
 
 
 def test_a_name_that_the_model_server_would_refuse_is_left_out() -> None:
     for name, sent in {"ada": "ada", "Ada <x>": None}.items():
-        question = [line_of_draft(Draft(role="user", content="hi", name=name), 1)]
+        question = [preview_message(NewMessage(role="user", content="hi", name=name), 1)]
         (message,) = choose(agent(), MODEL, [], question).messages
         assert message.get("name") == sent
 

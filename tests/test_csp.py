@@ -10,8 +10,8 @@ from django.test import Client
 from pytest_django import Settings
 
 from convo.http import csp
-from tests.test_auth import OBJECTS, address, call, hers  # noqa: F401  a fixture
-from tests.test_pages import conversation, told
+from tests.support.pages import conversation, told
+from tests.support.routes import OBJECTS, address, call
 
 pytestmark = [pytest.mark.once, pytest.mark.django_db(transaction=True)]
 
@@ -97,7 +97,7 @@ def test_a_project_may_have_a_policy_of_its_own(client: Client, settings: Settin
 
 
 @pytest.mark.parametrize("name", OBJECTS)
-def test_no_answer_is_kept_by_a_browser_or_a_cache(name: str, alice: User, hers: str) -> None:  # noqa: F811
+def test_no_answer_is_kept_by_a_browser_or_a_cache(name: str, alice: User, hers: str) -> None:
     client = Client()
     client.force_login(alice)
     for method in OBJECTS[name]:
@@ -106,7 +106,7 @@ def test_no_answer_is_kept_by_a_browser_or_a_cache(name: str, alice: User, hers:
     assert "no-store" in Client().get(address(name, hers))["Cache-Control"]
 
 
-@pytest.mark.parametrize("at", [*PAGES, *OTHERS, "/api/schema/", "/api/v1/nothing/", "/v1/models"])
+@pytest.mark.parametrize("at", [*PAGES, *OTHERS, "/api/v1/nothing/", "/v1/models"])
 def test_no_page_is_kept_either(root: Client, at: str) -> None:
     assert "no-store" in root.get(at)["Cache-Control"]
     assert "no-store" in Client().get(at)["Cache-Control"]

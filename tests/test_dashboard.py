@@ -14,14 +14,14 @@ from django.urls import reverse
 from django.utils import timezone
 
 from convo.admin import charts
-from convo.admin.charts import Chart, Frame, Series
+from convo.admin.charts import Chart, ChartOptions, Series
 from convo.models import Work
 from tests.staff import staff
-from tests.test_usage import Status, ago, failed, many, noon, session_of, settle, turn
+from tests.support.dashboard import PAGE
+from tests.support.usage import Status, ago, failed, many, noon, session_of, settle, turn
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.once]
 
-PAGE = "/admin/convo/turn/usage/"
 SECRET = "walnuts"
 
 
@@ -138,7 +138,7 @@ def test_each_number_of_the_tables_leads_to_the_turns_that_it_counts(alice: User
         for entry in table.entries:
             value, href = entry.cells[0]
             assert behind(looking, href) == int(value), entry
-    for series in ("Time to first token", "Time to the whole reply", "Failed turns", "Transcript at hand"):
+    for series in ("Time to first token", "Time to the whole reply", "Failed turns", "Transcript in cache"):
         for row in chart(answer, series).rows:
             for value, href in row.cells:
                 assert (behind(looking, href) > 0) if href else value in {"–", "0%"}
@@ -161,15 +161,15 @@ def test_the_page_narrows_to_an_agent_or_a_model_and_widens_again(alice: User, l
         turn(session, noon(1), agent=agent, model=model)
     whole = page(looking, days=7)
     by_agent = whole.context["tables"][0].entries[0]
-    narrowed = looking.get(PAGE + by_agent.narrowed)
+    narrowed = looking.get(PAGE + by_agent.narrowed_url)
     assert (by_agent.name, narrowed.context["wanted"].days) == ("a", 7)
     assert [entry.name for entry in narrowed.context["tables"][0].entries] == ["a"]
     assert [behind(looking, bar.href) for bar in chart(narrowed, "Turns a day").bars] == [2]
-    more = looking.get(PAGE + narrowed.context["tables"][1].entries[0].narrowed)
-    assert more.context["wanted"].only == {"agent": "a", "model": "large"}
-    [_, (name, _, without)] = more.context["wanted"].limits
+    more = looking.get(PAGE + narrowed.context["tables"][1].entries[0].narrowed_url)
+    assert more.context["wanted"].filters == {"agent": "a", "model": "large"}
+    [_, (name, _, without)] = more.context["wanted"].active_filters
     assert name == "model"
-    assert looking.get(PAGE + without).context["wanted"].only == {"agent": "a"}
+    assert looking.get(PAGE + without).context["wanted"].filters == {"agent": "a"}
 
 
 @pytest.mark.parametrize(
@@ -207,8 +207,8 @@ def test_it_tells_how_far_the_background_is_behind(alice: User, looking: Client)
     for target, fields in enumerate(rows):
         Work.objects.create(kind="learn", target=str(target), **fields)
     found = page(looking).context["background"]
-    [pile] = found.piles
-    assert (pile.kind, pile.doing, pile.due, pile.waiting, pile.dead) == ("learn", 1, 1, 1, 2)
+    [pile] = found.work_counts
+    assert (pile.kind, pile.running, pile.due, pile.waiting, pile.dead) == ("learn", 1, 1, 1, 2)
     assert re.fullmatch(r"12\d s", found.lag)
     assert behind(looking, pile.dead_href) == 2
     assert behind(looking, pile.todo_href) == 3
@@ -260,16 +260,24 @@ def test_numbers_are_drawn_with_points_whatever_the_language(
 DAYS = [ago(days) for days in (2, 1, 0)]
 
 
-def frame(**fields: Any) -> Frame:
-    return Frame(**{"title": "T", "days": DAYS, "tell": charts.exact, "link": lambda day, key: "", **fields})
+def frame(**fields: Any) -> ChartOptions:
+    return ChartOptions(
+        **{
+            "title": "T",
+            "days": DAYS,
+            "format_value": charts.format_exact,
+            "link": lambda day, key: "",
+            **fields,
+        }
+    )
 
 
 def test_a_stack_is_as_high_as_its_values() -> None:
-    drawn = charts.stacked(
+    drawn = charts.bar_chart(
         frame(),
         [Series(name="a", colour=1, values=[10, 0, 5]), Series(name="b", colour=2, values=[30, 0, None])],
     )
-    assert [tick.label for tick in drawn.down] == ["0", "10", "20", "30", "40"]
+    assert [tick.label for tick in drawn.y_ticks] == ["0", "10", "20", "30", "40"]
     # 40 is the top of the scale: the whole height.
     assert [(bar.colour, bar.y, bar.height) for bar in drawn.bars] == [
         (1, "120.0", "40.0"),
@@ -281,7 +289,7 @@ def test_a_stack_is_as_high_as_its_values() -> None:
 
 def test_a_line_has_a_gap_where_there_is_nothing() -> None:
     days = [ago(days) for days in range(4, -1, -1)]
-    drawn = charts.joined(frame(days=days), [Series(name="a", colour=1, values=[4, 2, None, 1, 0])])
+    drawn = charts.line_chart(frame(days=days), [Series(name="a", colour=1, values=[4, 2, None, 1, 0])])
     assert [(point.x, point.y) for point in drawn.points] == [
         ("10.000%", "0.0"),
         ("30.000%", "80.0"),
@@ -324,17 +332,17 @@ def test_days_are_named_one_by_one_or_by_their_mondays() -> None:
 @pytest.mark.parametrize(
     ("say", "value", "said"),
     [
-        (charts.number, 950, "950"),
-        (charts.number, 9_500, "9,500"),
-        (charts.number, 12_300, "12.3k"),
-        (charts.number, 250_000, "250k"),
-        (charts.number, 4_000_000, "4M"),
-        (charts.took, 0, "0"),
-        (charts.took, 840, "840 ms"),
-        (charts.took, 1_200, "1.2 s"),
-        (charts.took, 130_000, "130 s"),
-        (charts.share, 0.42, "0.4%"),
-        (charts.share, 12, "12%"),
+        (charts.format_short, 950, "950"),
+        (charts.format_short, 9_500, "9,500"),
+        (charts.format_short, 12_300, "12.3k"),
+        (charts.format_short, 250_000, "250k"),
+        (charts.format_short, 4_000_000, "4M"),
+        (charts.format_duration, 0, "0"),
+        (charts.format_duration, 840, "840 ms"),
+        (charts.format_duration, 1_200, "1.2 s"),
+        (charts.format_duration, 130_000, "130 s"),
+        (charts.format_percentage, 0.42, "0.4%"),
+        (charts.format_percentage, 12, "12%"),
     ],
 )
 def test_numbers_are_told_as_people_read_them(say: Any, value: float, said: str) -> None:

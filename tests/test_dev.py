@@ -15,7 +15,7 @@ import pytest
 
 from tests.servers import ROOT, Server, client_of
 
-pytestmark = pytest.mark.once
+pytestmark = [pytest.mark.once, pytest.mark.slow]
 
 
 class Dev:

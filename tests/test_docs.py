@@ -12,8 +12,8 @@ from django.test import Client
 from convo import agents
 from convo.errors import ConvoError
 from tests.servers import ROOT
-from tests.test_architecture import FLOORS
-from tests.test_readme import blocks
+from tests.support.floors import FLOORS
+from tests.support.markdown import blocks
 
 pytestmark = pytest.mark.once
 
@@ -147,7 +147,7 @@ def test_the_examples_are_valid(page: str) -> None:
     assert set(re.findall(r"`make (\w+)`", read(page))) <= targets
     for block in blocks(page):
         if block.language == "yaml":
-            agents.read(block.text)
+            agents.parse(block.text)
         if block.language == "ini":
             assert set(re.findall(r"^(\w+)=", block.text, re.MULTILINE)) <= variables().keys()
 

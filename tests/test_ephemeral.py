@@ -19,28 +19,25 @@ from django.utils import timezone
 from pytest_django import Settings
 
 from convo import context, history, jobs, memory, turns, verify
-from convo.errors import InvalidRequest, TextGone
-from convo.history import Draft
-from convo.http.asgi import Edge
-from convo.models import ME, Message, Session, Turn
+from convo.errors import ContentsExpired, InvalidRequest
+from convo.history import NewMessage
+from convo.http.asgi import ConvoASGI
+from convo.models import Message, Session, Turn
 from convo.search import find
 from tests.conftest import Serve
-from tests.faults import QUICK, asking, free_port, wait_until
+from tests.faults import QUICK, QUICK_LEASES, asking, free_port, wait_until
 from tests.faults import ask as query
 from tests.faults import events as told_events
 from tests.faults import said as history_of
 from tests.servers import ROOT, client_of
+from tests.support.ephemeral import SECRET, new_chat, told
+from tests.support.rest import CALL, QUERY, RESULT, SESSIONS, Caller, ok
+from tests.support.windows import keep_windows_in
 from tests.talk import ask, begin, finish, questions
-from tests.test_rest_api import CALL, QUERY, RESULT, SESSIONS, Caller, ok
-from tests.test_windows import keep_windows_in
 from tests.upstream import Upstream
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.once]
 
-# A word that nothing else in the house says.
-SECRET = "quetzalcoatlus"
-# A view of the index of words on SQLite, which can't be read as a whole; its tables can.
-UNREADABLE = "convo_terms"
 AGENTS = {"CONVO_AGENTS_FILE": str(ROOT / "tests" / "agents.yaml")}
 APPEND = {"messages": [{"role": "user", "content": f"noted: {SECRET}", "name": SECRET}]}
 
@@ -68,35 +65,14 @@ def caller(alice_key: str) -> Caller:
     return Caller(alice_key)
 
 
-def new_chat(owner: Any, storage: str = "ephemeral", **fields: Any) -> Session:
-    return turns.stored(turns.new_session(owner, ME, storage=storage, **fields))[0]
-
-
-def told(secret: str = SECRET) -> list[str]:
-    """The tables that hold this word, in whatever column."""
-    with connection.cursor() as cursor:
-        names = set(connection.introspection.table_names(cursor)) - {UNREADABLE}
-        return sorted(name for name in names if _holds(cursor, name, secret))
-
-
-def _holds(cursor: Any, table: str, secret: str) -> bool:
-    cursor.execute(f'SELECT * FROM "{table}"')
-    return any(secret in _text(value) for row in cursor.fetchall() for value in row)
-
-
-def _text(value: Any) -> str:
-    raw = bytes(value) if isinstance(value, memoryview | bytes) else None
-    return raw.decode("latin-1") if raw is not None else str(value)
-
-
 def in_cache() -> str:
     """All that this process's cache of temporary chats holds."""
-    return str(caches["fleeting"]._cache)  # type: ignore[attr-defined]  # Django's in-process cache
+    return str(caches["ephemeral"]._cache)  # type: ignore[attr-defined]  # Django's in-process cache
 
 
 def forget_all() -> None:
     """What a restart does, or a Redis that is emptied."""
-    caches["fleeting"].clear()
+    caches["ephemeral"].clear()
 
 
 @contextmanager
@@ -123,7 +99,7 @@ def words_of(session: Session) -> list[str]:
     return [f"{row.role[0]}:{row.content}" for row in page.messages]
 
 
-@pytest.mark.parametrize("storage", ["kept", "ephemeral"])
+@pytest.mark.parametrize("storage", ["persistent", "ephemeral"])
 def test_what_is_said_in_a_temporary_chat_is_in_no_table(
     caller: Caller, model: Callable[..., None], storage: str
 ) -> None:
@@ -150,7 +126,7 @@ def test_what_is_said_in_a_temporary_chat_is_in_no_table(
     assert fork["storage"] == storage
     assert SECRET in str(caller.history(f"{SESSIONS}{fork['id']}/"))
     jobs.sweep()
-    assert bool(told()) == (storage == "kept")
+    assert bool(told()) == (storage == "persistent")
     for checked in verify.check_all():
         assert checked.findings == []
     deleted(caller, f"{address}messages/2/")
@@ -163,7 +139,7 @@ def test_what_is_said_in_a_temporary_chat_is_in_no_table(
         assert SECRET not in in_cache()
 
 
-@pytest.mark.parametrize("storage", ["kept", "ephemeral"])
+@pytest.mark.parametrize("storage", ["persistent", "ephemeral", "none"])
 @pytest.mark.parametrize("scenario", ["hold", "drop", "tool-cut", "reasoning", "refusal", "400"])
 def test_a_reply_that_goes_wrong_leaves_no_word_either(
     alice: Any, model: Callable[..., None], scenario: str, storage: str, upstream: Upstream
@@ -172,12 +148,13 @@ def test_a_reply_that_goes_wrong_leaves_no_word_either(
     session = new_chat(alice, storage)
     upstream.release()
     result = ask(session, SECRET)
-    assert bool(told()) == (storage == "kept")
+    assert bool(told()) == (storage == "persistent")
     spoken = [row.reply_text for row in result.messages]
-    assert not any(told(words) for words in spoken if words) or storage == "kept"
+    assert not any(told(words) for words in spoken if words) or storage == "persistent"
     if scenario == "400":
-        told_by_server = result.turn.error["message"]  # type: ignore[index]  # it failed
-        assert bool(told("It said")) == (storage == "kept"), told_by_server
+        # Who asked is told what the server said; the row says it only where all is kept.
+        assert "It said" in result.turn.error["message"]  # type: ignore[index]  # it failed
+        assert bool(told("It said")) == (storage == "persistent")
     assert [finding for checked in verify.check_all() for finding in checked.findings] == []
 
 
@@ -188,12 +165,12 @@ def test_what_verify_finds_is_there(chat: Session) -> None:
     Session.objects.filter(pk=chat.pk).update(title=SECRET)
     checked = verify.check(chat.pk)
     assert checked
-    assert [finding.where for finding in checked.findings] == ["the title", "position 1", "turn 1"]
+    assert [finding.location for finding in checked.findings] == ["the title", "position 1", "turn 1"]
 
 
 def test_a_temporary_chat_remembers_while_it_goes_on(chat: Session, upstream: Upstream) -> None:
     ask(chat, f"my word is {SECRET}")
-    turns.record(chat, [Draft(role="user", content="noted elsewhere", name="Zoe")])
+    turns.record(chat, [NewMessage(role="user", content="noted elsewhere", name="Zoe")])
     ask(chat, "which word?")
     assert questions(upstream.last["messages"]) == [f"my word is {SECRET}", "noted elsewhere", "which word?"]
     assert "Zoe" in str(upstream.last["messages"])
@@ -205,9 +182,9 @@ def test_pictures_of_a_temporary_chat_are_kept_nowhere(alice: Any, upstream: Ups
     pixel = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
     part = {"type": "input_image", "image_url": f"data:image/png;base64,{pixel}"}
     item = {"type": "message", "role": "user", "content": [part]}
-    for storage, tables in (("ephemeral", False), ("kept", True)):
+    for storage, tables in (("ephemeral", False), ("persistent", True)):
         session = new_chat(alice, storage)
-        finish(turns.begin(session, [Draft(role="user", item=item)]))
+        finish(turns.begin(session, [NewMessage(role="user", item=item)]))
         assert pixel in str(upstream.last["messages"])
         with connection.cursor() as cursor:
             cursor.execute("SELECT COUNT(*) FROM convo_attachment")
@@ -215,7 +192,7 @@ def test_pictures_of_a_temporary_chat_are_kept_nowhere(alice: Any, upstream: Ups
 
 
 def test_nothing_crosses_into_a_temporary_chat_or_out_of_it(alice: Any, upstream: Upstream) -> None:
-    kept, chat, other = (new_chat(alice, storage) for storage in ("kept", "ephemeral", "kept"))
+    kept, chat, other = (new_chat(alice, storage) for storage in ("persistent", "ephemeral", "persistent"))
     memory.remember(kept.person, f"Likes {SECRET}", kind="fact")
     ask(kept, f"the {SECRET} flies")
     ask(chat, "only here: pterodactyl")
@@ -228,8 +205,8 @@ def test_nothing_crosses_into_a_temporary_chat_or_out_of_it(alice: Any, upstream
     assert f"the {SECRET} flies" in str(upstream.last["messages"])
     assert "only here" not in str(upstream.last["messages"])
     assert find(kept.person, alice, "only here") == []
-    assert history.known(alice, [row.item_id for row in Message.objects.filter(session=chat)]) == {}
-    assert history.known(alice, [row.item_id for row in Message.objects.filter(session=kept)])
+    assert history.items_by_id(alice, [row.item_id for row in Message.objects.filter(session=chat)]) == {}
+    assert history.items_by_id(alice, [row.item_id for row in Message.objects.filter(session=kept)])
 
 
 def test_when_its_text_is_gone_a_chat_says_so_and_takes_nothing(caller: Caller, upstream: Upstream) -> None:
@@ -268,10 +245,10 @@ def test_reading_keeps_a_chat_and_leaving_it_alone_ends_it(chat: Session, model:
         time.sleep(1)
         assert words_of(chat) == ["u:first", "a:word1 "]
     time.sleep(2.1)
-    with pytest.raises(TextGone):
+    with pytest.raises(ContentsExpired):
         words_of(chat)
     chat.refresh_from_db()
-    assert history.is_lost(chat)
+    assert history.has_lost_contents(chat)
 
 
 def test_a_reply_whose_question_was_forgotten_meanwhile_is_no_answer(chat: Session) -> None:
@@ -313,7 +290,7 @@ def test_what_was_put_there_and_rolled_back_is_asked_for_by_nobody(chat: Session
 
     with transaction.atomic():
         locked = history.lock(chat.pk)
-        history.append(locked, [(Turn.objects.get(), Draft(role="user", content="lost"))])
+        history.append(locked, [(Turn.objects.get(), NewMessage(role="user", content="lost"))])
         transaction.set_rollback(True)
     assert "lost" in in_cache()
     ask(chat, "second")
@@ -326,11 +303,18 @@ def test_a_question_waits_in_line_without_a_word_in_its_row(
     chat: Session, model: Callable[..., None], upstream: Upstream
 ) -> None:
     model("hold")
-    first = threading.Thread(target=lambda: finish(begin(chat, "first")))
+
+    def ask_first() -> None:
+        try:
+            finish(begin(chat, "first"))
+        finally:
+            connection.close()
+
+    first = threading.Thread(target=ask_first)
     first.start()
     wait_until(lambda: upstream.active)
     place = begin(chat, SECRET, on_busy="queue")
-    assert place.queued
+    assert place.is_queued
     assert (told(), place.turn.input) == ([], [{}])
     assert SECRET in in_cache()
     upstream.release()
@@ -344,10 +328,10 @@ def test_of_a_reply_that_breaks_off_the_draft_is_in_the_cache_alone(
 ) -> None:
     model("hold")
     claim = begin(chat, "first")
-    history.save_draft(claim.turn, "half a word", [{"index": 0, "kind": "message", "cuts": [11]}])
+    history.save_draft(claim.turn, "half a word", [{"index": 0, "kind": "message", "chunk_lengths": [11]}])
     assert told("half a word") == []
     lapse(claim.turn)
-    turns.reap()
+    turns.end_expired_turns()
     assert words_of(chat) == ["u:first", "a:half a word"]
     assert told("half a word") == []
     assert in_cache().count("half a word") == 1
@@ -358,7 +342,7 @@ def test_a_draft_that_is_saved_too_late_is_not_kept(chat: Session) -> None:
     history.save_draft(turn, "too early", [])
     assert "too early" in in_cache()
     lapse(turn)
-    turns.reap()
+    turns.end_expired_turns()
     history.save_draft(turn, "too late", [])
     assert "too late" not in in_cache()
 
@@ -366,7 +350,7 @@ def test_a_draft_that_is_saved_too_late_is_not_kept(chat: Session) -> None:
 def test_a_chat_is_ended_by_the_sweep_when_the_cache_is_away(chat: Session, settings: Settings) -> None:
     lapse(begin(chat, "first").turn)
     with cache_away(settings):
-        assert turns.reap() == 1
+        assert turns.end_expired_turns() == 1
     assert Turn.objects.get().status == "failed"
 
 
@@ -385,7 +369,7 @@ def test_with_its_cache_away_nothing_is_lost_and_nothing_changes(
     assert caller.history(address)[0]["content"] == "first"
     # A damaged entry is one that is gone.
     with redis.Redis.from_url(valkey) as client:
-        (key,) = client.keys(f"*convo:fleeting:?:{address.split('/')[-2]}")
+        (key,) = client.keys(f"*convo:ephemeral:?:{address.split('/')[-2]}")
         client.set(key, b'{"said": 1}')
     wait_until(lambda: caller.get(f"{address}history/").status_code == 410)
 
@@ -404,7 +388,7 @@ def test_a_key_answers_twice_until_the_text_is_gone(caller: Caller) -> None:
 
 def test_a_session_that_is_kept_is_not_asked_as_if_it_were_not(caller: Caller) -> None:
     kept = ok(caller.send(SESSIONS, {"ref": "r"}), 201)
-    assert kept["storage"] == "kept"
+    assert kept["storage"] == "persistent"
     wanted = {"ref": "r", "storage": "ephemeral"}
     for refused in (caller.send(SESSIONS, wanted), caller.send(QUERY, {**wanted, "message": SECRET})):
         assert (refused.status_code, refused.json()["error"]["param"]) == (400, "storage")
@@ -430,35 +414,37 @@ def test_an_agent_says_what_is_kept_of_its_sessions(
     caller: Caller, alice: Any, model: Callable[..., None], tmp_path: Any
 ) -> None:
     file = tmp_path / "agents.yaml"
-    agents = "".join(f"  {name}:\n    storage: {name}\n" for name in ("kept", "ephemeral", "none"))
+    agents = "".join(f"  {name}:\n    storage: {name}\n" for name in ("persistent", "ephemeral", "none"))
     file.write_text(f"default: ephemeral\nagents:\n{agents}")
     model("echo", AGENTS_FILE=str(file))
-    for name in ("kept", "ephemeral", "none"):
+    for name in ("persistent", "ephemeral", "none"):
         address = caller.make(agent=name)
         caller.ask(address, f"{name} {SECRET}")
         assert ok(caller.get(address))["storage"] == name
-        expected = {"kept": 2, "ephemeral": 2, "none": 0}[name]
+        expected = {"persistent": 2, "ephemeral": 2, "none": 0}[name]
         assert len(caller.history(address)) == expected
-        assert bool(told(f"{name} {SECRET}")) == (name == "kept")
+        assert bool(told(f"{name} {SECRET}")) == (name == "persistent")
     # The session's word goes before that of an agent who answers in it.
-    kept = caller.make(agent="kept")
+    kept = caller.make(agent="persistent")
     caller.ask(kept, "in between", agent="ephemeral")
     assert len(caller.history(kept)) == 2
-    for name in ("kept", "none"):
+    for name in ("persistent", "none"):
         v1 = {"model": f"agent/{name}", "input": f"{name} v1", "store": True}
         reply = ok(caller.send("/v1/responses", v1))
-        assert bool(told(f"{name} v1")) == (name == "kept")
-        assert caller.get(f"/v1/responses/{reply['id']}").status_code == (200 if name == "kept" else 404)
+        assert bool(told(f"{name} v1")) == (name == "persistent")
+        assert caller.get(f"/v1/responses/{reply['id']}").status_code == (
+            200 if name == "persistent" else 404
+        )
     assert caller.send("/v1/conversations", {}).status_code == 400
 
 
 def test_the_other_api_knows_no_temporary_chats(caller: Caller, alice: Any) -> None:
-    for storage, status in (("ephemeral", 404), ("kept", 200)):
+    for storage, status in (("ephemeral", 404), ("persistent", 200)):
         session = new_chat(alice, storage)
         assert caller.get(f"/v1/conversations/conv_{session.pk.hex}").status_code == status
         asked = {"input": SECRET, "conversation": f"conv_{session.pk.hex}"}
         assert caller.send("/v1/responses", asked).status_code == status
-        assert bool(told()) == (storage == "kept")
+        assert bool(told()) == (storage == "persistent")
 
 
 def test_search_leaves_it_out(caller: Caller) -> None:
@@ -475,13 +461,13 @@ def test_a_person_may_not_name_what_is_kept_of_another(chat: Session) -> None:
     part = {"type": "input_file", "filename": "x", "file_data": reference}
     item = {"type": "message", "role": "user", "content": [part]}
     with pytest.raises(InvalidRequest):
-        turns.record(chat, [Draft(role="user", item=item)])
+        turns.record(chat, [NewMessage(role="user", item=item)])
 
 
 def test_what_the_model_saw_is_told_with_its_words_while_they_are_there(chat: Session) -> None:
     ask(chat, "first")
     ask(chat, SECRET)
-    turn = history.turn_of(chat, 2)
+    turn = history.get_turn(chat, 2)
     assert SECRET not in str(turn.manifest)
     assert SECRET in str(context.replay(turn))
     assert "first" in str(context.replay(turn))
@@ -493,7 +479,7 @@ def test_what_the_model_saw_is_told_with_its_words_while_they_are_there(chat: Se
 @pytest.fixture
 def two(share: Serve, upstream: Upstream, valkey: str, alice_key: str) -> Iterator[list[httpx2.Client]]:
     """Alice's clients of two processes that share a Redis."""
-    env = {**QUICK, **AGENTS, "OPENAI_BASE_URL": upstream.url, "REDIS_URL": valkey}
+    env = {**QUICK_LEASES, **AGENTS, "OPENAI_BASE_URL": upstream.url, "REDIS_URL": valkey}
     clients = [client_of(share(number=number, **env), alice_key) for number in range(2)]
     yield clients
     for client in clients:
@@ -533,7 +519,7 @@ def test_its_turns_are_told_again_as_they_were(two: list[httpx2.Client], valkey:
     for client in (here, there):
         with client.stream("GET", f"{SESSIONS}{session}/turns/2/events/") as response:
             assert list(told_events(response)) == live
-    assert [turn.pieces for turn in Turn.objects.all()] == [[], []]
+    assert [turn.chunks for turn in Turn.objects.all()] == [[], []]
     with redis.Redis.from_url(valkey) as cleared:
         cleared.flushdb()
     with there.stream("GET", f"{SESSIONS}{session}/turns/2/events/") as response:
@@ -566,7 +552,7 @@ def test_a_reply_is_followed_from_another_process_and_outlives_its_own(
 
 def _draft_kept(url: str) -> bool:
     with redis.Redis.from_url(url) as client:
-        return bool(client.keys("*convo:fleeting*draft*"))
+        return bool(client.keys("*convo:ephemeral*draft*"))
 
 
 def test_without_a_shared_cache_one_process_is_all_there_may_be(settings: Settings, valkey: str) -> None:
@@ -592,5 +578,5 @@ def _started() -> str:
     async def application(*_: Any) -> None:
         raise AssertionError("nothing is served")
 
-    asyncio.run(Edge(application)({"type": "lifespan"}, receive, send))
+    asyncio.run(ConvoASGI(application)({"type": "lifespan"}, receive, send))
     return said[0]

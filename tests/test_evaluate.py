@@ -15,7 +15,7 @@ from convo import search
 from convo.evaluation import locomo, report
 from convo.models import ApiKey, IndexedMessage, Message, Person, Session, Turn
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.once]
 
 
 def line(speaker: str, id: str, text: str, **fields: str) -> dict[str, str]:
@@ -91,8 +91,25 @@ def test_it_tells_recall_by_category_beside_the_published_figures(file: Path) ->
     assert found["latency_ms"]["p50"] > 0
 
 
+def test_it_tells_what_is_found_where_little_was_said(file: Path) -> None:
+    """Review 4: also how often a question about something else finds something."""
+    other = {**CONVERSATION, "sample_id": "made-2"}
+    file.write_text(json.dumps([CONVERSATION, other]))
+    told = evaluate("small", str(file))
+    assert "answered" in told
+    assert "unrelated" in told
+    found = json.loads(evaluate("small", str(file), "--json", "--questions", "4"))
+    assert list(found) == ["1", "3", "10", "30"]
+    assert found["1"]["questions"] == 4
+    assert all(0 <= row["unrelated_by_meaning"] <= row["unrelated"] <= 100 for row in found.values())
+    assert found["3"]["answered"] == 100.0
+    assert not Session.objects.exists()
+
+
 def test_it_leaves_nothing_behind_and_touches_nothing_else(file: Path, alice: Any) -> None:
-    mine = Session.objects.create(owner=alice, person=Person.objects.named(alice, "me"), agent="assistant")
+    mine = Session.objects.create(
+        owner=alice, person=Person.objects.get_or_create_by_ref(alice, "me"), agent="assistant"
+    )
     evaluate("locomo", str(file), "--distractors", "300")
     assert list(Session.objects.all()) == [mine]
     assert list(get_user_model().objects.all()) == [alice]
@@ -105,7 +122,7 @@ def test_it_leaves_nothing_behind_and_touches_nothing_else(file: Path, alice: An
 
 
 def test_it_ranks_as_the_api_does(file: Path, client: Client) -> None:
-    with locomo.loaded(file) as data:
+    with locomo.load(file) as data:
         _, key = ApiKey.objects.issue(data.owner)
         for question in data.questions:
             hits = search.find(question.person, data.owner, question.text, limit=50, neighbours=0)
@@ -119,7 +136,7 @@ def test_it_ranks_as_the_api_does(file: Path, client: Client) -> None:
 
 
 def test_the_days_and_captions_of_the_set_are_those_of_its_messages(file: Path) -> None:
-    with locomo.loaded(file) as data:
+    with locomo.load(file) as data:
         row = Message.objects.get(content__contains="island")
         assert (row.name, row.created_at.date().isoformat()) == ("Ben", "2023-05-08")
         assert row.content == "We sailed to the island yesterday. [a boat with red sails]"
@@ -131,7 +148,7 @@ def test_the_days_and_captions_of_the_set_are_those_of_its_messages(file: Path) 
 def test_a_file_that_is_something_else_is_refused_by_name(tmp_path: Path, text: str) -> None:
     path = tmp_path / "other.json"
     path.write_text(text)
-    with pytest.raises(CommandError, match="is no LoCoMo file"):
+    with pytest.raises(CommandError, match="is not a LoCoMo file"):
         evaluate("locomo", str(path))
-    with pytest.raises(CommandError, match="is no LoCoMo file"):
+    with pytest.raises(CommandError, match="is not a LoCoMo file"):
         evaluate("locomo", str(tmp_path / "missing.json"))

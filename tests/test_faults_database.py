@@ -1,12 +1,14 @@
 """The database goes away, comes back, is full, slow or fought over: what is acknowledged is there, once."""
 
 import asyncio
-import resource
+import statistics
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import psutil
@@ -14,10 +16,11 @@ import psycopg
 import pytest
 from django.db import connection, transaction
 
-from convo.management import embedded
 from convo.models import Session, Turn
+from project import embedded
 from tests.conftest import Serve
 from tests.faults import (
+    NEVER,
     QUICK,
     ask,
     asking,
@@ -28,6 +31,7 @@ from tests.faults import (
     wait_until,
 )
 from tests.servers import Server, Standing, client_of, database_url
+from tests.support.damage import cut_connections, full_disk, read_only
 from tests.upstream import Upstream
 
 
@@ -41,10 +45,22 @@ class Postgres:
     def start(self) -> str:
         return self._stack.enter_context(embedded.postgres(self._folder, fsync="off"))
 
+    def _processes(self) -> list[psutil.Process]:
+        main = psutil.Process(int((self._folder / "postmaster.pid").read_text().split()[0]))
+        return [main, *main.children(recursive=True)]
+
+    def freeze(self) -> None:
+        """Let it take connections and answer nobody."""
+        for process in self._processes():
+            process.suspend()
+
+    def thaw(self) -> None:
+        for process in self._processes():
+            process.resume()
+
     def kill(self) -> None:
         """End all of its processes at once, as a crash of the machine would."""
-        main = psutil.Process(int((self._folder / "postmaster.pid").read_text().split()[0]))
-        everybody = [main, *main.children(recursive=True)]
+        everybody = self._processes()
         for process in everybody:
             # One whose client has just left may have ended by itself.
             with suppress(psutil.NoSuchProcess):
@@ -90,8 +106,8 @@ def on_it(postgres: Postgres, postgres_key: str, tmp_path: Path) -> Iterator[Cal
 def test_a_database_that_is_killed_between_two_requests_is_not_noticed(
     postgres: Postgres, on_it: Callable[..., httpx2.Client]
 ) -> None:
-    """F27"""
-    client = on_it(CONVO_OFFLINE_WORD_SECONDS="0")
+    """F27; a sweep meanwhile would notice it, and the next second be answered with 503."""
+    client = on_it(CONVO_OFFLINE_WORD_SECONDS="0", CONVO_SWEEP_SECONDS=NEVER)
     session = new_session(client)
     with ThreadPoolExecutor(8) as several:  # so that the pool holds several connections that will be dead
         list(several.map(lambda _: said(client, session), range(16)))
@@ -99,6 +115,65 @@ def test_a_database_that_is_killed_between_two_requests_is_not_noticed(
     postgres.start()
     answers = [ask(client, session, f"question {number}").status_code for number in range(4)]
     assert answers == [200] * 4
+    manage("verify", DATABASE_URL=postgres.url)
+
+
+def is_served(client: httpx2.Client) -> bool:
+    """Has the server found the database again? It tries once a second."""
+    return client.get("/api/v1/sessions/").status_code == 200
+
+
+def timed(client: httpx2.Client, path: str, **options: Any) -> tuple[float, httpx2.Response]:
+    began = time.monotonic()
+    response = client.get(path, **options)
+    return time.monotonic() - began, response
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("hangs", [False, True], ids=["refuses", "hangs"])
+def test_a_database_that_is_away_is_told_at_once_on_every_surface(
+    postgres: Postgres, on_it: Callable[..., httpx2.Client], hangs: bool
+) -> None:
+    """F27, review 14: each request waited ten seconds for the pool, and pages answered 500."""
+    client = on_it(CONVO_OFFLINE_WORD_SECONDS="0")
+    session = new_session(client)
+    assert client.get("/readyz").status_code == 200
+    (postgres.freeze if hangs else postgres.kill)()
+    try:
+        # 1 s is promised; five times that is left to a busy machine.
+        took, ready = timed(client, "/readyz")
+        assert took < 5
+        wait_until(lambda: client.get("/readyz").status_code == 503)
+        with ThreadPoolExecutor(8) as several:
+            first = [several.submit(timed, client, "/v1/models") for _ in range(8)]
+            first += [several.submit(timed, client, f"/api/v1/sessions/{session}/") for _ in range(8)]
+            assert {answer.result()[1].status_code for answer in first} == {503}
+        waits = []
+        for _ in range(5):
+            for path in (f"/api/v1/sessions/{session}/", "/v1/models"):
+                took, away = timed(client, path)
+                waits.append(took)
+                assert (away.status_code, away.json()["error"]["code"]) == (503, "unavailable")
+                assert away.headers["Retry-After"] == "1"
+            took, page = timed(client, "/", headers={"Cookie": "sessionid=somebody"})
+            waits.append(took)
+            assert (page.status_code, page.headers["Retry-After"]) == (503, "1")
+            assert "I can’t reach my memory just now." in page.text
+        # 100 ms are promised, and were ten seconds.
+        assert statistics.median(waits) < 0.5
+        assert max(waits) < 5
+        took, ready = timed(client, "/readyz")
+        assert took < 5
+        assert (ready.status_code, ready.json()["reasons"][0]) == (503, "database: unreachable")
+        assert client.get("/healthz").status_code == 200
+    finally:
+        if hangs:
+            postgres.thaw()
+        else:
+            postgres.start()
+    wait_until(lambda: is_served(client))
+    assert ask(client, session).status_code == 200
+    wait_until(lambda: client.get("/readyz").status_code == 200)
     manage("verify", DATABASE_URL=postgres.url)
 
 
@@ -123,6 +198,7 @@ def test_a_reply_goes_on_while_the_database_is_away_and_is_saved_when_it_is_back
         assert int(history.headers["Retry-After"]) >= 1
         assert (ready.status_code, healthy.status_code) == (503, 200)
         postgres.start()
+        wait_until(lambda: is_served(client))
         assert said(client, session)[0] == "u:one?"
         assert list(arriving)[-1][0] == "turn.completed"
     assert said(client, session) == ["u:one?", "a:first second last"]
@@ -144,6 +220,7 @@ def test_a_reply_that_cannot_be_saved_is_not_called_complete(
         name, told = list(arriving)[-1]
         assert (name, told["retryable"]) == ("error", True)
     postgres.start()
+    wait_until(lambda: is_served(client))
     wait_until(lambda: turn(client, session, 1)["status"] == "partial")
     question, reply = said(client, session)
     # All of it, where the heart was quicker than the sweep.
@@ -171,16 +248,6 @@ def test_connections_that_are_cut_are_not_noticed(serve: Serve, alice_key: str, 
         assert said(client, other) == ["u:0", "u:1", "u:2"]
 
 
-def cut_connections() -> int:
-    """End all connections to this database but our own; how many there were."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
-            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
-        )
-        return int(cursor.fetchone()[0])
-
-
 STREAMS = 200
 
 
@@ -192,7 +259,9 @@ def test_200_streams_at_once_share_a_pool_of_20_connections(
     """F29"""
     standing.end()
     named = f"{database_url()}&application_name=streams"  # which has `?host=` already
-    server = serve(DATABASE_URL=named, OPENAI_BASE_URL=upstream.url, CONVO_MODEL="hold", CONVO_POOL_SIZE="20")
+    # The process for background work has a pool of its own.
+    env = {"CONVO_POOL_SIZE": "20", "CONVO_WORK_THREADS": "0"}
+    server = serve(DATABASE_URL=named, OPENAI_BASE_URL=upstream.url, CONVO_MODEL="hold", **env)
     all_open, open_now = asyncio.Event(), 0
 
     async def read(client: httpx2.AsyncClient, number: int) -> str:
@@ -232,7 +301,7 @@ def connections(name: str) -> int:
 WRITERS, EACH = 16, 25
 
 
-@pytest.mark.once
+@pytest.mark.sqlite
 @pytest.mark.django_db(transaction=True)
 def test_16_writers_at_once_wait_for_each_other_on_sqlite(share: Serve, alice_key: str) -> None:
     """F30"""
@@ -326,8 +395,7 @@ def test_a_statement_that_takes_too_long_is_told_and_its_connection_is_clean(
     serve: Serve, alice_key: str
 ) -> None:
     """F32"""
-    url = database_url() + "&options=-c%20statement_timeout%3D500"
-    server = serve(DATABASE_URL=url, CONVO_POOL_SIZE="2", CONVO_OFFLINE_WORD_SECONDS="0")
+    server = serve(CONVO_STATEMENT_SECONDS="0.5", CONVO_POOL_SIZE="2", CONVO_OFFLINE_WORD_SECONDS="0")
     with client_of(server, alice_key) as client:
         session = new_session(client)
         path, one = (
@@ -343,34 +411,6 @@ def test_a_statement_that_takes_too_long_is_told_and_its_connection_is_clean(
         answers = [client.post(path, json=one).status_code for _ in range(4)]
         assert answers == [201] * 4
         assert said(client, session) == ["u:one"] * 4
-
-
-@contextmanager
-def read_only() -> Iterator[None]:
-    """The database takes no writes from anybody but this test."""
-    name = connection.settings_dict["NAME"]
-
-    def switch(state: str) -> None:
-        with connection.cursor() as cursor:
-            cursor.execute(f'ALTER DATABASE "{name}" SET default_transaction_read_only = {state}')
-        cut_connections()
-
-    switch("on")
-    try:
-        yield
-    finally:
-        switch("off")
-
-
-@contextmanager
-def full_disk(server: Server) -> Iterator[None]:
-    """No file of this server's grows any more, as on a disk that is full."""
-    before = resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE)
-    resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (1, before[1]))
-    try:
-        yield
-    finally:
-        resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, before)
 
 
 @pytest.mark.django_db(transaction=True)

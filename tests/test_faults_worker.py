@@ -16,13 +16,13 @@ import pytest
 from celery import Celery
 
 from convo import turns
-from convo.history import Draft
+from convo.history import NewMessage
 from convo.models import ME, Person, Session, Summary, Work
 from tests.conftest import Serve
 from tests.faults import NEVER, QUICK, ask, free_port, new_session, wait_until
 from tests.proxy import Fault, Proxy
 from tests.servers import STOP_SECONDS, client_of
-from tests.test_faults_redis import Valkey
+from tests.support.valkey import Valkey
 from tests.upstream import Upstream
 from tests.worker import CeleryWorker
 
@@ -84,14 +84,14 @@ def work(env: dict[str, str], store: Valkey, tmp_path: Path) -> Iterator[Begin]:
 @pytest.fixture
 def behind(alice: Any) -> Callable[[], UUID]:
     """A session that a summary is due in, with nobody told."""
-    person = Person.objects.named(alice, ME)
+    person = Person.objects.get_or_create_by_ref(alice, ME)
 
     def make() -> UUID:
         session = Session.objects.create(owner=alice, person=person, agent="talker")
         for number in range(ENOUGH):
             exchange = [
-                Draft(role="user", content=f"question {number}"),
-                Draft(role="assistant", content="yes"),
+                NewMessage(role="user", content=f"question {number}"),
+                NewMessage(role="assistant", content="yes"),
             ]
             turns.record(session, exchange)
         return session.pk
@@ -448,7 +448,7 @@ def test_without_its_rabbitmq_the_web_server_serves_and_steps_in(
             assert max(took) < 5
             once(session)
             assert httpx2.get(f"{server.url}/readyz", trust_env=False).json()["status"] == "ok"
-        wait_until(lambda: "broker takes no hints" in server.log())
+        wait_until(lambda: "broker accepts no hints" in server.log())
         assert worker.alive
     finally:
         worker.kill()

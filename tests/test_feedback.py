@@ -10,16 +10,16 @@ from pytest_django import Settings
 
 from convo import history, turns
 from convo.errors import ConvoError
-from convo.models import Feedback, Idempotency, Session, Turn
+from convo.models import Feedback, IdempotencyRecord, Session, Turn
 from tests.conftest import Serve
-from tests.faults import QUICK
+from tests.faults import QUICK_LEASES
 from tests.servers import client_of
+from tests.support.rest import Caller, ok, user
+from tests.support.rest_turns import frames, refused, streaming, turn_of
 from tests.talk import ask
-from tests.test_rest_api import Caller, ok, user
-from tests.test_rest_turns import frames, refused, streaming, turn_of
 from tests.upstream import Upstream
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.once]
 
 UP = {"value": "up", "note": "To the point."}
 KEY = {"Idempotency-Key": "k"}
@@ -164,16 +164,16 @@ def test_taken_back_again_under_its_key_a_later_one_stays(caller: Caller, sessio
 
 def test_no_key_keeps_what_was_noted(caller: Caller, session: str) -> None:
     ok(put(caller, feedback(session), headers=KEY))
-    assert "point" not in str(Idempotency.objects.get(key="k").body)
+    assert "point" not in str(IdempotencyRecord.objects.get(key="k").body)
     assert Feedback.objects.get().note == UP["note"]
 
 
 def test_where_nothing_written_is_kept_only_a_thumb_is(alice: User) -> None:
-    session, _ = turns.stored(turns.new_session(alice, "me", storage=Session.Storage.NONE))
+    session, _ = turns.store_session(turns.new_session(alice, "me", storage=Session.Storage.NONE))
     turn = ask(session).turn
     with pytest.raises(ConvoError, match="Leave the note out"):
-        turns.give_feedback(turn, "up", "secret")
-    turns.give_feedback(turn, "down")
+        turns.save_feedback(turn, "up", "secret")
+    turns.save_feedback(turn, "down")
     assert [(row.value, row.note) for row in Feedback.objects.all()] == [(-1, "")]
 
 
@@ -224,7 +224,7 @@ def test_a_list_of_turns_is_read_page_by_page(caller: Caller, session: str) -> N
 def test_a_stream_that_is_told_again_tells_of_it(
     share: Serve, upstream: Upstream, alice_key: str, caller: Caller
 ) -> None:
-    server = share(**QUICK, OPENAI_BASE_URL=upstream.url, CONVO_MODEL="hold")
+    server = share(**QUICK_LEASES, OPENAI_BASE_URL=upstream.url, CONVO_MODEL="hold")
     with client_of(server, alice_key) as client:
         with streaming(client) as (started, lines):
             upstream.release()
@@ -237,9 +237,9 @@ def test_a_stream_that_is_told_again_tells_of_it(
 
 
 def test_a_turn_that_is_gone_meanwhile_gets_none(alice: User) -> None:
-    session, _ = turns.stored(turns.new_session(alice, "me"))
+    session, _ = turns.store_session(turns.new_session(alice, "me"))
     turn = ask(session).turn
     history.clear(session.pk)
     with pytest.raises(ConvoError, match="no turn 1"):
-        turns.give_feedback(turn, "up")
-    turns.take_feedback_back(turn)
+        turns.save_feedback(turn, "up")
+    turns.delete_feedback(turn)

@@ -13,15 +13,15 @@ from django.utils import timezone
 from pytest_django import Settings
 
 from convo import guests, memory, search, turns, verify
-from convo.history import Draft
+from convo.history import NewMessage
 from convo.models import (
     ME,
     NOBODY,
     ApiKey,
-    Attached,
     Attachment,
+    AttachmentUse,
     Evidence,
-    Idempotency,
+    IdempotencyRecord,
     IndexedMemory,
     IndexedMessage,
     Message,
@@ -40,17 +40,17 @@ Status = UserMemory.Status
 
 @pytest.fixture
 def guest() -> Any:
-    return guests.new_guest()
+    return guests.create_guest()
 
 
 def me(user: Any) -> Person:
-    return Person.objects.named(user, ME)
+    return Person.objects.get_or_create_by_ref(user, ME)
 
 
 def conversation(person: Person, *told: str, **fields: Any) -> Session:
     session = Session.objects.create(owner=person.owner, person=person, agent="assistant", **fields)
     if told:
-        turns.record(session, [Draft(role="user", content=text) for text in told])
+        turns.record(session, [NewMessage(role="user", content=text) for text in told])
     return session
 
 
@@ -64,7 +64,7 @@ def fact(person: Person, text: str, *, message: Message | None = None, **fields:
 
 
 def known(user: Any) -> list[str]:
-    return [row.text for row in memory.known(me(user))]
+    return [row.text for row in memory.known_memories(me(user))]
 
 
 def assert_sound() -> None:
@@ -86,22 +86,26 @@ def gone(guest: Any) -> bool:
 def test_conversations_come_along_and_the_guest_is_gone(guest: Any, alice: User, bob: User) -> None:
     own, foreign = conversation(me(alice), "hers"), conversation(me(bob), "his")
     open, archived = conversation(me(guest), "one", "two"), conversation(me(guest), state="archived")
-    guests.join(guest, alice)
+    guests.merge_into_account(guest, alice)
     assert gone(guest)
-    assert set(Session.objects.of(alice)) == {own, open, archived}
-    assert set(Session.objects.of(bob)) == {foreign}
+    assert set(Session.objects.owned_by(alice)) == {own, open, archived}
+    assert set(Session.objects.owned_by(bob)) == {foreign}
     assert said(open) == ["u:one", "u:two"]
     assert_sound()
 
 
 def test_each_person_behind_the_guest_meets_the_one_of_the_same_name(guest: Any, alice: User) -> None:
-    both, new, nobody = (Person.objects.named(guest, ref) for ref in ("mira", "theo", NOBODY))
-    mira = Person.objects.named(alice, "mira")
+    both, new, nobody = (Person.objects.get_or_create_by_ref(guest, ref) for ref in ("mira", "theo", NOBODY))
+    mira = Person.objects.get_or_create_by_ref(alice, "mira")
     for person in (both, new, nobody):
         conversation(person, f"of {person.ref}")
-    guests.join(guest, alice)
+    guests.merge_into_account(guest, alice)
     assert list(mira.sessions.values_list("messages__content", flat=True)) == ["of mira"]
-    assert Session.objects.of(alice, "theo").count() == Session.objects.of(alice, NOBODY).count() == 1
+    assert (
+        Session.objects.owned_by(alice, "theo").count()
+        == Session.objects.owned_by(alice, NOBODY).count()
+        == 1
+    )
     assert_sound()
 
 
@@ -110,29 +114,29 @@ def test_a_name_that_the_account_has_given_already_stays_with_its_conversation(
 ) -> None:
     hers = conversation(me(alice), ref="support")
     theirs, other = conversation(me(guest), "hello", ref="support"), conversation(me(guest), ref="sales")
-    guests.join(guest, alice)
-    refs = dict(Session.objects.of(alice).values_list("pk", "ref"))
+    guests.merge_into_account(guest, alice)
+    refs = dict(Session.objects.owned_by(alice).values_list("pk", "ref"))
     assert refs == {hers.pk: "support", theirs.pk: None, other.pk: "sales"}
 
 
 def test_what_the_guest_said_is_found_in_the_account(guest: Any, alice: User, bob: User) -> None:
-    conversation(me(guest), "The spare key lies under the blue flowerpot.")
-    conversation(Person.objects.named(guest, NOBODY), "The nobody key is in the shed.")
+    conversation(me(guest), "The standby key lies under the blue flowerpot.")
+    conversation(Person.objects.get_or_create_by_ref(guest, NOBODY), "The nobody key is in the shed.")
     search.index_turns()
-    assert search.find(me(guest), guest, "Where is the spare key?")
-    guests.join(guest, alice)
-    found = search.find(me(alice), alice, "Where is the spare key?")
-    assert [hit.content for hit in found] == ["The spare key lies under the blue flowerpot."]
+    assert search.find(me(guest), guest, "Where is the standby key?")
+    guests.merge_into_account(guest, alice)
+    found = search.find(me(alice), alice, "Where is the standby key?")
+    assert [hit.content for hit in found] == ["The standby key lies under the blue flowerpot."]
     assert len(search.find(None, alice, "key")) == 2
     assert search.find(me(bob), bob, "key") == []
     assert_sound()
 
 
 def test_what_is_being_indexed_meanwhile_is_not_written_for_the_guest(guest: Any, alice: User) -> None:
-    session = conversation(me(guest), "The spare key lies under the blue flowerpot.")
-    made = search.index.made(list(Turn.objects.values_list("pk", flat=True)))
-    guests.join(guest, alice)
-    search.index.written(made)
+    session = conversation(me(guest), "The standby key lies under the blue flowerpot.")
+    made = search.index.build_index_batch(list(Turn.objects.values_list("pk", flat=True)))
+    guests.merge_into_account(guest, alice)
+    search.index.save_index_batch(made)
     assert not IndexedMessage.objects.exists()
     search.index_turns()
     assert IndexedMessage.objects.get().owner == alice
@@ -146,7 +150,7 @@ def test_a_reply_that_is_being_written_is_finished_in_the_account(
     settings.CONVO = {**settings.CONVO, "OPENAI_BASE_URL": upstream.url, "MODEL": "words"}
     session = conversation(me(guest))
     claim = begin(session, "hello")
-    guests.join(guest, alice)
+    guests.merge_into_account(guest, alice)
     result = finish(claim)
     assert result.turn.status == Turn.Status.COMPLETE
     assert said(session) == ["u:hello", "a:word1 word2 word3 word4 word5 "]
@@ -159,7 +163,7 @@ def test_memories_come_along_with_what_they_rest_on(guest: Any, alice: User) -> 
     moved = fact(me(guest), "Lives in Oslo", message=session.messages.get(), pinned=True)
     doubtful = fact(me(guest), "Likes rain", status=Status.NEEDS_REVIEW)
     search.index.index_memories()
-    guests.join(guest, alice)
+    guests.merge_into_account(guest, alice)
     assert known(alice) == ["Lives in Oslo"]
     assert Evidence.objects.get().memory == moved
     assert UserMemory.objects.get(pk=doubtful.pk).person == me(alice)
@@ -174,7 +178,7 @@ def test_a_fact_that_both_know_is_known_once_and_rests_on_both(guest: Any, alice
     old = fact(me(guest), "Lives in Bonn", status=Status.SUPERSEDED)
     twin = fact(me(guest), "lives in oslo.", message=there.messages.get())
     UserMemory.objects.filter(pk=old.pk).update(superseded_by=twin)
-    guests.join(guest, alice)
+    guests.merge_into_account(guest, alice)
     assert known(alice) == ["Lives in Oslo"]
     assert kept.evidence.count() == 2
     old.refresh_from_db()
@@ -189,7 +193,7 @@ def test_of_two_facts_that_exclude_each_other_the_later_one_holds(
     then = timezone.now() - timedelta(days=9)
     fact(me(alice), "Lives in Bonn", slot="home", valid_from=then)
     fact(me(guest), "Lives in Oslo", slot="home", valid_from=then + timedelta(days=days))
-    guests.join(guest, alice)
+    guests.merge_into_account(guest, alice)
     assert known(alice) == [holds]
     replaced = UserMemory.objects.get(status=Status.SUPERSEDED)
     assert replaced.superseded_by
@@ -207,7 +211,7 @@ def test_what_the_account_forgot_or_ruled_out_does_not_come_back(guest: Any, ali
     before = fact(me(guest), "Lives in Bonn", status=Status.SUPERSEDED)
     before.superseded_by = UserMemory.objects.get(person=me(guest), text="Lives in Oslo")
     before.save()
-    guests.join(guest, alice)
+    guests.merge_into_account(guest, alice)
     assert known(alice) == ["Likes rain"]
     texts = list(UserMemory.objects.exclude(text="").values_list("text", flat=True))
     assert texts == ["Likes rain"]
@@ -217,14 +221,14 @@ def test_what_the_account_forgot_or_ruled_out_does_not_come_back(guest: Any, ali
 def test_what_the_guest_ruled_out_is_ruled_out_in_the_account(guest: Any, alice: User) -> None:
     memory.set_rules(me(alice), ["salary", "kind:health"])
     memory.set_rules(me(guest), ["salary", "address"])
-    guests.join(guest, alice)
+    guests.merge_into_account(guest, alice)
     assert me(alice).never_store == ["salary", "kind:health", "address"]
 
 
 def test_what_is_being_learned_meanwhile_is_learned_later(guest: Any, alice: User) -> None:
     before = me(alice).epoch
     conversation(me(guest), "I live in Oslo.")
-    guests.join(guest, alice)
+    guests.merge_into_account(guest, alice)
     assert me(alice).epoch == before + 1
     assert Turn.objects.filter(learned_at=None).exists()
 
@@ -238,23 +242,25 @@ def test_a_file_that_both_have_is_kept_once(guest: Any, alice: User) -> None:
     session = conversation(me(guest), "look", "and here")
     hers, same, own = file(me(alice), "a"), file(me(guest), "a"), file(me(guest), "b")
     for message, attachment in zip(session.messages.order_by("position"), (same, own), strict=True):
-        Attached.objects.create(message=message, attachment=attachment)
-    guests.join(guest, alice)
+        AttachmentUse.objects.create(message=message, attachment=attachment)
+    guests.merge_into_account(guest, alice)
     assert set(Attachment.objects.filter(person=me(alice))) == set(Attachment.objects.all()) == {hers, own}
-    shown = Attached.objects.order_by("message__position").values_list("attachment", flat=True)
+    shown = AttachmentUse.objects.order_by("message__position").values_list("attachment", flat=True)
     assert list(shown) == [hers.pk, own.pk]
 
 
 def test_a_write_that_is_sent_again_is_known_in_the_account(guest: Any, alice: User) -> None:
     def key(owner: Any, name: str, answer: str) -> None:
-        Idempotency.objects.create(owner=owner, key=name, fingerprint="f", status=200, body={"a": answer})
+        IdempotencyRecord.objects.create(
+            owner=owner, key=name, fingerprint="f", status=200, body={"a": answer}
+        )
 
     key(alice, "both", "hers")
     key(guest, "both", "theirs")
     key(guest, "new", "theirs")
     program, raw = ApiKey.objects.issue(guest)
-    guests.join(guest, alice)
-    answers = {row.key: row.body for row in Idempotency.objects.filter(owner=alice)}
+    guests.merge_into_account(guest, alice)
+    answers = {row.key: row.body for row in IdempotencyRecord.objects.filter(owner=alice)}
     assert answers == {"both": {"a": "hers"}, "new": {"a": "theirs"}}
     found = ApiKey.objects.find(raw)
     assert found == program
@@ -262,18 +268,34 @@ def test_a_write_that_is_sent_again_is_known_in_the_account(guest: Any, alice: U
     assert found.owner == alice
 
 
+def test_a_guest_is_one_by_a_row_and_nobody_by_their_name(alice: User, guest: Any) -> None:
+    """Review 13."""
+    named_so = get_user_model().objects.create_user("guest-x")
+    assert not named_so.has_usable_password()  # they come in by another way, such as single sign-on
+    conversation(me(named_so), "theirs")
+    assert not guests.is_guest(named_so)
+    guests.merge_into_account(named_so, alice)
+    assert not gone(named_so)
+    assert not guests.convert_to_account(named_so, "carol", "a good password")
+    guest.username = "no name of a guest"
+    guest.save()
+    assert guests.is_guest(guest)
+    assert guests.convert_to_account(guest, "guest-y", "a good password")
+    assert not guests.is_guest(guest)
+
+
 def test_whoever_has_an_account_is_not_joined_to_another(alice: User, bob: User, guest: Any) -> None:
     conversation(me(bob), "his")
-    guests.join(bob, alice)
-    assert Session.objects.of(bob).count() == 1
+    guests.merge_into_account(bob, alice)
+    assert Session.objects.owned_by(bob).count() == 1
     # A guest who has become an account a moment ago, in another window.
     conversation(me(guest), "theirs")
     stale = get_user_model().objects.get(pk=guest.pk)
-    assert guests.settle(guest, "carol", "a good password")
-    guests.join(stale, alice)
-    assert not guests.settle(stale, "dora", "a good password")
+    assert guests.convert_to_account(guest, "carol", "a good password")
+    guests.merge_into_account(stale, alice)
+    assert not guests.convert_to_account(stale, "dora", "a good password")
     assert [session.owner.get_username() for session in Session.objects.exclude(owner=bob)] == ["carol"]
-    assert not Session.objects.of(alice).exists()
+    assert not Session.objects.owned_by(alice).exists()
 
 
 def at_once(*calls: Callable[[], object]) -> list[object]:
@@ -295,9 +317,9 @@ def test_two_that_join_at_once_leave_everything_in_one_account(guest: Any, alice
     for number in range(20):
         session = conversation(me(guest), f"message {number}")
         fact(me(guest), f"Fact {number}", message=session.messages.get())
-    calls = [lambda to=to: guests.join(guest, to) for to in (alice, bob, alice, bob)]
+    calls = [lambda to=to: guests.merge_into_account(guest, to) for to in (alice, bob, alice, bob)]
     assert at_once(*calls) == [None] * 4
-    assert sorted([Session.objects.of(alice).count(), Session.objects.of(bob).count()]) == [0, 20]
+    assert sorted([Session.objects.owned_by(alice).count(), Session.objects.owned_by(bob).count()]) == [0, 20]
     assert sorted([len(known(alice)), len(known(bob))]) == [0, 20]
     assert gone(guest)
     assert_sound()
@@ -307,10 +329,10 @@ def test_what_the_guest_writes_at_that_moment_is_not_lost(guest: Any, alice: Use
     session = conversation(me(guest), "before")
 
     def write(text: str) -> None:
-        turns.record(session, [Draft(role="user", content=text)])
+        turns.record(session, [NewMessage(role="user", content=text)])
 
     writes = [lambda text=f"meanwhile {n}": write(text) for n in range(6)]
-    answers = at_once(*writes[:3], lambda: guests.join(guest, alice), *writes[3:])
+    answers = at_once(*writes[:3], lambda: guests.merge_into_account(guest, alice), *writes[3:])
     assert answers == [None] * 7
     assert len(said(session)) == 7
     assert Session.objects.get().owner == alice
@@ -321,11 +343,15 @@ def test_a_conversation_begun_at_that_moment_comes_along_or_is_refused(guest: An
     me(guest)
 
     def start() -> Any:
-        claim = turns.begin(turns.new_session(guest, ME), [Draft(role="user", content="hello")])
+        claim = turns.begin(turns.new_session(guest, ME), [NewMessage(role="user", content="hello")])
         return claim.session_id
 
-    begun = [answer for answer in at_once(start, lambda: guests.join(guest, alice), start, start) if answer]
+    begun = [
+        answer
+        for answer in at_once(start, lambda: guests.merge_into_account(guest, alice), start, start)
+        if answer
+    ]
     there = {answer for answer in begun if not isinstance(answer, Exception)}
-    assert set(Session.objects.of(alice).values_list("pk", flat=True)) == there
+    assert set(Session.objects.owned_by(alice).values_list("pk", flat=True)) == there
     assert Session.objects.count() == len(there)
     assert gone(guest)

@@ -9,7 +9,7 @@ from pytest_django import DjangoAssertNumQueries
 
 from convo import history, turns
 from convo.errors import NotFound
-from convo.history import Draft
+from convo.history import NewMessage
 from convo.models import ME, Message, Person, Session, Summary, Turn
 
 pytestmark = pytest.mark.django_db
@@ -17,16 +17,18 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture
 def session(alice: Any) -> Session:
-    return Session.objects.create(owner=alice, person=Person.objects.named(alice, ME), agent="assistant")
+    return Session.objects.create(
+        owner=alice, person=Person.objects.get_or_create_by_ref(alice, ME), agent="assistant"
+    )
 
 
-def said(count: int, start: int = 1) -> list[Draft]:
+def said(count: int, start: int = 1) -> list[NewMessage]:
     return [
         draft
         for number in range(start, start + count)
         for draft in (
-            Draft(role="user", content=f"question {number}"),
-            Draft(role="assistant", content=f"reply {number}"),
+            NewMessage(role="user", content=f"question {number}"),
+            NewMessage(role="assistant", content=f"reply {number}"),
         )
     ]
 
@@ -120,16 +122,16 @@ def test_a_page_is_what_lies_next_to_its_cursor(
     turns.record(session, said(5))
     page = history.page(session, **{"newest_first": False, "size": 3, **asked})
     assert [row.position for row in page.messages] == positions
-    assert (page.older, page.newer) == (older, newer)
+    assert (page.has_older, page.has_newer) == (older, newer)
 
 
-def newest(session: Session) -> list[history.Line]:
+def newest(session: Session) -> list[history.TranscriptMessage]:
     now = fresh(session)
-    return history.newest(now.pk, now.version)
+    return history.newest_messages(now.pk, now.version)
 
 
 def recent(session: Session, *, pairs: int | None, budget: int = 10**6) -> list[str]:
-    found = history.recent(session.pk, newest(session), pairs=pairs, budget=budget, model="")
+    found = history.recent_messages(session.pk, newest(session), pairs=pairs, budget=budget, model="")
     return [line.content for line in found]
 
 
@@ -151,12 +153,12 @@ def test_recent_stops_at_the_budget_and_so_reads_no_more_of_a_long_transcript(
     turns.record(session, said(400))
     lines = newest(session)
     with django_assert_num_queries(0):
-        found = history.recent(session.pk, lines, pairs=None, budget=50, model="")
+        found = history.recent_messages(session.pk, lines, pairs=None, budget=50, model="")
     assert sum(line.cost("") for line in found[1:]) <= 50
 
 
 def test_a_question_without_an_answer_does_not_use_up_a_pair(session: Session) -> None:
-    turns.record(session, [*said(1), Draft(role="user", content="failed"), *said(1, start=2)])
+    turns.record(session, [*said(1), NewMessage(role="user", content="failed"), *said(1, start=2)])
     assert recent(session, pairs=2)[0] == "question 1"
 
 
@@ -165,9 +167,9 @@ def test_a_warm_window_needs_no_query(
 ) -> None:
     turns.record(session, said(3))
     now = fresh(session)
-    cold = history.newest(now.pk, now.version)
+    cold = history.newest_messages(now.pk, now.version)
     with django_assert_num_queries(0):
-        assert history.newest(now.pk, now.version) == cold
+        assert history.newest_messages(now.pk, now.version) == cold
 
 
 def test_another_version_never_finds_the_old_window(session: Session) -> None:
@@ -179,7 +181,9 @@ def test_another_version_never_finds_the_old_window(session: Session) -> None:
     assert newest(session) == []
 
 
-@pytest.mark.parametrize("garbage", ["", 7, {"name": "other", "lines": []}, {"lines": [{"x": 1}]}, [b"\xff"]])
+@pytest.mark.parametrize(
+    "garbage", ["", 7, {"name": "other", "messages": []}, {"messages": [{"x": 1}]}, [b"\xff"]]
+)
 def test_garbage_in_the_cache_is_a_miss(session: Session, garbage: Any) -> None:
     turns.record(session, said(1))
     good = newest(session)

@@ -16,15 +16,16 @@ from django.utils import timezone
 from pytest_django import Settings
 
 from convo import history, jobs
-from convo.models import Idempotency, Message, Session, Turn
-from convo.turns import Done, Key
+from convo.models import IdempotencyRecord, Message, Session, Turn
+from convo.turns import AlreadyProcessed, IdempotencyKey
 from tests.conftest import Serve
-from tests.faults import NEVER, QUICK, wait_until
+from tests.faults import NEVER, QUICK, QUICK_LEASES, wait_until
 from tests.servers import Server, client_of
+from tests.support.leases import expire
+from tests.support.replays import is_replayed, send
+from tests.support.rest import QUERY, SESSIONS, Caller, ok, rows
+from tests.support.routes import APPEND, ASK, COLLECTIONS, OBJECTS, WRITES, address, remember
 from tests.talk import begin, finish
-from tests.test_auth import APPEND, ASK, COLLECTIONS, OBJECTS, WRITES, address, remember
-from tests.test_rest_api import QUERY, SESSIONS, Caller, ok, rows
-from tests.test_turns import expire
 from tests.upstream import Upstream
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -61,16 +62,6 @@ def session(caller: Caller, alice: User) -> str:
     Turn.objects.filter(number=2).update(status=Turn.Status.PARTIAL)
     remember(alice, address.split("/")[-2])
     return address
-
-
-def send(caller: Client, path: str, body: Any = None, *, key: str = "k", method: str = "POST") -> Any:
-    data = "" if body is None else json.dumps(body)
-    headers = {"Idempotency-Key": key}
-    return caller.generic(method.upper(), path, data, "application/json", headers=headers)
-
-
-def is_replayed(response: Any) -> bool:
-    return bool(response.headers.get("Idempotent-Replayed") == "true")
 
 
 def refused(response: Any, status: int) -> str:
@@ -202,11 +193,11 @@ def test_the_sweep_deletes_keys_whose_time_is_over(caller: Caller) -> None:
     _age("old", hours=24.1)
     _age("young", hours=23.9)
     jobs.sweep()
-    assert [row.key for row in Idempotency.objects.all()] == ["young"]
+    assert [row.key for row in IdempotencyRecord.objects.all()] == ["young"]
 
 
 def _age(key: str, *, hours: float) -> None:
-    Idempotency.objects.filter(key=key).update(created_at=timezone.now() - timedelta(hours=hours))
+    IdempotencyRecord.objects.filter(key=key).update(created_at=timezone.now() - timedelta(hours=hours))
 
 
 # Refusals and failures.
@@ -239,10 +230,10 @@ def test_a_message_that_is_too_long_leaves_nothing_but_its_refusal(
     session: str, caller: Caller, model: Callable[..., None]
 ) -> None:
     long = {"message": "word " * 40_000}
-    before = rows(but=Idempotency)
+    before = rows(but=IdempotencyRecord)
     for _ in range(2):
         assert refused(send(caller, f"{session}query/", long), 413) == "message_too_long"
-    assert rows(but=Idempotency) == before
+    assert rows(but=IdempotencyRecord) == before
 
 
 def test_a_busy_or_closed_session_refuses_for_the_moment_only(session: str, caller: Caller) -> None:
@@ -251,12 +242,12 @@ def test_a_busy_or_closed_session_refuses_for_the_moment_only(session: str, call
     Session.objects.update(state=Session.State.ARCHIVED)
     for path, body in [("query/", ASK), ("messages/", APPEND), ("turns/2/regenerate/", {})]:
         assert refused(send(caller, session + path, body, key=path), 409) == "session_not_open"
-    assert not Idempotency.objects.exists()
+    assert not IdempotencyRecord.objects.exists()
     Session.objects.update(state=Session.State.OPEN)
     running = begin(found, "busy")
     for path, body in [("query/", ASK), ("messages/", APPEND), ("turns/2/regenerate/", {})]:
         assert refused(send(caller, session + path, body, key=path), 409) == "turn_in_progress"
-    assert not Idempotency.objects.exists()
+    assert not IdempotencyRecord.objects.exists()
     expire(running)
     for path, body in [("query/", ASK), ("messages/", APPEND), ("turns/2/regenerate/", {})]:
         assert send(caller, session + path, body, key=path).status_code < 300
@@ -338,10 +329,10 @@ def test_what_was_cleared_since_is_neither_told_nor_written_again(
 def test_a_message_that_was_deleted_since_is_told_by_no_key(session: str, caller: Caller, path: str) -> None:
     body = {"messages": [{"role": "user", "content": "a secret"}]}
     ok(send(caller, f"{session}messages/", body), 201)
-    assert "a secret" in str(Idempotency.objects.get().body)
+    assert "a secret" in str(IdempotencyRecord.objects.get().body)
     assert caller.delete(session + path).status_code == 204
     assert refused(send(caller, f"{session}messages/", body), 410) == "deleted"
-    assert Idempotency.objects.get().body is None
+    assert IdempotencyRecord.objects.get().body is None
     assert not Message.objects.filter(content="a secret").exists()
 
 
@@ -362,7 +353,7 @@ def two(share: Serve, upstream: Upstream) -> Callable[..., list[Server]]:
     """Starts two web processes on one database, whose model does this."""
 
     def start(name: str, **env: str) -> list[Server]:
-        chosen = {**QUICK, "OPENAI_BASE_URL": upstream.url, "CONVO_MODEL": name, **env}
+        chosen = {**QUICK_LEASES, "OPENAI_BASE_URL": upstream.url, "CONVO_MODEL": name, **env}
         return [share(number=number, **chosen) for number in range(2)]
 
     return start
@@ -550,7 +541,7 @@ def test_a_question_whose_process_died_is_answered_under_its_key_by_another_one(
         first = client.post(QUERY, json=ASK, headers=headers)
         assert refused(first, 409) == "idempotency_key_in_use"
         if reaper == "sweep":
-            wait_until(lambda: Turn.objects.get().ended)
+            wait_until(lambda: Turn.objects.get().has_ended)
             assert Turn.objects.get().status == ("partial" if saved else "failed")
 
         def answered() -> httpx2.Response | None:
@@ -569,16 +560,16 @@ def test_a_question_whose_process_died_is_answered_under_its_key_by_another_one(
 
 def test_a_dead_place_in_the_queue_is_asked_under_its_key(session: str, caller: Caller, alice: User) -> None:
     """F53, for a question that never was asked."""
-    found, key = Session.objects.get(), Key(owner=alice, person="", key="k", fingerprint="f")
+    found, key = Session.objects.get(), IdempotencyKey(owner=alice, person="", key="k", fingerprint="f")
     busy = begin(found, "busy")
     place = begin(found, "patient", on_busy="queue", key=key)
-    with pytest.raises(Done):
+    with pytest.raises(AlreadyProcessed):
         begin(found, "patient", on_busy="queue", key=key)
     expire(busy)
     expire(place)
     finish(begin(found, "patient", on_busy="queue", key=key))
     assert asked(caller, session) == ["hello", "first", "busy", "patient"]
-    with pytest.raises(Done):
+    with pytest.raises(AlreadyProcessed):
         begin(found, "patient", on_busy="queue", key=key)
 
 
@@ -605,14 +596,14 @@ def test_who_asks_again_while_another_one_clears_finds_it_cleared(
     """The session is locked first, and only then the key believed."""
     model("500")
     assert send(caller, f"{session}query/", ASK).status_code == 502
-    row, found = Idempotency.objects.get(), Session.objects.get()
-    key = Key(owner=alice, person="", key="k", fingerprint=row.fingerprint)
+    row, found = IdempotencyRecord.objects.get(), Session.objects.get()
+    key = IdempotencyKey(owner=alice, person="", key="k", fingerprint=row.fingerprint)
     outcome: list[object] = []
 
     def ask_again() -> None:
         try:
             begin(found, key=key)
-        except Done as done:
+        except AlreadyProcessed as done:
             outcome.append(done.row.status)
         finally:
             connection.close()

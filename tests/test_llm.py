@@ -15,7 +15,7 @@ from pytest_django import Settings
 from convo import llm
 from convo.errors import (
     NotConfigured,
-    Truncated,
+    ReplyTruncated,
     UpstreamError,
     UpstreamProtocolError,
     UpstreamRateLimited,
@@ -23,8 +23,7 @@ from convo.errors import (
     UpstreamTimeout,
     UpstreamUnavailable,
 )
-from convo.llm.frames import Frames
-from convo.llm.upstream import limit_name
+from convo.llm.upstream import FrameSplitter, max_tokens_field
 from convo.tokens import count
 from tests.upstream import Upstream
 
@@ -33,7 +32,7 @@ pytestmark = pytest.mark.once
 Configure = Callable[..., None]
 
 HELLO = [{"role": "user", "content": "hello out there"}]
-TWO_WORDS = [llm.Text("one "), llm.Text("two ")]
+TWO_WORDS = [llm.TextDelta("one "), llm.TextDelta("two ")]
 # What the tests' server counts for HELLO and a reply of two words.
 USAGE = llm.Usage(input_tokens=3, output_tokens=2, cached_tokens=1)
 
@@ -54,28 +53,28 @@ def server(upstream: Upstream, configure: Configure) -> Upstream:
     return upstream
 
 
-async def read(pieces: list[llm.Piece], model: str, **asked: Any) -> None:
+async def read(pieces: list[llm.StreamEvent], model: str, **asked: Any) -> None:
     """Read a reply into `pieces`, which keeps what came before a failure."""
-    async for piece in llm.stream(llm.Ask(model=model, **{"messages": HELLO, **asked})):
+    async for piece in llm.stream(llm.ModelRequest(model=model, **{"messages": HELLO, **asked})):
         pieces.append(piece)
 
 
-def pieces_of(model: str, **asked: Any) -> list[llm.Piece]:
-    pieces: list[llm.Piece] = []
+def pieces_of(model: str, **asked: Any) -> list[llm.StreamEvent]:
+    pieces: list[llm.StreamEvent] = []
     asyncio.run(read(pieces, model, **asked))
     return pieces
 
 
-def failure_of(model: str, kind: type[UpstreamError]) -> tuple[list[llm.Piece], UpstreamError]:
+def failure_of(model: str, kind: type[UpstreamError]) -> tuple[list[llm.StreamEvent], UpstreamError]:
     """What had arrived, and the error that then came."""
-    pieces: list[llm.Piece] = []
+    pieces: list[llm.StreamEvent] = []
     with pytest.raises(kind) as caught:
         asyncio.run(read(pieces, model))
     return pieces, caught.value
 
 
-def text_of(pieces: list[llm.Piece]) -> str:
-    return "".join(piece.text for piece in pieces if isinstance(piece, llm.Text))
+def text_of(pieces: list[llm.StreamEvent]) -> str:
+    return "".join(piece.text for piece in pieces if isinstance(piece, llm.TextDelta))
 
 
 # What arrives
@@ -83,8 +82,8 @@ def text_of(pieces: list[llm.Piece]) -> str:
 
 def test_a_reply_comes_word_by_word_and_ends_with_its_usage_and_its_finish(server: Upstream) -> None:
     assert pieces_of("words-2") == [
-        llm.Text("word1 "),
-        llm.Text("word2 "),
+        llm.TextDelta("word1 "),
+        llm.TextDelta("word2 "),
         USAGE,
         llm.Finish("stop"),
     ]
@@ -111,8 +110,8 @@ def test_the_model_is_sent_what_was_asked_and_nothing_more(server: Upstream) -> 
 def test_the_first_words_are_here_before_the_last_are_written(server: Upstream) -> None:
     async def first_then_release() -> list[str]:
         told: list[str] = []
-        async for piece in llm.stream(llm.Ask(model="hold", messages=HELLO)):
-            if isinstance(piece, llm.Text):
+        async for piece in llm.stream(llm.ModelRequest(model="hold", messages=HELLO)):
+            if isinstance(piece, llm.TextDelta):
                 told.append(piece.text)
             if told == ["first ", "second "]:
                 server.release()
@@ -123,7 +122,7 @@ def test_the_first_words_are_here_before_the_last_are_written(server: Upstream) 
 
 def test_two_tool_calls_in_pieces_can_be_put_together(server: Upstream) -> None:
     pieces = pieces_of("tool-call")
-    calls = [piece for piece in pieces if isinstance(piece, llm.CallPart)]
+    calls = [piece for piece in pieces if isinstance(piece, llm.ToolCallDelta)]
     for index, call_id, city in ((0, "call_paris", "Paris"), (1, "call_rome", "Rome")):
         first, *later = [call for call in calls if call.index == index]
         assert (first.call_id, first.name) == (call_id, "weather")
@@ -136,6 +135,11 @@ def test_two_tool_calls_in_pieces_can_be_put_together(server: Upstream) -> None:
 @pytest.mark.parametrize("model", ["empty-choices", "null-content"])
 def test_frames_that_say_nothing_add_nothing(server: Upstream, model: str) -> None:
     assert pieces_of(model) == [*TWO_WORDS, USAGE, llm.Finish("stop")]
+
+
+def test_a_server_that_is_done_without_a_finish_word_has_said_all(server: Upstream) -> None:
+    """Review 8"""
+    assert pieces_of("done-only") == [*TWO_WORDS, llm.Finish("stop")]
 
 
 def test_a_refusal_is_read_as_the_reply(server: Upstream) -> None:
@@ -153,7 +157,7 @@ def test_text_can_be_stored_and_no_character_is_lost_where_the_stream_was_cut(se
 
 
 def test_a_whole_reply_is_the_stream_put_together(server: Upstream) -> None:
-    done = asyncio.run(llm.complete(llm.Ask(model="words-2", messages=HELLO)))
+    done = asyncio.run(llm.complete(llm.ModelRequest(model="words-2", messages=HELLO)))
     assert done == llm.Completion(text="word1 word2 ", usage=USAGE, finish_reason="stop")
 
 
@@ -181,7 +185,7 @@ def test_the_length_limit_has_the_name_that_the_server_knows(
     configure: Configure, base_url: str, name: str
 ) -> None:
     configure(OPENAI_BASE_URL=base_url)
-    assert limit_name() == name
+    assert max_tokens_field() == name
 
 
 # What goes wrong, each beside what arrived before it
@@ -190,9 +194,8 @@ def test_the_length_limit_has_the_name_that_the_server_knows(
 @pytest.mark.parametrize(
     ("model", "kind"),
     [
-        ("silent-end", Truncated),
-        ("done-only", Truncated),
-        ("drop", Truncated),
+        ("silent-end", ReplyTruncated),
+        ("drop", ReplyTruncated),
         ("malformed", UpstreamProtocolError),
         ("error-in-stream", UpstreamProtocolError),
     ],
@@ -241,6 +244,31 @@ def test_a_server_that_repeats_the_key_does_not_make_us_repeat_it(server: Upstre
         assert "sk-al***ey" not in told
 
 
+TOOLS = {"tools": [{"type": "function", "function": {"name": "weather"}}]}
+
+
+@pytest.mark.parametrize(
+    ("model", "asked", "effort"),
+    [
+        ("gpt-6-luna", {}, None),
+        ("gpt-6-luna", {"temperature": 0.5}, "none"),
+        ("gpt-6-luna", {"extra": TOOLS}, "none"),
+        ("gpt-6-sol-2026-10-01", {"extra": {"top_p": 0.5}}, "none"),
+        ("gpt-6-luna", {"temperature": 0.5, "extra": {**TOOLS, "reasoning_effort": "low"}}, "low"),
+        # These have no effort `none`, or know nothing of it.
+        ("gpt-6.1-sol", {"extra": TOOLS}, None),
+        ("gpt-6-astra", {"extra": TOOLS}, None),
+        ("qwen", {"temperature": 0.5, "extra": TOOLS}, None),
+    ],
+)
+def test_a_model_that_refuses_tools_while_it_reasons_is_asked_not_to_reason(
+    server: Upstream, model: str, asked: dict[str, Any], effort: str | None
+) -> None:
+    """Review 23"""
+    pieces_of(model, **asked)
+    assert server.last.get("reasoning_effort") == effort
+
+
 def test_a_server_without_a_key_is_asked_with_the_key_none(upstream: Upstream, configure: Configure) -> None:
     configure(OPENAI_BASE_URL=upstream.url)
     assert pieces_of("words")
@@ -250,10 +278,10 @@ def test_a_server_without_a_key_is_asked_with_the_key_none(upstream: Upstream, c
 def test_a_server_that_is_not_there_is_unavailable_at_once(configure: Configure) -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed_soon:
         port = closed_soon.getsockname()[1]
-    configure(OPENAI_BASE_URL=f"http://127.0.0.1:{port}/v1")
+    configure(OPENAI_BASE_URL=f"http://127.0.0.1:{port}/v1", CONNECT_SECONDS=60)
     began = time.monotonic()
     assert failure_of("words", UpstreamUnavailable)
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 10
 
 
 # How long it may take, and how much it may say
@@ -266,7 +294,7 @@ def test_a_server_that_does_not_take_the_connection_is_given_up(configure: Confi
         configure(OPENAI_BASE_URL=f"http://127.0.0.1:{port}/v1", CONNECT_SECONDS=0.2)
         began = time.monotonic()
         failure_of("words", UpstreamTimeout)
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 10
 
 
 def test_a_server_that_never_begins_is_given_up(server: Upstream, configure: Configure) -> None:
@@ -286,7 +314,7 @@ def test_a_server_that_falls_silent_is_given_up_and_a_slow_one_is_not(
 def test_a_reply_without_end_is_cut_at_the_total_deadline(server: Upstream, configure: Configure) -> None:
     configure(TOTAL_SECONDS=0.3)
     assert pieces_of("words")
-    pieces, error = failure_of("endless", Truncated)
+    pieces, error = failure_of("endless", ReplyTruncated)
     assert pieces
     assert "CONVO_TOTAL_SECONDS" in error.message
 
@@ -296,8 +324,8 @@ def test_a_reader_who_thinks_does_not_use_up_the_server_s_time(
 ) -> None:
     configure(BETWEEN_CHUNKS_SECONDS=0.2, FIRST_BYTE_SECONDS=0.2)
 
-    async def think_once() -> llm.Piece:
-        reply = llm.stream(llm.Ask(model="slow-10", messages=HELLO))
+    async def think_once() -> llm.StreamEvent:
+        reply = llm.stream(llm.ModelRequest(model="slow-10", messages=HELLO))
         await anext(reply)
         await asyncio.sleep(0.3)
         return [piece async for piece in reply][-1]
@@ -309,7 +337,7 @@ def test_a_reader_who_thinks_does_not_use_up_the_server_s_time(
 def test_a_reply_longer_than_allowed_is_cut(server: Upstream, configure: Configure, model: str) -> None:
     configure(MAX_REPLY_BYTES=2000)
     assert pieces_of("words")[-1] == llm.Finish("stop")
-    pieces, error = failure_of(model, Truncated)
+    pieces, error = failure_of(model, ReplyTruncated)
     assert len(text_of(pieces)) <= 2000
     assert "CONVO_MAX_REPLY_BYTES" in error.message
 
@@ -319,7 +347,7 @@ def test_a_reply_longer_than_allowed_is_cut(server: Upstream, configure: Configu
 
 def test_closing_the_stream_closes_the_model_s_connection(server: Upstream) -> None:
     async def leave_after_the_first_word() -> bool:
-        async with aclosing(llm.stream(llm.Ask(model="stall", messages=HELLO))) as reply:
+        async with aclosing(llm.stream(llm.ModelRequest(model="stall", messages=HELLO))) as reply:
             assert await anext(reply) == TWO_WORDS[0]
             assert server.active == 1
         return await asyncio.to_thread(server.idle.wait, 1)
@@ -362,15 +390,15 @@ WHOLE = ['{"a":\n"家👩‍👧"}'.encode(), b"tight", b"[DONE]"]
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 1000])
 def test_frames_are_the_same_wherever_the_network_cut_them(size: int) -> None:
-    frames = Frames(max_bytes=1000)
+    frames = FrameSplitter(max_bytes=1000)
     chunks = [STREAM[start : start + size] for start in range(0, len(STREAM), size)]
     assert [data for chunk in chunks for data in frames.feed(chunk)] == WHOLE
 
 
 def test_a_line_without_end_is_not_collected_for_ever() -> None:
-    frames = Frames(max_bytes=10)
+    frames = FrameSplitter(max_bytes=10)
     assert frames.feed(b"data: 1234") == []
-    with pytest.raises(Truncated):
+    with pytest.raises(ReplyTruncated):
         frames.feed(b"5")
 
 
@@ -413,7 +441,7 @@ def test_embeddings_fail_by_the_same_names(server: Upstream, configure: Configur
     [
         ({}, "offline"),
         ({"MODEL": "qwen"}, "offline"),
-        ({"OPENAI_API_KEY": "k"}, "gpt-5-mini"),
+        ({"OPENAI_API_KEY": "k"}, "gpt-6-luna"),
         ({"OPENAI_API_KEY": "k", "MODEL": "qwen"}, "qwen"),
         ({"OPENAI_BASE_URL": "http://127.0.0.1:1/v1", "MODEL": "qwen"}, "qwen"),
     ],
@@ -516,7 +544,7 @@ def test_the_offline_responder_reads_messages_made_of_parts() -> None:
 def test_the_offline_responder_writes_word_by_word_and_counts_its_words() -> None:
     pieces = pieces_of("offline")
     text = text_of(pieces)
-    assert [piece.text.strip() for piece in pieces if isinstance(piece, llm.Text)] == text.split()
+    assert [piece.text.strip() for piece in pieces if isinstance(piece, llm.TextDelta)] == text.split()
     assert pieces[-2:] == [
         llm.Usage(input_tokens=count("hello out there"), output_tokens=count(text), cached_tokens=0),
         llm.Finish("stop"),

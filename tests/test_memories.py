@@ -15,9 +15,8 @@ from django.urls import reverse
 from django.utils import timezone
 from pytest_django import Settings
 
-from convo import history, memory, turns
-from convo.errors import MemoryNotCurrent, NeverStored, NotFound
-from convo.history import Draft
+from convo import history, memory
+from convo.errors import MemoryNotAllowed, MemoryNotCurrent, NotFound
 from convo.models import (
     ME,
     Evidence,
@@ -31,49 +30,20 @@ from convo.models import (
     UserMemory,
 )
 from tests.faults import wait_until
+from tests.support.learning import HOME, Status, known, learned, new_session, tell
 from tests.upstream import Upstream
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-Status = UserMemory.Status
-HOME = "Lives in Oslo"
-
 
 @pytest.fixture
 def person(alice: Any) -> Person:
-    return Person.objects.named(alice, ME)
+    return Person.objects.get_or_create_by_ref(alice, ME)
 
 
 @pytest.fixture
 def session(person: Person) -> Session:
     return new_session(person)
-
-
-def new_session(person: Person) -> Session:
-    return Session.objects.create(owner=person.owner, person=person, agent="assistant")
-
-
-def tell(session: Session, *questions: str) -> list[Message]:
-    """Say this, and be answered with the same words; what was said of the user comes back."""
-    drafts = [Draft(role=role, content=text) for text in questions for role in ("user", "assistant")]
-    return [row for row in turns.record(session, drafts) if row.role == "user"]
-
-
-def learned(person: Person, text: str, *messages: Message, **fields: Any) -> UserMemory:
-    """A fact as a model learned it from these messages."""
-    made = UserMemory.objects.create(
-        person=person,
-        text=text,
-        text_key=memory.text_key(person, text),
-        source=UserMemory.Source.MODEL,
-        **{"kind": "fact", **fields},
-    )
-    Evidence.objects.bulk_create([Evidence(memory=made, message=message) for message in messages])
-    return made
-
-
-def known(person: Person) -> list[str]:
-    return [row.text for row in memory.known(person)]
 
 
 def recallable(session: Session) -> list[int]:
@@ -122,7 +92,7 @@ def test_what_it_was_learned_from_stays_in_its_transcript_and_nowhere_else(
 def test_another_persons_words_are_not_touched(person: Person, session: Session, bob: Any) -> None:
     (said,) = tell(session, "I live in Oslo.")
     hers = learned(person, HOME, said)
-    him = Person.objects.named(bob, ME)
+    him = Person.objects.get_or_create_by_ref(bob, ME)
     his_session = new_session(him)
     (his_words,) = tell(his_session, "I live in Oslo.")
     Message.objects.filter(pk=his_words.pk).update(item_id=said.item_id)
@@ -137,7 +107,7 @@ def test_another_persons_words_are_not_touched(person: Person, session: Session,
 
 def test_every_reply_to_the_question_is_out_of_recall(person: Person, session: Session) -> None:
     (said,) = tell(session, "I live in Oslo.")
-    turn = Turn.objects.create(session=session, number=9, status="complete", asks_id=said.turn_id)
+    turn = Turn.objects.create(session=session, number=9, status="complete", question_turn_id=said.turn_id)
     Message.objects.create(
         session=session, turn=turn, position=3, item_id="msg_x", role="assistant", content="Oslo, again!"
     )
@@ -166,10 +136,15 @@ def test_it_leaves_the_index_of_search_at_once(person: Person, session: Session)
     facts = [learned(person, text, row) for text, row in zip([HOME, "Likes tea"], said, strict=True)]
     for row in Message.objects.filter(session=session):
         IndexedMessage.objects.create(
-            message=row, owner=person.owner, person=person, session=session, position=row.position, place="p"
+            message=row,
+            owner=person.owner,
+            person=person,
+            session=session,
+            position=row.position,
+            scope_key="p",
         )
     for fact in facts:
-        IndexedMemory.objects.create(memory=fact, person=person, words="oslo")
+        IndexedMemory.objects.create(memory=fact, person=person, terms="oslo")
     memory.forget(facts[0])
     assert [row.memory_id for row in IndexedMemory.objects.all()] == [facts[1].pk]
     assert sorted(IndexedMessage.objects.values_list("position", flat=True)) == [3, 4]
@@ -189,7 +164,7 @@ def test_a_fact_is_forgotten_with_what_it_replaced(person: Person, session: Sess
     first = learned(person, HOME, said[0], slot="home")
     second = memory.change(first, text="Lives in Bergen")
     third = memory.change(second, text="Lives in Rome")
-    assert [row.text for row in memory.history(second)] == [HOME, "Lives in Bergen", "Lives in Rome"]
+    assert [row.text for row in memory.versions(second)] == [HOME, "Lives in Bergen", "Lives in Rome"]
     memory.forget(third)
     assert set(UserMemory.objects.values_list("status", "text")) == {("forgotten", "")}
     assert recallable(session) == [3, 4, 5, 6]
@@ -202,7 +177,7 @@ def test_what_came_after_a_forgotten_fact_stays_and_its_history_shows_a_gap(
     second = memory.change(first, text="Lives in Bergen")
     memory.forget(first)
     assert known(person) == ["Lives in Bergen"]
-    assert [row.text for row in memory.history(second)] == ["", "Lives in Bergen"]
+    assert [row.text for row in memory.versions(second)] == ["", "Lives in Bergen"]
 
 
 @pytest.mark.parametrize("which", ["the first", "the last"])
@@ -218,7 +193,7 @@ def test_a_fact_that_came_back_once_is_forgotten_either_time(person: Person, whi
 
 
 def test_what_has_some_words_is_forgotten_and_the_rest_stays(person: Person, bob: Any) -> None:
-    him = Person.objects.named(bob, ME)
+    him = Person.objects.get_or_create_by_ref(bob, ME)
     for text in (HOME, "Works in OSLO", "Likes tea"):
         memory.remember(person, text, kind="fact")
         memory.remember(him, text, kind="fact")
@@ -230,7 +205,7 @@ def test_what_has_some_words_is_forgotten_and_the_rest_stays(person: Person, bob
 def test_everything_is_forgotten_and_what_was_said_until_now_teaches_nothing(
     person: Person, session: Session, bob: Any
 ) -> None:
-    him = Person.objects.named(bob, ME)
+    him = Person.objects.get_or_create_by_ref(bob, ME)
     (his,) = tell(new_session(him), "I live in Oslo.")
     learned(him, HOME, his)
     taught, untaught, old = tell(session, "I live in Oslo.", "I like tea.", "Hello!")
@@ -273,7 +248,7 @@ def relearn(session: Session) -> None:
 def test_an_old_turn_does_not_bring_a_forgotten_fact_back(person: Person, session: Session) -> None:
     tell(session, "I live in Oslo.")
     relearn(session)
-    (fact,) = memory.known(person)
+    (fact,) = memory.known_memories(person)
     memory.forget(fact)
     relearn(session)
     assert known(person) == []
@@ -287,7 +262,7 @@ def test_an_old_turn_does_not_bring_a_forgotten_fact_back(person: Person, sessio
 def test_an_old_turn_does_not_undo_a_correction(person: Person, session: Session) -> None:
     tell(session, "I live in Oslo.")
     relearn(session)
-    (fact,) = memory.known(person)
+    (fact,) = memory.known_memories(person)
     memory.change(fact, text="Lives in Bergen")
     relearn(session)
     assert known(person) == ["Lives in Bergen"]
@@ -324,7 +299,7 @@ def test_a_secret_is_not_remembered(person: Person) -> None:
         lambda: memory.remember(person, "My card is 4111 1111 1111 1111", kind="fact"),
         lambda: memory.change(fact, text="My card is 4111 1111 1111 1111"),
     ):
-        with pytest.raises(NeverStored):
+        with pytest.raises(MemoryNotAllowed):
             attempt()
     assert known(person) == [HOME]
 

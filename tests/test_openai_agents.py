@@ -29,7 +29,7 @@ from tests.talk import said
 from tests.upstream import Upstream
 
 # With one database is enough: they are about what other people's clients make of the answers.
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgres]
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.once]
 
 UNTRACED = RunConfig(tracing_disabled=True)
 WAYS = ["session", "conversation_id", "previous_response_id", "auto_previous_response_id"]
@@ -236,7 +236,7 @@ def test_a_session_is_a_conversation_for_every_other_way_in(
         "assistant: Heard: sunny in Rome",
         "user: Thanks.",
     ]
-    (session,) = Session.objects.of(alice)
+    (session,) = Session.objects.owned_by(alice)
     assert said(session)[-2:] == ["u:Thanks.", "a:Heard: Thanks."]
 
 

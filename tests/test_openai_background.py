@@ -3,13 +3,13 @@
 import pytest
 from openai import OpenAI
 
-from convo.models import Asked, Turn
+from convo.models import Turn, TurnRequest
 from tests.conftest import Serve
 from tests.faults import QUICK, wait_until
 from tests.servers import ROOT, Server
 from tests.upstream import Upstream
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.once]
 
 ENV = {**QUICK, "CONVO_AGENTS_FILE": str(ROOT / "tests" / "agents.yaml")}
 
@@ -66,7 +66,7 @@ def test_a_response_that_brings_down_one_process_after_the_other_fails_in_the_en
         made = client.responses.create(model="first-byte-never", input="poison", background=True)
         wait_until(lambda: upstream.heard)
     # Three others have died of it already.
-    Asked.objects.update(attempts=3)
+    TurnRequest.objects.update(attempts=3)
     first.kill()
     with client_of(serve(**ENV, OPENAI_BASE_URL=upstream.url), alice_key) as client:
         wait_until(lambda: client.responses.retrieve(made.id).status == "failed")

@@ -12,7 +12,7 @@ from django.utils import timezone
 from openai import OpenAI
 
 from convo import search
-from convo.models import Asked, Idempotency, Message, Session, Turn
+from convo.models import IdempotencyRecord, Message, Session, Turn, TurnRequest
 from convo.verify.check import check
 from tests.conftest import Serve
 from tests.faults import wait_until
@@ -35,7 +35,7 @@ from tests.responses import (
 from tests.servers import Server, client_of
 from tests.upstream import Upstream
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.once]
 
 SAID = "assistant: word1 word2 "
 
@@ -420,10 +420,10 @@ def test_without_store_a_response_leaves_its_usage_alone(alices: OpenAI, raw: ht
         assert no(lambda: ask(alices, "x", previous_response_id=made.id))[1] == "previous_response_not_found"  # noqa: B023
         assert no(lambda: ask(alices, [named(made.output[0].id)]))[0] == 404  # noqa: B023
     assert not Message.objects.exists()
-    assert not Asked.objects.exists()
+    assert not TurnRequest.objects.exists()
     for turn in Turn.objects.all():
         assert (turn.output_tokens, turn.draft, turn.input, turn.gist) == (2, "", [], "")
-        assert turn.pieces in ([], [{"index": 0, "kind": "message", "cuts": [6, 6]}])
+        assert turn.chunks in ([], [{"index": 0, "kind": "message", "chunk_lengths": [6, 6]}])
     assert "secret" not in str(list(Turn.objects.values()) + list(Session.objects.values()))
 
 
@@ -472,7 +472,7 @@ def test_a_deleted_response_is_not_gone_on_from_and_its_words_are_gone(alices: O
         assert no(lambda: ask(alices, [named(item)]))[0] == 404  # noqa: B023
     assert [row.content for row in Message.objects.exclude(content="")] == ["my first secret", "word1 word2 "]
     alices.responses.delete(first.id)
-    kept = [*Message.objects.values(), *Turn.objects.values(), *Asked.objects.values()]
+    kept = [*Message.objects.values(), *Turn.objects.values(), *TurnRequest.objects.values()]
     assert "secret" not in str(kept)
     all_is_well()
 
@@ -647,4 +647,4 @@ def test_without_store_a_key_says_that_it_was_answered(raw: httpx2.Client, upstr
     body, headers = {"model": "words-2", "input": "hi", "store": False}, {"Idempotency-Key": "k1"}
     first, again = (raw.post("/v1/responses", json=body, headers=headers) for _ in range(2))
     assert (first.status_code, again.status_code, len(upstream.heard)) == (200, 410, 1)
-    assert not Idempotency.objects.exclude(body=None).exists()
+    assert not IdempotencyRecord.objects.exclude(body=None).exists()

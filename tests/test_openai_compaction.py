@@ -13,7 +13,7 @@ from tests.responses import env_of
 from tests.servers import client_of
 from tests.upstream import Upstream
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.once]
 
 LONG = " ".join(f"Fact {number}: the river {number} is long." for number in range(40))
 SHORT: Any = [{"type": "compaction", "compact_threshold": 200}]

@@ -14,17 +14,18 @@ from django.utils import timezone
 from openai import OpenAI
 
 from convo import history, turns
-from convo.history import Draft
-from convo.http.openai_api.urls import urlpatterns
-from convo.http.openai_api.view import V1View
+from convo.history import NewMessage
 from convo.models import ApiKey, IndexedMessage, Message, Session, Turn
+from convo.openai_api.urls import urlpatterns
+from convo.openai_api.view import V1View
 from convo.verify.check import check
 from convo.verify.rows import Finding
 from tests.conftest import Serve
 from tests.corpus import DATA_URI
 from tests.servers import Server, client_of
+from tests.support.openai import refused
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.once]
 
 CALL = {"type": "function_call", "call_id": "call_1", "name": "weather", "arguments": '{"city": "Rome"}'}
 OUTPUT = {"type": "function_call_output", "call_id": "call_1", "output": "sunny"}
@@ -93,19 +94,6 @@ def listed(raw: httpx2.Client, conversation: str) -> list[dict[str, Any]]:
     return data
 
 
-def refused(answer: httpx2.Response, status: int, code: str | None, param: str | None) -> str:
-    """The message of a refusal, which has the four keys, a request id and nothing else."""
-    assert answer.status_code == status, answer.text
-    assert answer.headers["content-type"] == "application/json"
-    assert answer.headers["x-request-id"].startswith("req_")
-    error = answer.json()["error"]
-    assert list(answer.json()) == ["error"]
-    assert set(error) == {"message", "type", "param", "code"}
-    assert (error["code"], error["param"]) == (code, param), error
-    assert error["type"] == ("server_error" if status >= 500 else "invalid_request_error")
-    return str(error["message"])
-
-
 def session_of(conversation: str) -> Session:
     return Session.objects.get(pk=conversation.removeprefix("conv_"))
 
@@ -163,7 +151,6 @@ def test_metadata_stay_unless_they_are_named(raw: httpx2.Client) -> None:
     assert raw.post(path, json={"metadata": None}).json()["metadata"] == {}
 
 
-@pytest.mark.once
 @pytest.mark.parametrize(
     ("metadata", "code", "param"),
     [
@@ -230,7 +217,6 @@ def test_plain_text_is_normalised_and_stored_as_text(alices: OpenAI, raw: httpx2
     assert set(Message.objects.values_list("item", flat=True)) == {None}
 
 
-@pytest.mark.once
 @pytest.mark.parametrize(
     ("item", "shown"),
     [
@@ -295,7 +281,6 @@ def test_a_tool_pair_is_taken_back_half_by_half(alices: OpenAI) -> None:
         assert broken(session_of(conversation)) == []
 
 
-@pytest.mark.once
 @pytest.mark.parametrize(
     ("item", "code", "param"),
     [
@@ -433,7 +418,10 @@ def test_nobody_links_what_is_anothers(alices: OpenAI, connect: Connect, bob_key
 def test_where_an_end_user_is_named_only_theirs_is_linked(alices: OpenAI) -> None:
     carol = new(alices, named("carol's", "msg_1"), metadata={"user": "carol"})
     new(alices, named("nobody's", "msg_2"))
-    dave = new(alices, named("dave's", "msg_1"), {"id": "msg_2"}, metadata={"user": "dave"})
+    # What nobody began goes on under a name that clients send by themselves, and under no other.
+    with pytest.raises(openai.NotFoundError):
+        new(alices, {"id": "msg_2"}, metadata={"user": "dave"})
+    dave = new(alices, named("dave's", "msg_1"), {"id": "msg_2"}, extra_body={"user": "dave"})
     assert texts(alices, dave) == ["dave's", "nobody's"]
     assert texts(alices, new(alices, {"id": "msg_1"}, metadata={"user": "carol"})) == ["carol's"]
     # Whose a conversation is counts also where nobody is named again.
@@ -460,7 +448,6 @@ def test_a_long_history_is_walked_in_both_orders(alices: OpenAI) -> None:
     assert (len(last.data), last.has_more, last.last_id) == (19, False, first.data[0].id)
 
 
-@pytest.mark.once
 @pytest.mark.parametrize(
     ("query", "status", "code", "param"),
     [
@@ -556,10 +543,10 @@ def test_what_is_deleted_is_gone_everywhere(alices: OpenAI) -> None:
 
 
 def test_an_answered_question_can_go_without_its_answer(alices: OpenAI, alice: AbstractBaseUser) -> None:
-    session, _ = turns.stored(turns.new_session(alice, ""))
+    session, _ = turns.store_session(turns.new_session(alice, ""))
     turn = Turn.objects.create(session=session, number=1, agent="assistant", status=Turn.Status.PARTIAL)
-    reply = Draft(role="assistant", content="An answer that br", agent="assistant")
-    history.append(session, [(turn, Draft(role="user", content="Why?")), (turn, reply)])
+    reply = NewMessage(role="assistant", content="An answer that br", agent="assistant")
+    history.append(session, [(turn, NewMessage(role="user", content="Why?")), (turn, reply)])
     items = alices.conversations.items.list(f"conv_{session.pk.hex}").data
     assert [item.status for item in items] == ["incomplete", "completed"]  # type: ignore[union-attr]
     alices.conversations.items.delete(str(items[1].id), conversation_id=f"conv_{session.pk.hex}")
@@ -718,7 +705,6 @@ def test_every_script_comes_back_as_it_was_sent(alices: OpenAI) -> None:
     assert alices.conversations.retrieve(conversation).metadata == {"ключ": "値 🙂"}
 
 
-@pytest.mark.once
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [
@@ -783,9 +769,9 @@ def test_a_models_name_may_hold_slashes(share: Serve, alice_key: str) -> None:
 
 def test_vectors_are_the_same_in_both_encodings(alices: OpenAI, raw: httpx2.Client) -> None:
     # Strict, the client checks its own base64 before it has decoded it.
-    relaxed = OpenAI(base_url=str(alices.base_url), api_key=alices.api_key, max_retries=0)
     words = ["a boat on a lake", "a ship at sea", "tax law"]
-    decoded = relaxed.embeddings.create(input=words, model="any")
+    with OpenAI(base_url=str(alices.base_url), api_key=alices.api_key, max_retries=0) as relaxed:
+        decoded = relaxed.embeddings.create(input=words, model="any")
     plain = alices.embeddings.create(input=words, model="any", encoding_format="float")
     assert [entry.index for entry in decoded.data] == [0, 1, 2]
     for one, other in zip(decoded.data, plain.data, strict=True):
@@ -801,7 +787,6 @@ def test_vectors_are_the_same_in_both_encodings(alices: OpenAI, raw: httpx2.Clie
     assert isinstance(sent.json()["data"][0]["embedding"], str)
 
 
-@pytest.mark.once
 @pytest.mark.parametrize(
     ("fields", "code", "param"),
     [

@@ -19,13 +19,13 @@ from openai.lib.streaming.responses._responses import ResponseStreamState
 from openai.types.responses import Response, ResponseStreamEvent
 from pydantic import TypeAdapter, ValidationError
 
-from convo.errors import by_code
+from convo.errors import class_by_code
 from convo.events import Delta
-from convo.events.saved import deltas_of
-from convo.history import kept_of, reply_drafts
-from convo.http.openai_api.responses.grammar import Event, Grammar, frame, unheard
-from convo.http.openai_api.responses.response import response_json
-from convo.models import Asked, Message, Strand, Turn, cut, reply_item_id
+from convo.events.follow import deltas_of
+from convo.history import reply_messages, storable_items
+from convo.models import Message, ReplyItem, Turn, TurnRequest, rebuild_items, reply_item_id
+from convo.openai_api.responses.serialize import response_json
+from convo.openai_api.responses.stream_events import Event, ResponseEvents, encode_event, events_after
 
 pytestmark = pytest.mark.once
 
@@ -34,21 +34,21 @@ KEY = UUID("0123456789abcdef0123456789abcdef")
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 PARAMS: dict[str, Any] = {"model": "qwen/qwen3-8b", "metadata": {"topic": "tea", "a": "b"}}
 
-Reply = list[Strand]
+Reply = list[ReplyItem]
 
 
-def said(*parts: str, kind: str = Strand.MESSAGE) -> Strand:
-    return Strand(kind, parts=list(parts))
+def said(*parts: str, kind: str = ReplyItem.MESSAGE) -> ReplyItem:
+    return ReplyItem(kind, parts=list(parts))
 
 
-def called(name: str, *parts: str) -> Strand:
-    return Strand(Strand.CALL, f"call_{name}", name, list(parts))
+def called(name: str, *parts: str) -> ReplyItem:
+    return ReplyItem(ReplyItem.CALL, f"call_{name}", name, list(parts))
 
 
 def turn_of(status: str = "complete", code: str = "") -> Turn:
     error = {"code": code, "message": "It broke."} if code else None
     begun = Turn(key=KEY, status=status, model="qwen/qwen3-8b", created_at=NOON, error=error)
-    if begun.ended:
+    if begun.has_ended:
         begun.finished_at = NOON.replace(second=2)
         begun.input_tokens, begun.output_tokens, begun.cached_tokens = 24, 5, 4
     return begun
@@ -66,21 +66,21 @@ def rows_of(turn: Turn, kept: Reply) -> list[Message]:
             content=draft.content,
             item=dict(draft.item) if draft.item else None,
         )
-        for draft in reply_drafts(turn, placed(kept))
+        for draft in reply_messages(turn, placed(kept))
     ]
 
 
-def placed(reply: Iterable[Strand]) -> Reply:
+def placed(reply: Iterable[ReplyItem]) -> Reply:
     """These items, each with the number that it has in its reply."""
     return [replace(strand, index=index) for index, strand in enumerate(reply)]
 
 
-def asked_of(params: dict[str, Any] = PARAMS, *, background: bool = False) -> Asked:
-    return Asked(params=params, metadata=params.get("metadata", {}), background=background)
+def asked_of(params: dict[str, Any] = PARAMS, *, background: bool = False) -> TurnRequest:
+    return TurnRequest(params=params, metadata=params.get("metadata", {}), background=background)
 
 
 def final(
-    status: str = "complete", code: str = "", kept: Sequence[Strand] = (), asked: Asked | None = None
+    status: str = "complete", code: str = "", kept: Sequence[ReplyItem] = (), asked: TurnRequest | None = None
 ) -> dict[str, Any]:
     turn = turn_of(status, code)
     return response_json(turn, asked or asked_of(), rows_of(turn, list(kept)), conversation=None)
@@ -97,10 +97,10 @@ def stream(
 ) -> list[Event]:
     """The events of this reply, from the turn's begin to its end."""
     asked = asked_of(params, background=background)
-    grammar = Grammar(KEY, response_json(turn_of("running"), asked, [], conversation=None))
+    grammar = ResponseEvents(KEY, response_json(turn_of("running"), asked, [], conversation=None))
     events = grammar.begin()
     for delta in deltas_of(placed(reply)):
-        events += grammar.feed(delta)
+        events += grammar.add_delta(delta)
     return events + grammar.end(final(status, code, reply if kept is None else kept, asked))
 
 
@@ -125,8 +125,8 @@ def judge(events: Sequence[Event]) -> ResponseStreamState[Any]:
 
 WORDS = said("Tea", " for ", "two.")
 CALLS = [called("tea", "", '{"cups"', ":2}"), called("milk", "{}"), called("sugar", '{"n": "zwölf 🍬"}')]
-THOUGHT = said("They want", " tea.", kind=Strand.REASONING)
-NO = said("I can't", " help with that.", kind=Strand.REFUSAL)
+THOUGHT = said("They want", " tea.", kind=ReplyItem.REASONING)
+NO = said("I can't", " help with that.", kind=ReplyItem.REFUSAL)
 
 BEGIN = ["created", "in_progress"]
 TEXT = ["output_item.added", "content_part.added", *["output_text.delta"] * 3]
@@ -285,10 +285,10 @@ def test_a_cancelled_response_ends_as_one_that_failed_for_no_fault() -> None:
 
 def test_an_item_that_was_not_written_word_by_word_is_told_whole() -> None:
     summary = {"id": "cmp_1", "type": "compaction", "encrypted_content": "abc"}
-    grammar = Grammar(KEY, final("running"))
+    grammar = ResponseEvents(KEY, final("running"))
     events = grammar.begin()
     for delta in deltas_of([WORDS]):
-        events += grammar.feed(delta)
+        events += grammar.add_delta(delta)
     whole = final("complete", "", [WORDS])
     events += grammar.end({**whole, "output": [*whole["output"], summary]})
     assert types(events)[-3:] == ["output_item.added", "output_item.done", "completed"]
@@ -303,10 +303,12 @@ def test_a_completed_response_ends_each_item_even_one_that_was_deleted_since() -
 
 
 def test_no_place_in_the_output_is_left_out() -> None:
-    grammar = Grammar(KEY, final("running"))
+    grammar = ResponseEvents(KEY, final("running"))
     grammar.begin()
     # What stood before them was deleted.
-    events = grammar.feed(Delta(2, Strand.MESSAGE, "Tea")) + grammar.feed(Delta(4, Strand.MESSAGE, "Milk"))
+    events = grammar.add_delta(Delta(2, ReplyItem.MESSAGE, "Tea")) + grammar.add_delta(
+        Delta(4, ReplyItem.MESSAGE, "Milk")
+    )
     added = of_type(events, "output_item.added")
     assert [event["output_index"] for event in added] == [0, 1]
     assert [event["item"]["id"] for event in added] == [reply_item_id(KEY, n, "message") for n in (2, 4)]
@@ -314,14 +316,14 @@ def test_no_place_in_the_output_is_left_out() -> None:
 
 # A reply item by item, cut anywhere; calls have ids of their own.
 PARTS = st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=8), min_size=1, max_size=6)
-KINDS = st.sampled_from([Strand.MESSAGE, Strand.REFUSAL, Strand.REASONING, Strand.CALL])
+KINDS = st.sampled_from([ReplyItem.MESSAGE, ReplyItem.REFUSAL, ReplyItem.REASONING, ReplyItem.CALL])
 
 
 @st.composite
 def replies(draw: st.DrawFn) -> Reply:
     drawn = draw(st.lists(st.tuples(KINDS, PARTS), max_size=6))
     return [
-        called(f"f{i}", *parts) if kind == Strand.CALL else said(*parts, kind=kind)
+        called(f"f{i}", *parts) if kind == ReplyItem.CALL else said(*parts, kind=kind)
         for i, (kind, parts) in enumerate(drawn)
     ]
 
@@ -336,7 +338,9 @@ def test_whatever_is_said_is_told_without_gaps(
 ) -> None:
     status, code = ending
     broken = code == "truncated" or status == "cancelled"
-    kept = kept_of(reply) if broken and all(strand.kind != Strand.CALL for strand in reply) else reply
+    kept = (
+        storable_items(reply) if broken and all(strand.kind != ReplyItem.CALL for strand in reply) else reply
+    )
     events = stream(reply, status, code, kept=kept, background=background)
     judge(events)
     added, done = of_type(events, "output_item.added"), of_type(events, "output_item.done")
@@ -370,19 +374,19 @@ def text_of(item: dict[str, Any]) -> str:
 @given(reply=replies(), data=st.data())
 @settings(max_examples=50, deadline=None)
 def test_a_replay_has_the_same_bytes_however_it_is_batched(reply: Reply, data: st.DataObject) -> None:
-    live = b"".join(map(frame, stream(reply)))
+    live = b"".join(map(encode_event, stream(reply)))
     # As saved: every item's text and the lengths of its pieces; read later, in batches of any size.
-    pieces = json.loads(json.dumps([strand.saved for strand in placed(reply)]))
-    saved = cut([strand.text for strand in reply], pieces)
+    pieces = json.loads(json.dumps([strand.to_json() for strand in placed(reply)]))
+    saved = rebuild_items([strand.text for strand in reply], pieces)
     deltas = deltas_of(saved)
     cuts = data.draw(st.lists(st.integers(0, len(deltas)), max_size=4).map(sorted))
     batches = [deltas[a:b] for a, b in pairwise([0, *cuts, len(deltas)])]
-    readers = [Grammar(KEY, final("running")), Grammar(KEY, final("complete", "", reply))]
+    readers = [ResponseEvents(KEY, final("running")), ResponseEvents(KEY, final("complete", "", reply))]
     for grammar in readers:
-        told = b"".join(map(frame, grammar.begin()))
+        told = b"".join(map(encode_event, grammar.begin()))
         for batch in batches:
-            told += b"".join(frame(event) for delta in batch for event in grammar.feed(delta))
-        assert told + b"".join(map(frame, grammar.end(final("complete", "", reply)))) == live
+            told += b"".join(encode_event(event) for delta in batch for event in grammar.add_delta(delta))
+        assert told + b"".join(map(encode_event, grammar.end(final("complete", "", reply)))) == live
 
 
 def test_a_database_that_keeps_keys_in_another_order_changes_no_byte() -> None:
@@ -390,7 +394,7 @@ def test_a_database_that_keeps_keys_in_another_order_changes_no_byte() -> None:
     params = {**PARAMS, "tools": [tool], "reasoning": {"summary": None, "effort": "low"}}
     turned = json.loads(json.dumps(params), object_pairs_hook=lambda pairs: dict(reversed(pairs)))
     assert list(turned) != list(params)
-    before, after = (b"".join(map(frame, stream([WORDS], params=given))) for given in (params, turned))
+    before, after = (b"".join(map(encode_event, stream([WORDS], params=given))) for given in (params, turned))
     assert before == after
 
 
@@ -399,22 +403,22 @@ def test_a_database_that_keeps_keys_in_another_order_changes_no_byte() -> None:
 def test_a_reader_that_returns_is_told_what_it_has_not_heard(reply: Reply, after: int) -> None:
     events = stream(reply)
     after = min(after, len(events) - 1)
-    assert list(unheard(events, after)) == events[after + 1 :]
+    assert list(events_after(events, after)) == events[after + 1 :]
 
 
 @pytest.mark.parametrize("status", ["failed", "cancelled"])
 def test_a_reader_that_heard_more_than_was_saved_learns_how_it_ended(status: str) -> None:
     events = stream([said("Tea")], status, "interrupted")
-    (last,) = unheard(events, 40)
+    (last,) = events_after(events, 40)
     assert (last["type"], last["sequence_number"]) == ("response.failed", 41)
     EVENT.validate_python(last, strict=True)
 
 
 def test_a_reader_of_what_was_deleted_since_learns_how_it_ended_once() -> None:
     events = stream([])
-    (last,) = unheard(events, 40)
+    (last,) = events_after(events, 40)
     assert (last["type"], last["sequence_number"]) == ("response.completed", 41)
-    assert not list(unheard(events, events[-1]["sequence_number"]))
+    assert not list(events_after(events, events[-1]["sequence_number"]))
 
 
 def without(key: str, type: str) -> Callable[[list[Event]], list[Event]]:
@@ -459,11 +463,11 @@ def test_the_judges_mind_what_breaks_clients(wrong: str) -> None:
 
 def test_an_event_is_one_line_for_every_reader() -> None:
     text = 'line\nline\r\u2028\u2029\x85\x0b\x1c"end" 🍵 家'
-    delta = Delta(0, Strand.MESSAGE, text)
-    grammar = Grammar(KEY, final("running"))
+    delta = Delta(0, ReplyItem.MESSAGE, text)
+    grammar = ResponseEvents(KEY, final("running"))
     grammar.begin()
-    *_, event = grammar.feed(delta)
-    wire = frame(event)
+    *_, event = grammar.add_delta(delta)
+    wire = encode_event(event)
     assert wire.decode().splitlines() == [f"event: {event['type']}", wire.decode().split("\n")[1], ""]
     (heard,) = SSEDecoder().iter_bytes(iter([wire[:40], wire[40:]]))
     assert (heard.event, heard.json()) == ("response.output_text.delta", event)
@@ -585,10 +589,10 @@ def test_each_turn_has_the_status_that_clients_know(
     assert (response["error"] or {}).get("code") == told[1]
     assert (response["incomplete_details"] is not None) == (told[0] == "incomplete")
     assert (response["completed_at"] is not None) == (told[0] == "completed")
-    assert (response["usage"] is not None) == turn_of(status).ended
+    assert (response["usage"] is not None) == turn_of(status).has_ended
     if response["error"]:
         # The AI SDK wants to know of which type it is.
-        assert response["error"]["type"] == by_code(code).type
+        assert response["error"]["type"] == class_by_code(code).type
 
 
 def test_only_a_conversation_that_was_given_is_told() -> None:

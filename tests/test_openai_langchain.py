@@ -18,7 +18,7 @@ from tests.talk import said
 from tests.upstream import Upstream
 
 # With one database is enough: they are about what other people's clients make of the answers.
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgres]
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.once]
 
 WAYS: dict[str, dict[str, Any]] = {
     "previous_response_id": {"use_responses_api": True, "use_previous_response_id": True},
@@ -107,7 +107,7 @@ def test_what_went_before_can_be_gone_on_from_twice(connect: Connect, upstream: 
 def test_a_conversation_needs_only_what_is_new(
     connect: Connect, upstream: Upstream, alice: AbstractBaseUser, streamed: bool
 ) -> None:
-    session = turns.stored(turns.new_session(alice, "kim"))[0]
+    session = turns.store_session(turns.new_session(alice, "kim"))[0]
     named = {"conversation": f"conv_{session.pk.hex}"}
     model = connect(use_responses_api=True, model_kwargs=named)
     for question in ["Hello.", "Thanks."]:

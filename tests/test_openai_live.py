@@ -13,12 +13,12 @@ from openai import OpenAI
 
 from convo.models import Message, Session, Turn
 from tests.conftest import Serve
-from tests.faults import NEVER, QUICK, wait_until
+from tests.faults import QUICK, QUICK_LEASES, wait_until
 from tests.responses import ask, client, env_of, events, items_of, prompt, streaming, texts
 from tests.servers import Server, client_of
 from tests.upstream import Upstream
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.once]
 
 ENDINGS = [
     "words",
@@ -38,7 +38,7 @@ NUMBER = b'"sequence_number":'
 @pytest.fixture
 def two(share: Serve, upstream: Upstream) -> tuple[Server, Server]:
     """Two processes of one service, which know each other by the database alone."""
-    env = env_of(upstream, **{**QUICK, "CONVO_SWEEP_SECONDS": NEVER})
+    env = env_of(upstream, **QUICK_LEASES)
     return share(**env), share(number=1, **env)
 
 
@@ -114,7 +114,7 @@ def test_a_reader_who_leaves_a_stream_stops_it_and_what_was_said_stays(
         if event.type == "response.output_text.delta" and event.delta == "second ":
             break
     stream.close()
-    wait_until(lambda: Turn.objects.get().ended)
+    wait_until(lambda: Turn.objects.get().has_ended)
     assert alices.responses.retrieve(newest()).status == "cancelled"
     wait_until(lambda: not upstream.active)
     assert texts(items_of(alices, conversation)) == ["hi", "first second "]
@@ -128,7 +128,7 @@ def test_a_reader_who_leaves_before_the_first_word_stops_it_too(
 ) -> None:
     body = {"model": "first-byte-never", "input": "hi", "stream": stream}
     with pytest.raises(httpx2.ReadTimeout):
-        here.post("/v1/responses", json=body, timeout=1)
+        here.post("/v1/responses", json=body, timeout=2)
     wait_until(lambda: Turn.objects.filter(status=Turn.Status.CANCELLED).exists())
     wait_until(lambda: not upstream.active)
     assert here.get(f"/v1/responses/{newest()}").json()["output"] == []
@@ -136,7 +136,7 @@ def test_a_reader_who_leaves_before_the_first_word_stops_it_too(
 
 def test_a_reader_who_leaves_a_whole_answer_stops_it(here: httpx2.Client, upstream: Upstream) -> None:
     with pytest.raises(httpx2.ReadTimeout):
-        here.post("/v1/responses", json={"model": "stall", "input": "hi"}, timeout=1)
+        here.post("/v1/responses", json={"model": "stall", "input": "hi"}, timeout=2)
     wait_until(lambda: Turn.objects.filter(status=Turn.Status.CANCELLED).exists())
     shown = here.get(f"/v1/responses/{newest()}").json()
     assert (shown["status"], shown["output"][0]["content"][0]["text"]) == ("cancelled", "one two ")
@@ -147,7 +147,7 @@ def test_a_reader_who_leaves_the_queue_asks_nothing(alices: OpenAI, upstream: Up
     conversation = alices.conversations.create().id
     with streaming(alices, "one", conversation=conversation) as held:
         next(iter(held))
-        hasty = alices.with_options(timeout=1)
+        hasty = alices.with_options(timeout=2)
         with pytest.raises(openai.APITimeoutError):
             ask(hasty, "two", conversation=conversation, extra_body={"on_busy": "queue"})
         wait_until(lambda: Turn.objects.filter(status=Turn.Status.CANCELLED).exists())

@@ -15,7 +15,7 @@ from tests.servers import ROOT, client_of
 from tests.upstream import Upstream
 
 # With one database is enough: they are about what other people's clients make of the answers.
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgres]
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.once]
 
 TOOLS_USED = [
     "user: Weather in Paris, then Rome?",

@@ -1,5 +1,6 @@
 """Whatever an operation of the OpenAPI document is called with, it answers as the document says."""
 
+import gzip
 import json
 import socket
 from collections import Counter
@@ -8,6 +9,8 @@ from urllib.parse import quote, urlsplit
 
 import httpx2
 import pytest
+from django.test import Client
+from drf_spectacular.settings import patched_settings
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
@@ -15,7 +18,7 @@ from hypothesis.strategies import SearchStrategy
 from tests.conftest import Serve
 from tests.servers import client_of
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.once]
 
 Schema = dict[str, Any]
 Known = dict[str, str]
@@ -255,7 +258,7 @@ def test_what_has_no_content_has_none_as_events_either(share: Serve, alice_key: 
     with client_of(server, alice_key) as client:
         session = client.post("/api/v1/sessions/", json={}).json()["id"]
     # Of a socket all is read, and clients read only what they expect.
-    with socket.create_connection((place.hostname, place.port), timeout=5) as connection:
+    with socket.create_connection((place.hostname, place.port), timeout=30) as connection:
         lines = [f"DELETE /api/v1/sessions/{session}/ HTTP/1.1", f"Host: {place.netloc}", "Connection: close"]
         lines += [f"Authorization: Bearer {alice_key}", "Accept: text/event-stream", "", ""]
         connection.sendall("\r\n".join(lines).encode())
@@ -263,3 +266,40 @@ def test_what_has_no_content_has_none_as_events_either(share: Serve, alice_key: 
     assert heard.startswith(b"HTTP/1.1 204")
     assert heard.endswith(b"\r\n\r\n")
     assert b"message" not in heard
+
+
+# The document itself.
+
+
+@pytest.mark.parametrize("form", ["json", "yaml"])
+def test_the_document_is_rendered_once_and_sent_once(client: Client, form: str) -> None:
+    """Review 19: it cost 0.7 s of a processor and 2.4 MB at each hit, of anybody."""
+    at = f"/api/schema/?format={form}"
+    first = client.get(at)
+    # What it would be, were it rendered again.
+    with patched_settings({"TITLE": "Another title"}):
+        packed = client.get(at, headers={"Accept-Encoding": "br, gzip"})
+        known = client.get(at, headers={"If-None-Match": first["ETag"]})
+        other = client.get(at, headers={"If-None-Match": 'W/"another"', "Accept-Encoding": "gzip;q=0, br"})
+    assert {answer["ETag"] for answer in (first, packed, known, other)} == {first["ETag"]}
+    assert gzip.decompress(packed.content) == first.content == other.content
+    assert (known.status_code, known.content) == (304, b"")
+    assert packed["Content-Encoding"] == "gzip"
+    assert not any(answer.has_header("Content-Encoding") for answer in (first, other))
+    assert len(packed.content) < 100_000
+    assert all("Accept-Encoding" in answer["Vary"] for answer in (first, packed, known))
+    assert "public" in first["Cache-Control"]
+    assert b"Convo" in first.content
+
+
+def test_tags_group_the_calls_of_the_document(client: Client) -> None:
+    """Review 19: there were two, `api` and `v1`."""
+    paths = client.get("/api/schema/?format=json").json()["paths"]
+    tags = Counter(tag for calls in paths.values() for call in calls.values() for tag in call["tags"])
+    assert set(tags) == {
+        *("sessions", "messages", "turns", "memories", "query", "search", "usage"),
+        *("OpenAI responses", "OpenAI conversations", "OpenAI chat completions"),
+        *("OpenAI models", "OpenAI embeddings"),
+    }
+    assert sum(tags.values()) == sum(len(calls) for calls in paths.values())
+    assert tags["turns"] < 20

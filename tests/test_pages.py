@@ -16,12 +16,13 @@ from django.urls import reverse
 from django.utils.html import escape
 
 from convo import history, turns
-from convo.history import Draft
-from convo.models import ME, Feedback, Message, Person, Session, Turn
+from convo.history import NewMessage
+from convo.models import Feedback, Message, Session, Turn
+from tests.support.pages import conversation, read, told
 from tests.upstream import Upstream
 
 # Turns run on threads of their own, which see only what is committed.
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.once]
 
 OPENING, FOLLOW_UP = "I carry the Zephyr 14 every day.", "Which laptop do I carry?"
 # What the page's own script sends along.
@@ -42,24 +43,8 @@ def configure(settings: LazySettings) -> Configure:
     return change
 
 
-def conversation(owner: User, **fields: object) -> Session:
-    person = Person.objects.named(owner, ME)
-    return Session.objects.create(owner=owner, person=person, agent="assistant", **fields)
-
-
-def told(session: Session, count: int) -> None:
-    """That many messages of the user's, without a model."""
-    turns.record(session, [Draft(role="user", content=f"message {n}") for n in range(1, count + 1)])
-
-
 def url(session: Session) -> str:
     return reverse("conversation", args=[session.pk])
-
-
-def read(client: Client, address: str, status: int = 200) -> str:
-    response = client.get(address)
-    assert response.status_code == status
-    return response.content.decode()
 
 
 def test_looking_makes_nobody_and_the_first_message_makes_a_guest(client: Client) -> None:
@@ -69,13 +54,13 @@ def test_looking_makes_nobody_and_the_first_message_makes_a_guest(client: Client
     guest = get_user_model().objects.get()
     assert guest.get_username().startswith("guest-")
     assert not guest.has_usable_password()
-    assert Session.objects.of(guest).count() == 1
+    assert Session.objects.owned_by(guest).count() == 1
 
 
 def test_a_guest_stays_the_same_one(client: Client) -> None:
     client.post("/", {"message": OPENING})
     client.post("/", {"message": OPENING})
-    assert Session.objects.of(get_user_model().objects.get()).count() == 2
+    assert Session.objects.owned_by(get_user_model().objects.get()).count() == 2
 
 
 def test_a_posted_message_leads_to_the_page_with_its_reply(client: Client) -> None:
@@ -208,7 +193,7 @@ def test_a_message_that_is_too_long_stays_in_the_box(
 
 def test_a_message_beside_a_running_turn_stays_in_the_box(client: Client, alice: User) -> None:
     session = conversation(alice)
-    turns.begin(session, [Draft(role="user", content=OPENING)])
+    turns.begin(session, [NewMessage(role="user", content=OPENING)])
     client.force_login(alice)
     refused = client.post(url(session), {"message": "And the Atlas 15?"})
     assert refused.status_code == 409
@@ -439,7 +424,7 @@ def test_a_turn_that_is_not_there_is_a_page_that_is_not_there(client: Client, as
 
 def test_a_running_reply_can_be_stopped_and_the_question_stays(client: Client, alice: User) -> None:
     session = conversation(alice)
-    turns.begin(session, [Draft(role="user", content=OPENING)])
+    turns.begin(session, [NewMessage(role="user", content=OPENING)])
     client.force_login(alice)
     page = read(client, url(session))
     assert f'data-live="{reverse("turn-events", args=[session.pk, 1])}"' in page
@@ -455,8 +440,8 @@ def test_a_reply_is_shown_as_it_was_meant_and_a_question_as_it_was_typed(client:
     turns.record(
         session,
         [
-            Draft(role="user", content="**bold** question"),
-            Draft(role="assistant", content="**bold** answer\n\n```python\nprint(1)\n```"),
+            NewMessage(role="user", content="**bold** question"),
+            NewMessage(role="assistant", content="**bold** answer\n\n```python\nprint(1)\n```"),
         ],
     )
     client.force_login(alice)
@@ -497,9 +482,9 @@ def test_a_temporary_conversation_is_listed_nowhere_and_says_when_its_words_are_
     first = client.post("/", {"message": OPENING, "temporary": "1"})
     page = read(client, first["Location"])
     assert OPENING in page
-    assert "Temporary: nothing of this is kept" in page
+    assert "Temporary: nothing is kept" in page
     assert str(Session.objects.get().pk) not in read(client, "/")
-    caches["fleeting"].clear()
+    caches["ephemeral"].clear()
     gone = read(client, first["Location"], status=410)
     assert "Begin a new chat" in gone
     assert 'id="composer"' not in gone

@@ -15,7 +15,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from convo import turns
-from convo.history import Draft
+from convo.history import NewMessage
 from convo.models import ME, Person, Session
 
 pytestmark = pytest.mark.django_db
@@ -35,10 +35,10 @@ def alices(client: Client, alice: User) -> Client:
 
 
 def conversation(owner: User, *texts: str, ago: timedelta = timedelta(), **fields: Any) -> Session:
-    person = Person.objects.named(owner, ME)
+    person = Person.objects.get_or_create_by_ref(owner, ME)
     session = Session.objects.create(owner=owner, person=person, agent="assistant", **fields)
     if texts:
-        turns.record(session, [Draft(role="user", content=text) for text in texts])
+        turns.record(session, [NewMessage(role="user", content=text) for text in texts])
     Session.objects.filter(pk=session.pk).update(last_activity=timezone.now() - ago)
     return session
 
@@ -131,11 +131,11 @@ def test_titles_and_first_words_are_found_all_of_them(alices: Client, alice: Use
     assert "Something else" not in page
     assert "A trip to Oslo" not in read(alices, f"{LIST}?find=oslo+hotel")
     nothing = read(alices, f"{LIST}?find=%3Cb%3EBergen")
-    assert "None is called that" in nothing
+    assert "No such conversation" in nothing
     assert "<b>Bergen" not in nothing
     for wrong in ("x" * 201, "%00"):
         assert 'role="alert"' in read(alices, f"{LIST}?find={wrong}", status=400)
-    assert "none of ours" in read(alices, f"{LIST}?cursor=x", status=400)
+    assert "not valid" in read(alices, f"{LIST}?cursor=x", status=400)
 
 
 def test_what_is_put_away_stands_under_its_own_heading(alices: Client, alice: User) -> None:
@@ -205,7 +205,7 @@ def test_when_it_is_too_late_that_is_said(alices: Client, alice: User) -> None:
 
 def test_a_stranger_sees_an_empty_list_and_becomes_nobody(client: Client) -> None:
     assert "No conversations yet" in read(client)
-    assert "Nothing is put away" in read(client, f"{LIST}?state=archived")
+    assert "Nothing is archived" in read(client, f"{LIST}?state=archived")
     assert client.post(reverse("undo", args=[uuid4()])).status_code == 404
     assert not Person.objects.exists()
 

@@ -14,9 +14,9 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from convo import search, turns
-from convo.history import Draft
-from convo.http.pages.search import BEFORE, SHOWN, pieces
+from convo.history import NewMessage
 from convo.models import ME, Evidence, Message, Person, Session, UserMemory
+from convo.pages.search import EXCERPT_LEAD, EXCERPT_LENGTH, excerpt
 
 pytestmark = pytest.mark.django_db
 
@@ -37,10 +37,12 @@ def alices(client: Client, alice: User) -> Client:
 def conversation(owner: User, *texts: str, ref: str = ME, **fields: Any) -> Session:
     """Said by the user and answered by turns, and indexed."""
     session = Session.objects.create(
-        owner=owner, person=Person.objects.named(owner, ref), **{"agent": "assistant", **fields}
+        owner=owner,
+        person=Person.objects.get_or_create_by_ref(owner, ref),
+        **{"agent": "assistant", **fields},
     )
     roles = ["user", "assistant"] * len(texts)
-    drafts = [Draft(role=role, content=text) for role, text in zip(roles, texts, strict=False)]
+    drafts = [NewMessage(role=role, content=text) for role, text in zip(roles, texts, strict=False)]
     turns.record(session, drafts)
     while search.index_turns():
         pass
@@ -192,9 +194,9 @@ def test_where_nothing_is_found_the_page_says_so_to_a_newcomer_too(client: Clien
 def test_a_session_that_is_not_kept_is_not_searched_and_the_page_says_why(
     alices: Client, alice: User
 ) -> None:
-    fleeting = conversation(alice, *SAID)
-    Session.objects.filter(pk=fleeting.pk).update(storage="none")
-    assert "cannot be searched" in results(alices, session=fleeting.pk, status=400)
+    ephemeral = conversation(alice, *SAID)
+    Session.objects.filter(pk=ephemeral.pk).update(storage="none")
+    assert "cannot be searched" in results(alices, session=ephemeral.pk, status=400)
 
 
 def test_ten_results_take_as_many_queries_as_one(alices: Client, alice: User) -> None:
@@ -215,8 +217,8 @@ def _cut(text: str, word: str) -> tuple[str, list[str]]:
     while at >= 0:
         places.append((at, at + len(word)))
         at = text.find(word, at + 1)
-    found = list(pieces(text, places))
-    return "".join(piece.text for piece in found), [piece.text for piece in found if piece.marked]
+    found = list(excerpt(text, places))
+    return "".join(piece.text for piece in found), [piece.text for piece in found if piece.is_highlighted]
 
 
 def test_of_a_long_message_the_part_with_most_of_it_is_shown() -> None:
@@ -226,8 +228,8 @@ def test_of_a_long_message_the_part_with_most_of_it_is_shown() -> None:
     assert shown.startswith("… ipsum ")
     assert shown.endswith(" dolor …")
     assert "two walnut walnut there" in shown
-    assert len(shown) <= SHOWN + 4
-    assert shown.index("walnut") <= BEFORE + 3
+    assert len(shown) <= EXCERPT_LENGTH + 4
+    assert shown.index("walnut") <= EXCERPT_LEAD + 3
 
 
 @pytest.mark.parametrize(
@@ -236,6 +238,6 @@ def test_of_a_long_message_the_part_with_most_of_it_is_shown() -> None:
 def test_any_text_is_cut_without_harm(text: str) -> None:
     for word in ("walnut", "核桃", "zzz"):
         shown, marked = _cut(text, word)
-        assert len(shown) <= max(len(text), SHOWN + 4)
+        assert len(shown) <= max(len(text), EXCERPT_LENGTH + 4)
         assert bool(marked) == (word in text)
         assert shown.removeprefix("… ").removesuffix(" …") in text

@@ -3,9 +3,14 @@
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import Context
 
 import pytest
 from django.db import connection
+
+from convo import request_context
+from convo.breaker import database_breaker
+from project.postgres.base import ANSWER_SECONDS
 
 HELD = 12
 
@@ -37,3 +42,64 @@ def test_a_pool_full_of_dead_connections_serves_everybody_at_once() -> None:
         assert time.monotonic() - began < 5
     assert after
     assert not after & before
+
+
+def limit() -> str:
+    """The statement timeout of a connection that is taken now."""
+    connection.close()
+    with connection.cursor() as cursor:
+        cursor.execute("SHOW statement_timeout")
+        return str(cursor.fetchone()[0])
+
+
+@pytest.mark.postgres
+@pytest.mark.django_db(transaction=True)
+def test_only_what_a_request_asks_has_a_time_limit() -> None:
+    """Review 15: migrations, reindexing and sweeps may take as long as they need, on the same pool."""
+    as_request = Context()
+    as_request.run(request_context.start_request)
+    for _ in range(3):
+        assert as_request.run(limit) == "30s"
+        assert Context().run(limit) == "0"
+
+
+@pytest.mark.postgres
+@pytest.mark.django_db(transaction=True)
+def test_a_full_pool_is_waited_for_and_is_not_taken_for_a_lost_database() -> None:
+    """Review 14: the breaker opens when nobody answers, never because all connections are in use."""
+    size = int(connection.settings_dict["OPTIONS"]["pool"]["max_size"])
+    connection.close()
+    # A fresh one: threads of earlier tests may have ended with a connection in their hands.
+    connection.close_pool()  # type: ignore[attr-defined]
+    taken, go_on = threading.Semaphore(0), threading.Event()
+
+    def hold() -> None:
+        try:
+            connection.ensure_connection()
+            taken.release()
+            go_on.wait(60)
+        finally:
+            connection.close()
+
+    def wait_in_line() -> bool:
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT 1")
+                return True
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(size + 1) as threads:
+        holders = [threads.submit(hold) for _ in range(size)]
+        for _ in holders:
+            if not taken.acquire(timeout=30):
+                go_on.set()
+                pytest.fail(f"{[holder.exception(1) for holder in holders if holder.done()]}")
+        waiting = threads.submit(wait_in_line)
+        time.sleep(2 * ANSWER_SECONDS)
+        assert not waiting.done()
+        assert not database_breaker.is_open
+        go_on.set()
+        assert waiting.result(20)
+        for holder in holders:
+            holder.result(20)

@@ -8,7 +8,7 @@ import pytest
 from convo import context, history, jobs, memory, turns
 from convo.agents import Agent
 from convo.context import Prompt, gather
-from convo.history import Draft
+from convo.history import NewMessage
 from convo.models import ME, NOBODY, Message, Session, Summary, Turn, UserMemory
 
 pytestmark = pytest.mark.django_db
@@ -17,13 +17,13 @@ HOME, ASKED = "I live in Lisbon.", "Which city is my home?"
 
 
 def session(owner: Any, ref: str = ME) -> Session:
-    return turns.stored(turns.new_session(owner, ref))[0]
+    return turns.store_session(turns.new_session(owner, ref))[0]
 
 
 def say(where: Session, *texts: str) -> None:
     """Questions, each with a reply, and what is thought about them afterwards."""
     drafts = [
-        Draft(role=role, content=content)
+        NewMessage(role=role, content=content)
         for text in texts
         for role, content in (("user", text), ("assistant", f"Noted: {len(text)} letters."))
     ]
@@ -81,7 +81,7 @@ def test_what_was_corrected_is_told_as_it_is_now(alice: Any) -> None:
     say(session(alice), HOME)
     say(session(alice), "I live in Porto.")
     made = prompt(session(alice), "Where should my parcel go?")
-    known = next(part.text for part in made.parts if part.part == "facts")
+    known = next(part.text for part in made.parts if part.name == "facts")
     assert "Porto" in known
     assert "Lisbon" not in known
 
@@ -115,7 +115,7 @@ def long_conversation(owner: Any, turns_said: int) -> Session:
     filler = "Then we talked about the harbour, the weather and a boat that was for sale. " * 4
     for start in range(0, turns_said, 250):
         texts = [f"Entry {n}: {filler}" for n in range(start, min(start + 250, turns_said))]
-        drafts = [Draft(role=role, content=text) for text in texts for role in ("user", "assistant")]
+        drafts = [NewMessage(role=role, content=text) for text in texts for role in ("user", "assistant")]
         turns.record(where, drafts)
     where.refresh_from_db()
     return where
@@ -194,10 +194,10 @@ def test_an_agent_without_memory_is_told_the_conversation_alone(alice: Any) -> N
     where = session(alice)
     plain = Agent(name="plain", memory=False)
     told = gather(where, plain, "Do I live in Lisbon?", upto=0)
-    assert [*told.facts, *told.pinned, *told.found] == []
+    assert [*told.facts, *told.pinned_facts, *told.matches] == []
     known = gather(where, Agent(name="known"), "Do I live in Lisbon?", upto=0)
     assert known.facts
-    assert known.found
+    assert known.matches
 
 
 def test_an_answer_given_again_is_told_nothing_of_what_came_after_it(alice: Any) -> None:
@@ -207,16 +207,16 @@ def test_an_answer_given_again_is_told_nothing_of_what_came_after_it(alice: Any)
     known = Agent(name="known")
     now = gather(where, known, "What was entry 3?", upto=where.last_position)
     assert now.summary is not None
-    assert max(hit.old.position for hit in now.found) > 6
+    assert max(hit.message.position for hit in now.matches) > 6
     then = gather(where, known, "What was entry 3?", upto=6)
     assert then.summary is None
     assert upto > 6
-    assert {hit.old.position for hit in then.found} <= set(range(1, 7))
-    assert {old.position for hit in then.found for old in hit.beside} <= set(range(1, 7))
+    assert {hit.message.position for hit in then.matches} <= set(range(1, 7))
+    assert {old.position for hit in then.matches for old in hit.neighbours} <= set(range(1, 7))
 
 
 def test_an_agent_that_recalls_no_messages_is_told_facts_all_the_same(alice: Any) -> None:
     say(session(alice), HOME)
     told = gather(session(alice), Agent(name="known", recall=0), "Do I live in Lisbon?", upto=0)
-    assert told.found == []
+    assert told.matches == []
     assert [fact.text for fact in told.facts] == ["Lives in Lisbon"]

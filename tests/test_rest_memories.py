@@ -9,12 +9,12 @@ from django.test import Client
 from pytest_django import Settings
 
 from convo import memory, search
-from convo.models import ME, Idempotency, IndexedMessage, Person, Session, Turn, UserMemory
-from tests.test_idempotency import is_replayed, send
-from tests.test_memories import HOME, Status, learned, tell
-from tests.test_rest_api import SESSIONS, Caller, ok, rows
+from convo.models import ME, IdempotencyRecord, IndexedMessage, Person, Session, Turn, UserMemory
+from tests.support.learning import HOME, Status, learned, tell
+from tests.support.replays import is_replayed, send
+from tests.support.rest import SESSIONS, Caller, ok, rows
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.once]
 
 MEMORIES = "/api/v1/memories/"
 RULES = f"{MEMORIES}rules/"
@@ -35,7 +35,7 @@ def caller(alice_key: str) -> Caller:
 
 @pytest.fixture
 def person(alice: User) -> Person:
-    return Person.objects.named(alice, ME)
+    return Person.objects.get_or_create_by_ref(alice, ME)
 
 
 def state(caller: Caller, text: str = HOME, **fields: Any) -> Any:
@@ -335,7 +335,7 @@ def test_no_key_tells_what_was_forgotten(caller: Caller, how: str, user: str | N
     path = at(made) + (f"?user={user}" if user else "")
     body = {"text": "Lives in Oslo, in the east", **whose}
     ok(send(caller, path, body, method="PATCH", key="changed"))
-    assert Idempotency.objects.filter(body__icontains="Oslo").count() == 2
+    assert IdempotencyRecord.objects.filter(body__icontains="Oslo").count() == 2
     newest = next(
         row for row in UserMemory.objects.all() if row.status == Status.ACTIVE and "Oslo" in row.text
     )
@@ -343,7 +343,7 @@ def test_no_key_tells_what_was_forgotten(caller: Caller, how: str, user: str | N
         assert caller.delete(path.replace(made["id"], str(newest.key))).status_code == 204
     else:
         ok(caller.send(FORGET, {**({"q": "Oslo"} if how == "some" else {"all": True}), **whose}))
-    assert not Idempotency.objects.filter(body__icontains="Oslo").exists()
+    assert not IdempotencyRecord.objects.filter(body__icontains="Oslo").exists()
     assert code(send(caller, MEMORIES, {"text": HOME, **whose}, key="made"), 410) == "deleted"
     assert is_replayed(send(caller, MEMORIES, {"text": "Likes tea", "user": "lee"}, key="lees"))
 

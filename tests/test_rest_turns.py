@@ -1,11 +1,9 @@
 """Turns and messages over REST: follow, cancel, answer again, choose, fork, delete; two clients at once."""
 
 import json
-import re
 import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -16,14 +14,15 @@ from pytest_django import Settings
 
 from convo.models import Message, Session, Turn
 from tests.conftest import Serve
-from tests.faults import QUICK, wait_until
+from tests.faults import QUICK, QUICK_LEASES, wait_until
 from tests.servers import Server, client_of
+from tests.support.leases import expire
+from tests.support.rest import QUERY, SESSIONS, Caller, assistant, ok, rows, user
+from tests.support.rest_turns import frames, refused, streaming, turn_of
 from tests.talk import begin, questions
-from tests.test_rest_api import QUERY, SESSIONS, Caller, assistant, ok, rows, user
-from tests.test_turns import expire
 from tests.upstream import Upstream
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.once]
 
 WRITTEN = "first second "
 WHOLE = WRITTEN + "last"
@@ -57,7 +56,7 @@ def session(caller: Caller) -> str:
 @pytest.fixture
 def server(share: Serve, upstream: Upstream) -> Server:
     """A server whose model says two words, and the last one when it is released."""
-    return share(**QUICK, OPENAI_BASE_URL=upstream.url, CONVO_MODEL="hold")
+    return share(**QUICK_LEASES, OPENAI_BASE_URL=upstream.url, CONVO_MODEL="hold")
 
 
 @pytest.fixture
@@ -72,39 +71,10 @@ def threads() -> Iterator[ThreadPoolExecutor]:
         yield threads
 
 
-def refused(response: Any, status: int) -> str:
-    """The code of a refusal that must have this status."""
-    return str(ok(response, status)["error"]["code"])
-
-
 def shown(caller: Client | httpx2.Client, session: str) -> list[str]:
     """The transcript, as "u:hello" and "a:hi"; of an echo the question that it repeats."""
     rows = caller.get(f"{session}history/").json()["results"]
     return [f"{row['role'][0]}:{row['content'].splitlines()[-1]}" for row in rows]
-
-
-def frames(text: str) -> list[tuple[int, str, Any]]:
-    """The events of a stream: id, name and data of each."""
-    found = re.findall(r"^id: (\d+)\nevent: (\S+)\ndata: (.*)\n$", text, re.MULTILINE)
-    return [(int(id), name, json.loads(data)) for id, name, data in found]
-
-
-@contextmanager
-def streaming(
-    client: httpx2.Client, path: str = QUERY, **fields: Any
-) -> Iterator[tuple[dict[str, Any], Iterator[str]]]:
-    """What turn.started told of a stream whose model has written two words, and the lines that follow."""
-    body = {"message": "hello", "stream": True, **fields}
-    with client.stream("POST", path, json=body) as response:
-        lines = response.iter_lines()
-        started = next(line for line in lines if line.startswith("data: "))
-        assert next(line for line in lines if "second" in line)
-        yield json.loads(started.removeprefix("data: ")), lines
-
-
-def turn_of(started: dict[str, Any]) -> str:
-    """The address of the turn that this event began."""
-    return f"{SESSIONS}{started['session']}/turns/{started['turn']['number']}/"
 
 
 # Events.
@@ -156,7 +126,6 @@ def test_the_events_of_a_failure_end_in_the_error(share: Serve, alice_key: str, 
         assert frames(client.get(f"{turn_of(live[0][2])}events/").text) == live
 
 
-@pytest.mark.once
 @pytest.mark.parametrize("after", ["", "-1", "x", "1.5", "9" * 30, "%00", "٣"])
 def test_a_place_that_is_none_is_refused(session: str, caller: Caller, after: str) -> None:
     answer = caller.get(f"{session}turns/1/events/?after={after}")
@@ -309,7 +278,6 @@ def test_what_is_done_to_no_turn_is_404(
     assert rows() == before
 
 
-@pytest.mark.once
 @pytest.mark.parametrize(("action", "body"), AGAIN)
 @pytest.mark.parametrize("wrong", [b"[]", b'"x"', b"{", {"nonsense": 1}, {"agent": 1}, {"stream": "maybe"}])
 def test_what_makes_no_sense_is_refused(
@@ -477,7 +445,6 @@ def test_a_queue_that_is_full_takes_nobody(
         ok(waiting.result())
 
 
-@pytest.mark.once
 @pytest.mark.parametrize("on_busy", ["", "wait", None, 1, ["queue"]])
 def test_a_policy_that_is_none_is_refused(session: str, caller: Caller, on_busy: Any) -> None:
     answer = caller.send(f"{session}query/", {"message": "hello", "on_busy": on_busy})

@@ -7,7 +7,7 @@ import json
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, ExitStack, contextmanager
+from contextlib import AsyncExitStack, ExitStack
 from typing import Any
 from uuid import UUID, uuid4
 from weakref import ref
@@ -23,13 +23,14 @@ from convo.events import ENDED_ELSEWHERE, Delta, Log
 from convo.events.mirror import stream_of
 from convo.models import ME, Message, Person, Session, Turn
 from tests.conftest import Serve
-from tests.faults import QUICK, new_session, wait_until
+from tests.faults import QUICK, QUICK_LEASES, new_session, wait_until
 from tests.servers import ROOT, Server, Standing, client_of
+from tests.support.following import asking, following, frames, names, take
+from tests.support.leases import expire
 from tests.talk import begin
-from tests.test_turns import expire
 from tests.upstream import Upstream
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.once]
 
 READERS = 200
 AGENTS = {"CONVO_AGENTS_FILE": str(ROOT / "tests" / "agents.yaml")}
@@ -38,44 +39,6 @@ ENDINGS = ["words", "echo", "hold", "tool-call", "surrogates", "length", "drop",
 
 
 # Frames, as they come over the wire.
-
-
-def frames(response: httpx2.Response) -> Iterator[bytes]:
-    """The events of this response byte by byte as they were sent; heartbeats aside."""
-    rest = b""
-    for piece in response.iter_raw():
-        *whole, rest = (rest + piece).split(b"\n\n")
-        yield from (frame for frame in whole if frame != b": hb")
-    assert rest == b""
-
-
-@contextmanager
-def asking(client: httpx2.Client, session: str, **fields: Any) -> Iterator[Iterator[bytes]]:
-    body = {"message": "hello", "stream": True, **fields}
-    with client.stream("POST", f"/api/v1/sessions/{session}/query/", json=body) as response:
-        assert response.status_code == 200, response.read()
-        yield frames(response)
-
-
-@contextmanager
-def following(
-    client: httpx2.Client, session: str, *, after: int | None = None, last_id: int | None = None
-) -> Iterator[Iterator[bytes]]:
-    """The events of the session's first turn, behind the one named in the query or by Last-Event-ID."""
-    query = "" if after is None else f"?after={after}"
-    headers = {} if last_id is None else {"Last-Event-ID": str(last_id)}
-    path = f"/api/v1/sessions/{session}/turns/1/events/{query}"
-    with client.stream("GET", path, headers=headers) as response:
-        assert response.status_code == 200, response.read()
-        yield frames(response)
-
-
-def take(arriving: Iterator[bytes], count: int) -> list[bytes]:
-    return [next(arriving) for _ in range(count)]
-
-
-def names(found: list[bytes]) -> list[bytes]:
-    return [frame.split(b"\n")[1].removeprefix(b"event: ") for frame in found]
 
 
 def id_of(frame: bytes) -> int:
@@ -91,7 +54,7 @@ def live(request: pytest.FixtureRequest) -> dict[str, str]:
 @pytest.fixture
 def two(share: Serve, upstream: Upstream, live: dict[str, str]) -> tuple[Server, Server]:
     """Two processes of one service; agents answer as they are called."""
-    env = {**QUICK, **AGENTS, **live, "OPENAI_BASE_URL": upstream.url}
+    env = {**QUICK_LEASES, **AGENTS, **live, "OPENAI_BASE_URL": upstream.url}
     return share(**env), share(number=1, **env)
 
 
@@ -188,9 +151,11 @@ def test_a_turns_events_are_its_owners_alone(
 
 
 def test_readers_elsewhere_learn_that_the_writer_was_killed(
-    two: tuple[Server, Server], here: httpx2.Client, there: httpx2.Client
+    two: tuple[Server, Server], here: httpx2.Client, there: httpx2.Client, share: Serve
 ) -> None:
     """F1, seen from another process"""
+    # It sweeps: it finds the heart that beats no more, and the other process tells its readers.
+    share(**QUICK)
     session = new_session(here)
     with ExitStack() as stack:
         arriving = stack.enter_context(asking(here, session, agent="stall"))
@@ -201,7 +166,6 @@ def test_readers_elsewhere_learn_that_the_writer_was_killed(
         two[0].kill()
         with pytest.raises(httpx2.TransportError):
             list(arriving)
-        # The other process sweeps: it finds the heart that beats no more, and tells its readers.
         (last,) = tab
     told = json.loads(last.split(b"data: ")[1])
     assert (told["error"]["code"], told["message"]["content"]) == ("interrupted", "one two ")
@@ -234,8 +198,10 @@ def test_events_in_redis_are_few_and_do_not_stay(
 @pytest.fixture
 def turn(alice: Any) -> Turn:
     """A turn that some other process runs."""
-    session = Session.objects.create(owner=alice, person=Person.objects.named(alice, ME), agent="a")
-    lease = database.in_seconds(3600)
+    session = Session.objects.create(
+        owner=alice, person=Person.objects.get_or_create_by_ref(alice, ME), agent="a"
+    )
+    lease = database.seconds_from_now(3600)
     return Turn.objects.create(session=session, number=1, status="running", agent="a", lease_until=lease)
 
 
@@ -251,7 +217,7 @@ def hot(settings: Settings, valkey: str) -> Iterator[redis.Redis]:
 def save(turn: Turn, *deltas: str) -> None:
     """What the heartbeat of the turn's process does now and then."""
     pieces = cuts(deltas)
-    Turn.objects.filter(pk=turn.pk).update(draft="".join(deltas), pieces=pieces)
+    Turn.objects.filter(pk=turn.pk).update(draft="".join(deltas), chunks=pieces)
 
 
 def end(turn: Turn, *deltas: str) -> None:
@@ -259,11 +225,11 @@ def end(turn: Turn, *deltas: str) -> None:
         session=turn.session, turn=turn, position=1, role="assistant", agent="a", content="".join(deltas)
     )
     pieces = cuts(deltas)
-    Turn.objects.filter(pk=turn.pk).update(draft="", pieces=pieces, status="complete", lease_until=None)
+    Turn.objects.filter(pk=turn.pk).update(draft="", chunks=pieces, status="complete", lease_until=None)
 
 
 def cuts(deltas: Sequence[str]) -> list[dict[str, Any]]:
-    return [{"index": 0, "kind": "message", "cuts": [len(delta) for delta in deltas]}]
+    return [{"index": 0, "kind": "message", "chunk_lengths": [len(delta) for delta in deltas]}]
 
 
 def spoken(*texts: str) -> list[Delta]:
@@ -278,7 +244,7 @@ async def heard(log: Log[Any], count: int) -> list[str]:
     """The log's deltas, once there are so many."""
     async with asyncio.timeout(SECONDS):
         found: list[str] = []
-        async for batch in log.follow(beat=SECONDS):
+        async for batch in log.follow(heartbeat_seconds=SECONDS):
             found += [delta.text for delta in batch]
             if len(found) >= count:
                 return found
@@ -288,7 +254,7 @@ async def heard(log: Log[Any], count: int) -> list[str]:
 async def ended(log: Log[Any]) -> list[str]:
     """All of the log's deltas, once another process has ended it."""
     async with asyncio.timeout(SECONDS):
-        assert await log.ended() is ENDED_ELSEWHERE
+        assert await log.wait_until_ended() is ENDED_ELSEWHERE
     return [delta.text for delta in log.deltas]
 
 
@@ -366,7 +332,7 @@ def test_readers_outlast_a_database_that_fails(
         await database.run(rename_turns, "convo_turn", "away")
         try:
             async with asyncio.timeout(SECONDS):
-                while "saved events not read" not in caplog.text:
+                while "saved replies could not be read" not in caplog.text:
                     await asyncio.sleep(0.01)
         finally:
             await database.run(rename_turns, "away", "convo_turn")
@@ -376,6 +342,13 @@ def test_readers_outlast_a_database_that_fails(
     asyncio.run(follow())
 
 
+@pytest.fixture
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Connections that have nothing to do are closed soon, as they are after a minute otherwise."""
+    monkeypatch.setattr(importlib.import_module("convo.events.mirror"), "IDLE_SECONDS", 0.05)
+
+
+@pytest.mark.usefixtures("_impatient")
 def test_a_log_that_redis_refuses_keeps_no_other_from_being_mirrored(turn: Turn, hot: redis.Redis) -> None:
     refused, taken = uuid4(), uuid4()
     hot.set(stream_of(refused), "something else")
@@ -384,13 +357,13 @@ def test_a_log_that_redis_refuses_keeps_no_other_from_being_mirrored(turn: Turn,
         logs: dict[UUID, Log[Any]] = {refused: Log(), taken: Log()}
         for key, log in logs.items():
             events.mirror(key, log)
-            log.say(*spoken("a"))
+            log.append(*spoken("a"))
         async with asyncio.timeout(SECONDS):
             while not hot.exists(stream_of(taken)):
                 await asyncio.sleep(0.01)
             for log in logs.values():
-                log.say(*spoken("b"))
-                log.end("over")
+                log.append(*spoken("b"))
+                log.close("over")
             while len(asyncio.all_tasks()) > 1:
                 await asyncio.sleep(0.01)
 
@@ -404,17 +377,17 @@ def test_a_log_that_redis_refuses_keeps_no_other_from_being_mirrored(turn: Turn,
 def test_only_so_much_of_a_reply_is_kept_in_redis(
     turn: Turn, hot: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(importlib.import_module("convo.events.mirror"), "MOST_BATCHES", 100)
+    monkeypatch.setattr(importlib.import_module("convo.events.mirror"), "MAX_BATCHES", 100)
     stream = stream_of(turn.key)
 
     async def write() -> None:
         log: Log[Any] = Log()
         events.mirror(turn.key, log)
         for number in range(350):
-            log.say(*spoken(f"{number} "))
+            log.append(*spoken(f"{number} "))
             while hot.xinfo_stream(stream)["entries-added"] <= number if number else not hot.exists(stream):
                 await asyncio.sleep(0.005)
-        log.end("over")
+        log.close("over")
 
     asyncio.run(write())
     assert 100 <= hot.xlen(stream) < 300
@@ -426,6 +399,7 @@ async def leave(readers: list[asyncio.Task[list[str]]]) -> None:
     await asyncio.gather(*readers, return_exceptions=True)
 
 
+@pytest.mark.usefixtures("_impatient")
 def test_readers_that_leave_leave_nothing_behind(turn: Turn, hot: redis.Redis) -> None:
     connected = hot.info("clients")["connected_clients"]
 
@@ -455,7 +429,7 @@ def test_a_reader_that_leaves_while_a_word_arrives_is_gone() -> None:
         log: Log[Any] = Log()
         reader = asyncio.create_task(heard(log, 2))
         await asyncio.sleep(0)
-        log.say(*spoken("a"))
+        log.append(*spoken("a"))
         reader.cancel()
         await asyncio.wait([reader], timeout=SECONDS)
         assert reader.cancelled()
@@ -489,7 +463,7 @@ def test_event_loops_that_end_are_forgotten(turn: Turn, hot: redis.Redis) -> Non
         events.register(turn.key, log)
         events.mirror(turn.key, log)
         assert await events.log_of(turn.key) is log
-        log.say(*spoken("a"))
+        log.append(*spoken("a"))
         other = await events.log_of(uuid4())
         assert other.ending is ENDED_ELSEWHERE
         while not hot.exists(stream_of(turn.key)):
@@ -511,7 +485,7 @@ def test_a_log_is_found_on_its_own_event_loop_alone(turn: Turn, hot: redis.Redis
     async def write() -> None:
         log: Log[Any] = Log()
         events.register(turn.key, log)
-        log.say(*spoken("here"))
+        log.append(*spoken("here"))
         written.set()
         await asyncio.to_thread(over.wait, SECONDS)
 
@@ -587,7 +561,9 @@ def test_a_reader_who_heard_more_than_was_saved_is_told_that_the_reply_broke_off
     share: Serve, alice: Any, alice_key: str
 ) -> None:
     """F17b: two words were heard, the process died before it saved one."""
-    session = Session.objects.create(owner=alice, person=Person.objects.named(alice, ME), agent="assistant")
+    session = Session.objects.create(
+        owner=alice, person=Person.objects.get_or_create_by_ref(alice, ME), agent="assistant"
+    )
     expire(begin(session))
     jobs.sweep()
     with client_of(share(), alice_key) as client:

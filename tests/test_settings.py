@@ -11,7 +11,7 @@ import pytest
 
 from tests.servers import ROOT
 
-pytestmark = pytest.mark.once
+pytestmark = [pytest.mark.once, pytest.mark.slow]
 
 GOOD = {"SECRET_KEY": "long enough for a test", "DEBUG": "0", "CONVO_DOTENV": "0"}
 

@@ -15,10 +15,10 @@ from convo.models import Session
 from tests.browsing import Serve
 from tests.faults import events
 from tests.servers import client_of
-from tests.test_pages import read
+from tests.support.pages import read
 from tests.upstream import Upstream
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.once]
 
 PASSWORD = "walnut-and-rye"
 OPENING = "I carry the Zephyr 14 every day."
@@ -73,6 +73,16 @@ def test_a_guest_who_signs_up_is_the_account(client: Client) -> None:
     other = Client()
     assert sign_in(other, "dora").status_code == 302
     assert OPENING in read(other, "/")
+
+
+def test_an_account_that_is_called_guest_stays_one(client: Client, carol: User) -> None:
+    """Review 13: it has no password where people come in by single sign-on."""
+    client.force_login(get_user_model().objects.create_user("guest-x"))
+    client.post("/", {"message": OPENING})
+    assert who(client) == "guest-x"
+    sign_in(client)
+    assert OPENING not in read(client, "/")
+    assert Session.objects.get().owner.get_username() == "guest-x"
 
 
 def test_somebody_new_signs_up_and_has_nothing_yet(client: Client, carol: User) -> None:
@@ -204,7 +214,7 @@ def test_the_admin_is_entered_by_the_same_door(client: Client, carol: User) -> N
     client.force_login(carol)
     refused = client.get("/admin/", follow=True)
     assert refused.status_code == 200
-    assert "You are <bdi>carol</bdi>" in refused.content.decode()
+    assert "You are signed in as <bdi>carol</bdi>" in refused.content.decode()
     root = get_user_model().objects.create_superuser("root", password=PASSWORD)
     assert sign_in(client, root.get_username(), next="/admin/")["Location"] == "/admin/"
     assert client.get("/admin/").status_code == 200

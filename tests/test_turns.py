@@ -2,12 +2,10 @@
 
 import asyncio
 from collections.abc import Callable
-from datetime import timedelta
 from typing import Any
 
 import pytest
 from asgiref.sync import async_to_sync
-from django.utils import timezone
 from pytest_django import Settings
 
 import convo
@@ -21,19 +19,22 @@ from convo.errors import (
     TurnInProgress,
     UpstreamUnavailable,
 )
-from convo.history import Draft
+from convo.history import NewMessage
 from convo.models import ME, AgentVersion, Message, Person, Session, Turn
-from convo.turns import Claim, Result
+from convo.turns import Claim, TurnResult
+from tests.support.leases import expire
 from tests.upstream import Upstream
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-Ask = Callable[..., Result]
+Ask = Callable[..., TurnResult]
 
 
 @pytest.fixture
 def session(alice: Any) -> Session:
-    return Session.objects.create(owner=alice, person=Person.objects.named(alice, ME), agent="assistant")
+    return Session.objects.create(
+        owner=alice, person=Person.objects.get_or_create_by_ref(alice, ME), agent="assistant"
+    )
 
 
 @pytest.fixture
@@ -48,10 +49,10 @@ def model(settings: Settings, upstream: Upstream) -> Callable[..., None]:
 
 
 def begin(session: Session, text: str = "hello") -> Claim:
-    return turns.begin(session, [Draft(role="user", content=text)])
+    return turns.begin(session, [NewMessage(role="user", content=text)])
 
 
-def ask(session: Session, text: str = "hello") -> Result:
+def ask(session: Session, text: str = "hello") -> TurnResult:
     return async_to_sync(turns.answer)(begin(session, text))
 
 
@@ -73,7 +74,7 @@ def test_a_turn_leaves_its_question_its_reply_and_its_account(session: Session) 
     assert said(session)[0] == "u:what is new?"
     assert result.message is not None
     assert said(session)[1] == "a:" + result.message.content
-    assert sum(turn.pieces[0]["cuts"]) == len(result.message.content)
+    assert sum(turn.chunks[0]["chunk_lengths"]) == len(result.message.content)
     assert turn.input_tokens
     assert turn.output_tokens
     assert turn.created_at <= turn.first_token_at <= turn.finished_at  # type: ignore[operator]
@@ -98,7 +99,7 @@ def test_the_hot_window_that_a_turn_leaves_is_what_the_database_says(session: Se
     ask(session, "one")
     ask(session, "two")
     now = Session.objects.get(pk=session.pk)
-    kept = history.newest(now.pk, now.version)
+    kept = history.newest_messages(now.pk, now.version)
     assert [line.content for line in kept] == [row.content for row in Message.objects.transcript(session)]
     assert [line.position for line in kept] == [1, 2, 3, 4]
 
@@ -110,17 +111,10 @@ def test_while_a_turn_runs_the_session_is_taken(session: Session) -> None:
     assert refused.value.retry_after == 15
     assert refused.value.details["turn"] == {"id": str(claim.turn.key), "number": 1}
     with pytest.raises(TurnInProgress):
-        turns.record(session, [Draft(role="user", content="beside")])
+        turns.record(session, [NewMessage(role="user", content="beside")])
     with pytest.raises(TurnInProgress):
         history.pop(session.pk)
     assert said(session) == ["u:first"]
-
-
-def expire(claim: Claim, *, draft: str = "") -> None:
-    past = timezone.now() - timedelta(seconds=1)
-    Turn.objects.filter(pk=claim.turn.pk).update(
-        lease_until=past, draft=draft, pieces=[{"index": 0, "kind": "message", "cuts": [len(draft)]}]
-    )
 
 
 @pytest.mark.parametrize(("draft", "status"), [("half a re", "partial"), ("", "failed")])
@@ -170,7 +164,7 @@ def test_a_session_that_is_not_open_takes_nothing(session: Session) -> None:
     with pytest.raises(SessionClosed):
         begin(session)
     with pytest.raises(SessionClosed):
-        turns.record(session, [Draft(role="user", content="hi")])
+        turns.record(session, [NewMessage(role="user", content="hi")])
     assert said(session) == []
 
 
@@ -207,7 +201,7 @@ def test_tool_calls_are_stored_as_such(
     assert len(calls) == 2
     assert all(call.item and call.item["arguments"] and call.item["call_id"] for call in calls)
     results = [
-        Draft(
+        NewMessage(
             role="tool",
             type="function_call_output",
             item={"type": "function_call_output", "call_id": call.call_id, "output": "42"},
@@ -229,11 +223,11 @@ def test_clearing_while_a_reply_is_written_leaves_nothing_behind(
 
     async def clear_meanwhile() -> object:
         log = await turns.launch(claim)
-        async for batch in log.follow(beat=5):
+        async for batch in log.follow(heartbeat_seconds=5):
             assert batch
             break
         await database.run(history.clear, session.pk)
-        return await asyncio.wait_for(log.ended(), 5)
+        return await asyncio.wait_for(log.wait_until_ended(), 5)
 
     claim = begin(session)
     ending = asyncio.run(clear_meanwhile())
@@ -254,7 +248,7 @@ def test_a_running_turn_is_renewed_and_its_draft_saved(
         await database.run(jobs.sweep)
         turn = await database.run(Turn.objects.get, pk=claim.turn.pk)
         upstream.release()
-        await asyncio.wait_for(log.ended(), 5)
+        await asyncio.wait_for(log.wait_until_ended(), 5)
         return turn.draft, turn.status == "running"
 
     claim = begin(session)
@@ -262,6 +256,30 @@ def test_a_running_turn_is_renewed_and_its_draft_saved(
     assert running
     assert draft
     assert said(session)[1].startswith("a:" + draft)
+
+
+def test_as_it_comes_what_is_new_in_a_draft_is_saved_at_every_beat(
+    session: Session, model: Callable[..., None]
+) -> None:
+    """Review 18: it was saved at every second or third beat, so that 1.5 s of words could be lost."""
+    model("endless-20")
+    drafts: dict[Any, str] = {}
+
+    async def watch() -> None:
+        log = await turns.launch(claim)
+        while len(drafts) < 7:
+            await asyncio.sleep(0.01)
+            turn = await database.run(Turn.objects.get, pk=claim.turn.pk)
+            # A beat renews the lease and then saves the draft: the last one seen under each lease counts.
+            drafts[turn.lease_until] = turn.draft
+        log.stop()
+        await asyncio.wait_for(log.wait_until_ended(), 10)
+
+    claim = begin(session)
+    asyncio.run(watch())
+    # Neither the first beat, which may come before the first word, nor the one that was going on.
+    lengths = list(map(len, drafts.values()))[1:-1]
+    assert lengths == sorted(set(lengths))
 
 
 @pytest.mark.usefixtures("model")
@@ -285,8 +303,12 @@ def test_ask_raises_what_went_wrong_and_keeps_the_question(alice: Any, model: Ca
 
 
 def test_recorded_messages_make_turns_of_their_own(session: Session) -> None:
-    turns.record(session, [Draft(role="assistant", content="welcome"), Draft(role="user", content="hi")])
-    turns.record(session, [Draft(role="assistant", content="hello"), Draft(role="user", content="bye")])
+    turns.record(
+        session, [NewMessage(role="assistant", content="welcome"), NewMessage(role="user", content="hi")]
+    )
+    turns.record(
+        session, [NewMessage(role="assistant", content="hello"), NewMessage(role="user", content="bye")]
+    )
     numbers = [row.turn.number for row in Message.objects.transcript(session).select_related("turn")]
     assert numbers == [1, 2, 2, 3]
     parents = dict(Turn.objects.values_list("number", "parent__number"))
@@ -296,8 +318,8 @@ def test_recorded_messages_make_turns_of_their_own(session: Session) -> None:
 def test_a_tool_call_has_one_result(session: Session) -> None:
     call = {"type": "function_call", "call_id": "c1", "name": "look", "arguments": "{}"}
     output = {"type": "function_call_output", "call_id": "c1", "output": "seen"}
-    result = Draft(role="tool", type="function_call_output", item=output)
-    made = Draft(role="assistant", type="function_call", name="look", item=call)
+    result = NewMessage(role="tool", type="function_call_output", item=output)
+    made = NewMessage(role="assistant", type="function_call", name="look", item=call)
     for drafts in ([result], [made, result, result]):
         with pytest.raises(InvalidRequest):
             turns.record(session, drafts)

@@ -1,11 +1,9 @@
 """Usage: the numbers are those that one gets by going through the turns by hand, settled or not."""
 
 import math
-import random
 from collections import Counter
 from collections.abc import Callable, Iterable
 from datetime import UTC, date, datetime, time, timedelta
-from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
@@ -15,82 +13,13 @@ from django.test.utils import CaptureQueriesContext
 from pytest_django import Settings
 
 from convo import history, jobs, turns, usage
-from convo.history import Draft
-from convo.models import ME, Person, Session, TalliedDay, Tally, Turn
-from convo.usage import Figures, Spread, Usage
-from tests.test_rest_api import Caller, ok
+from convo.history import NewMessage
+from convo.models import ME, DailyUsage, Session, Turn, UsageDay
+from convo.usage import Figures, Percentiles, UsageReport
+from tests.support.rest import Caller, ok
+from tests.support.usage import Status, ago, failed, many, noon, session_of, settle, turn
 
 pytestmark = pytest.mark.django_db
-
-Status = Turn.Status
-CODES = ["upstream_timeout", "upstream_error", "server_error"]
-
-
-def ago(days: int) -> date:
-    return usage.today() - timedelta(days=days)
-
-
-def noon(days: int, **later: float) -> datetime:
-    return datetime.combine(ago(days), time(12), UTC) + timedelta(**later)
-
-
-def session_of(owner: User, ref: str = ME) -> Session:
-    return Session.objects.create(owner=owner, person=Person.objects.named(owner, ref), agent="assistant")
-
-
-def turn(
-    session: Session, begun: datetime, *, waited: int | None = 300, took: int = 2000, **fields: Any
-) -> Turn:
-    """A turn that ended, with these milliseconds to its first token and to its end."""
-    number = session.turns.count() + 1
-    known = {
-        "status": Status.COMPLETE,
-        "agent": "assistant",
-        "model": "small",
-        "input_tokens": 100,
-        "output_tokens": 10,
-        "cached_tokens": 50,
-        "created_at": begun,
-        "started_at": begun,
-        "first_token_at": None if waited is None else begun + timedelta(milliseconds=waited),
-        "finished_at": begun + timedelta(milliseconds=took),
-    }
-    return Turn.objects.create(session=session, number=number, **known | fields)
-
-
-def failed(session: Session, begun: datetime, code: str, **fields: Any) -> Turn:
-    error = {"code": code, "message": "what went wrong"}
-    return turn(session, begun, **{"status": Status.FAILED, "error": error, "waited": None} | fields)
-
-
-def many(session: Session, days: int) -> list[Turn]:
-    """Turns of all sorts, spread over these days."""
-    chance, begun = random.Random(11), datetime.combine(ago(days - 1), time(), UTC)
-    rows = []
-    for number in range(1, 401):
-        start = begun + timedelta(milliseconds=chance.randrange(days * 86_400_000))
-        bad = chance.random() < 0.2
-        status = chance.choice([Status.FAILED, Status.PARTIAL]) if bad else Status.COMPLETE
-        # Nothing ends in a 5 that would be rounded up or down.
-        waited, took = 10 * chance.randrange(6, 300) + 1, 100 * chance.randrange(40, 900) + 1
-        rows.append(
-            Turn(
-                session=session,
-                number=number,
-                status=status,
-                error={"code": chance.choice(CODES), "message": "…"} if bad else None,
-                agent=chance.choice(["assistant", "researcher"]),
-                model=chance.choice(["small", "large", ""]),
-                input_tokens=chance.choice([None, chance.randrange(5000)]),
-                output_tokens=chance.randrange(500),
-                cached_tokens=chance.randrange(50),
-                hot=chance.choice([True, True, False, None]),
-                started_at=start,
-                first_token_at=None if status == Status.FAILED else start + timedelta(milliseconds=waited),
-                finished_at=start + timedelta(milliseconds=took),
-            )
-        )
-    return Turn.objects.bulk_create(rows)
 
 
 def milliseconds(end: datetime | None, start: datetime | None) -> int:
@@ -99,13 +28,13 @@ def milliseconds(end: datetime | None, start: datetime | None) -> int:
     return round((end - start).total_seconds() * 1000)
 
 
-def spread(times: Iterable[int]) -> Spread:
+def spread(times: Iterable[int]) -> Percentiles:
     """The percentiles by nearest rank, to two digits."""
     ordered = sorted(times)
     if not ordered:
-        return Spread()
+        return Percentiles()
     half, most = (ordered[math.ceil(len(ordered) * share) - 1] for share in (0.5, 0.95))
-    return Spread(int(float(f"{half:.1e}")), int(float(f"{most:.1e}")))
+    return Percentiles(int(float(f"{half:.1e}")), int(float(f"{most:.1e}")))
 
 
 def by_hand(rows: Iterable[Turn]) -> Figures:
@@ -115,8 +44,8 @@ def by_hand(rows: Iterable[Turn]) -> Figures:
         input_tokens=sum(row.input_tokens or 0 for row in rows),
         output_tokens=sum(row.output_tokens or 0 for row in rows),
         cached_tokens=sum(row.cached_tokens or 0 for row in rows),
-        looked=sum(row.hot is not None for row in rows),
-        hot=sum(row.hot is True for row in rows),
+        cache_reads=sum(row.cache_hit is not None for row in rows),
+        cache_hits=sum(row.cache_hit is True for row in rows),
         errors=Counter(row.error["code"] for row in rows if row.error),
         first_token=spread(
             milliseconds(row.first_token_at, row.started_at) for row in rows if row.first_token_at
@@ -131,7 +60,7 @@ def begun_on(day: date, rows: Iterable[Turn]) -> list[Turn]:
     return [row for row in rows if row.started_at and row.started_at.astimezone(UTC).date() == day]
 
 
-def check(found: Usage, rows: list[Turn]) -> None:
+def check(found: UsageReport, rows: list[Turn]) -> None:
     assert found.total == by_hand(rows)
     assert found.days == {day: by_hand(begun_on(day, rows)) for day in found.days}
     assert found.agents == {name: by_hand(row for row in rows if row.agent == name) for name in found.agents}
@@ -141,14 +70,6 @@ def check(found: Usage, rows: list[Turn]) -> None:
     assert found.shares == Counter((row.started_at.date(), row.agent) for row in rows if row.started_at)
 
 
-def settle() -> int:
-    """Settle until nothing is left."""
-    settled = 0
-    while more := usage.settle():
-        settled += more
-    return settled
-
-
 # The numbers.
 
 
@@ -156,7 +77,7 @@ def test_the_numbers_are_those_counted_by_hand_before_and_after_days_are_settled
     rows = many(session_of(alice), 7)
     check(usage.of_everybody(ago(6), ago(0)), rows)
     assert settle() >= 5
-    assert Tally.objects.filter(owner=None).exists()
+    assert DailyUsage.objects.filter(owner=None).exists()
     check(usage.of_everybody(ago(6), ago(0)), rows)
     check(usage.of_owner(alice, ago(6), ago(0)), rows)
     check(usage.of_person(alice, ME, ago(6), ago(0)), rows)
@@ -196,7 +117,7 @@ def test_what_goes_on_or_was_not_run_here_is_not_counted(alice: User) -> None:
     turn(session, noon(1))
     turn(session, noon(1), started_at=None, waited=None)
     turn(session, noon(1), status=Status.RUNNING, lease_until=noon(-1), finished_at=None)
-    turns.record(session_of(alice), [Draft(role="user", content="said elsewhere")])
+    turns.record(session_of(alice), [NewMessage(role="user", content="said elsewhere")])
     assert usage.of_everybody(ago(6), ago(0)).total.turns == 1
 
 
@@ -213,11 +134,11 @@ def test_a_cancelled_turn_and_one_at_its_limit_have_not_failed(alice: User) -> N
 def test_times_are_told_to_two_digits(alice: User) -> None:
     session = session_of(alice)
     turn(session, noon(1), waited=7, took=1_249)
-    assert usage.of_everybody(ago(1), ago(1)).total.first_token == Spread(7, 7)
-    assert usage.of_everybody(ago(1), ago(1)).total.duration == Spread(1200, 1200)
+    assert usage.of_everybody(ago(1), ago(1)).total.first_token == Percentiles(7, 7)
+    assert usage.of_everybody(ago(1), ago(1)).total.duration == Percentiles(1200, 1200)
     turn(session, noon(2), waited=0, took=1_250)
-    assert usage.of_everybody(ago(2), ago(2)).total.first_token == Spread(0, 0)
-    assert usage.of_everybody(ago(2), ago(2)).total.duration == Spread(1300, 1300)
+    assert usage.of_everybody(ago(2), ago(2)).total.first_token == Percentiles(0, 0)
+    assert usage.of_everybody(ago(2), ago(2)).total.duration == Percentiles(1300, 1300)
 
 
 def test_without_turns_there_is_nothing_to_tell(db: None) -> None:
@@ -241,11 +162,11 @@ def test_a_copy_in_a_fork_is_not_counted_again(alice: User, offline: Callable[[s
 def test_a_turn_knows_whether_its_transcript_was_at_hand(offline: Callable[[str], Turn]) -> None:
     first, second = offline("Hello"), offline("And again")
     # There was nothing to have before the first one.
-    assert (first.hot, second.hot) == (None, True)
+    assert (first.cache_hit, second.cache_hit) == (None, True)
     history.window._drop(history.window._key(second.session_id, Session.objects.get().version))
-    assert offline("Once more").hot is False
+    assert offline("Once more").cache_hit is False
     found = usage.of_everybody(ago(0), usage.today()).total
-    assert (found.turns, found.looked, found.hot) == (3, 2, 1)
+    assert (found.turns, found.cache_reads, found.cache_hits) == (3, 2, 1)
 
 
 @pytest.fixture
@@ -282,9 +203,9 @@ def test_a_day_is_settled_once_it_is_over_and_all_its_turns_are(alice: User) -> 
         session_of(alice), noon(3), status=Status.RUNNING, lease_until=noon(-1), finished_at=None, waited=None
     )
     settle()
-    assert not TalliedDay.objects.filter(day=ago(0)).exists()
-    assert not TalliedDay.objects.filter(day=ago(3)).exists()
-    assert TalliedDay.objects.filter(day=ago(2)).exists()
+    assert not UsageDay.objects.filter(day=ago(0)).exists()
+    assert not UsageDay.objects.filter(day=ago(3)).exists()
+    assert UsageDay.objects.filter(day=ago(2)).exists()
     Turn.objects.filter(pk=running.pk).update(status=Status.COMPLETE, finished_at=noon(3))
     assert settle() == 1
     assert usage.of_everybody(ago(3), ago(3)).total.turns == 1
@@ -297,7 +218,7 @@ def test_a_stuck_day_keeps_none_of_the_others_from_being_settled(alice: User) ->
     turn(session, noon(3), status=Status.RUNNING, lease_until=noon(-1), finished_at=None)
     settle()
     assert usage.settle() == 0
-    settled = TalliedDay.objects.filter(day__gte=ago(19), day__lte=ago(2))
+    settled = UsageDay.objects.filter(day__gte=ago(19), day__lte=ago(2))
     assert set(settled.values_list("day", flat=True)) == {ago(days) for days in range(2, 20) if days != 3}
 
 
@@ -306,7 +227,7 @@ def test_a_day_between_settled_ones_is_counted(alice: User) -> None:
     for days in range(7):
         turn(session, noon(days))
     settle()
-    TalliedDay.objects.filter(day__in=[ago(3), ago(5)]).delete()
+    UsageDay.objects.filter(day__in=[ago(3), ago(5)]).delete()
     found = usage.of_everybody(ago(6), ago(0))
     assert [figures.turns for figures in found.days.values()] == [1] * 7
 
@@ -315,16 +236,25 @@ def test_a_day_is_settled_once_although_two_try(alice: User) -> None:
     turn(session_of(alice), noon(3))
     settle()
     with pytest.raises(IntegrityError), transaction.atomic():
-        TalliedDay.objects.create(day=ago(3))
+        UsageDay.objects.create(day=ago(3))
     assert settle() == 0
-    assert Tally.objects.filter(day=ago(3)).count() == 2  # everybody's, and alice's
+    assert DailyUsage.objects.filter(day=ago(3)).count() == 2  # everybody's, and alice's
+
+
+def test_days_before_the_first_turn_are_not_settled(alice: User) -> None:
+    """Review 15: an empty database had "settle did 91" in its log."""
+    assert usage.settle() == 0
+    assert not UsageDay.objects.exists()
+    turn(session_of(alice), noon(3))
+    assert settle() == len({*UsageDay.objects.values_list("day", flat=True)}) > 0
+    assert UsageDay.objects.earliest("day").day == ago(3)
 
 
 def test_the_sweep_settles(alice: User) -> None:
     turn(session_of(alice), noon(2))
     jobs.sweep()
     assert usage.settle() == 0
-    assert TalliedDay.objects.filter(day=ago(2)).exists()
+    assert UsageDay.objects.filter(day=ago(2)).exists()
 
 
 def test_looking_back_costs_the_same_whatever_was_settled(alice: User) -> None:

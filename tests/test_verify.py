@@ -17,10 +17,10 @@ from django.utils import timezone
 from pytest_django import Settings
 
 from convo import history, turns, verify
-from convo.history import Draft, line_of
+from convo.history import NewMessage, transcript_message_of
 from convo.models import ME, Evidence, Message, Person, Session, Summary, Turn, UserMemory, new_item_id
+from tests.support.leases import expire
 from tests.talk import ask, begin, finish, user
-from tests.test_turns import expire
 from tests.upstream import Upstream
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -43,7 +43,9 @@ def model(settings: Settings, upstream: Upstream) -> Callable[[str], None]:
 @pytest.fixture
 def session(alice: Any, model: Callable[[str], None]) -> Session:
     """Two questions with their replies: positions 1 to 4 in turns 1 and 2."""
-    made = Session.objects.create(owner=alice, person=Person.objects.named(alice, ME), agent="assistant")
+    made = Session.objects.create(
+        owner=alice, person=Person.objects.get_or_create_by_ref(alice, ME), agent="assistant"
+    )
     ask(made, "first")
     ask(made, "second")
     return made
@@ -51,15 +53,15 @@ def session(alice: Any, model: Callable[[str], None]) -> Session:
 
 def found() -> list[str]:
     """What is broken anywhere."""
-    return [f"{one.where}: {one.what}" for checked in verify.check_all() for one in checked.findings]
+    return [f"{one.location}: {one.problem}" for checked in verify.check_all() for one in checked.findings]
 
 
-def tool_pair() -> list[Draft]:
+def tool_pair() -> list[NewMessage]:
     return [
         *user("look"),
-        Draft(role="assistant", type="function_call", name="look", item=CALL),
-        Draft(role="tool", type="function_call_output", content="seen", item=OUTPUT),
-        Draft(role="assistant", content="done"),
+        NewMessage(role="assistant", type="function_call", name="look", item=CALL),
+        NewMessage(role="tool", type="function_call_output", content="seen", item=OUTPUT),
+        NewMessage(role="assistant", content="done"),
     ]
 
 
@@ -70,8 +72,8 @@ def test_a_database_that_everything_was_done_to_is_clean(
     session: Session, model: Callable[[str], None]
 ) -> None:
     turns.record(session, tool_pair())
-    finish(turns.again(session, 2))
-    finish(turns.again(session, 2, user("edited")))
+    finish(turns.regenerate(session, 2))
+    finish(turns.regenerate(session, 2, user("edited")))
     turns.activate(session, 2)
     ask(session, "third")
     history.fork(session, 2)
@@ -80,9 +82,9 @@ def test_a_database_that_everything_was_done_to_is_clean(
     history.fork(session, session.base_position + 1)
     model("500")
     ask(session, "fails")
-    finish(turns.again(session, 7))
+    finish(turns.regenerate(session, 7))
     model("words-3")
-    finish(turns.again(session, 7))
+    finish(turns.regenerate(session, 7))
     begin(session, "runs")
     begin(session, "waits", on_busy="queue")
     assert found() == []
@@ -92,7 +94,7 @@ def test_a_database_that_everything_was_done_to_is_clean(
 
 
 def test_a_reply_that_is_deleted_leaves_its_question_between_its_neighbours(session: Session) -> None:
-    finish(turns.again(session, 2))
+    finish(turns.regenerate(session, 2))
     ask(session, "third")
     history.delete_message(session.pk, 5)
     assert found() == []
@@ -108,7 +110,7 @@ def test_dead_turns_leave_nothing_broken(session: Session) -> None:
 def test_an_empty_reply_is_no_lost_reply(session: Session) -> None:
     claim = begin(session, "say nothing")
     with transaction.atomic():
-        history.conclude(history.lock(session.pk), claim.turn, [], status="complete")
+        history.end_turn(history.lock(session.pk), claim.turn, [], history.TurnEnding(status="complete"))
     assert found() == []
 
 
@@ -120,7 +122,7 @@ def test_the_call_at_the_very_end_may_wait_for_its_result(
     assert [call.type for call in calls] == ["function_call"] * 2
     assert found() == []
     output = {**OUTPUT, "call_id": calls[1].call_id}
-    turns.record(session, [Draft(role="tool", type="function_call_output", item=output)])
+    turns.record(session, [NewMessage(role="tool", type="function_call_output", item=output)])
     assert found() == []
     turns.record(session, user("never mind"))
     assert found() == [f"position {calls[0].position}: a tool call without its result"]
@@ -133,7 +135,7 @@ def test_a_session_that_keeps_nothing_is_clean_until_something_of_it_is_kept(
     finish(turns.begin(turns.new_chain(alice, "", storage="none"), user("weather?")))
     assert found() == []
     Turn.objects.filter(session__storage="none").update(input=["weather?"])
-    told = "something of its reply or its question is kept, though its session keeps nothing"
+    told = "its question or its reply is stored, though its session stores nothing"
     assert found() == [f"turn 1: {told}"]
 
 
@@ -171,7 +173,7 @@ def on_a_tombstone(session: Session) -> None:
 
 
 def of_another_person(session: Session) -> None:
-    remember(Person.objects.named(session.owner, "customer-7"), at(1).get())
+    remember(Person.objects.get_or_create_by_ref(session.owner, "customer-7"), at(1).get())
 
 
 def moved_to_another_owner(session: Session) -> None:
@@ -184,20 +186,20 @@ def _stranger(session: Session) -> Any:
 
 def wrong_window(session: Session) -> None:
     now = Session.objects.get(pk=session.pk)
-    lines = [line_of(row, asked=True) for row in Message.objects.transcript(now)]
-    history.keep_window(now.pk, now.version, lines[:-1])
+    lines = [transcript_message_of(row, from_model_turn=True) for row in Message.objects.transcript(now)]
+    history.store_window(now.pk, now.version, lines[:-1])
 
 
 def foreign_window(session: Session) -> None:
     other = Session.objects.create(owner=session.owner, person=session.person, agent="assistant")
-    turns.record(other, [*user("first"), Draft(role="assistant", content="word1 word2 word3 ")] * 2)
+    turns.record(other, [*user("first"), NewMessage(role="assistant", content="word1 word2 word3 ")] * 2)
     now = Session.objects.get(pk=session.pk)
-    lines = [line_of(row, asked=True) for row in Message.objects.transcript(other)]
-    history.keep_window(now.pk, now.version, lines)
+    lines = [transcript_message_of(row, from_model_turn=True) for row in Message.objects.transcript(other)]
+    history.store_window(now.pk, now.version, lines)
 
 
 def second_reply(session: Session) -> None:
-    finish(turns.again(session, 2))
+    finish(turns.regenerate(session, 2))
     at(4).update(active=True)
 
 
@@ -265,19 +267,19 @@ BREAKAGES: dict[str, tuple[Callable[[Session], Any], str]] = {
         lambda s: (turns.record(s, user("hi")), at(5).delete()),
         "turn 3: recorded, but without a message",
     ),
-    "no reply": (lambda s: at(2).delete(), "turn 1: complete, but its reply is not there"),
-    "pieces": (
-        lambda s: turn(1).update(pieces=[{"index": 0, "kind": "message", "cuts": [1, 2]}]),
-        "turn 1: its pieces do not add up to its reply",
+    "no reply": (lambda s: at(2).delete(), "turn 1: complete, but its reply is missing"),
+    "chunks": (
+        lambda s: turn(1).update(chunks=[{"index": 0, "kind": "message", "chunk_lengths": [1, 2]}]),
+        "turn 1: its chunks do not add up to its reply",
     ),
     "too many pieces": (
         lambda s: turn(1).update(
-            pieces=[
-                {"index": 0, "kind": "message", "cuts": [6, 6, 6]},
-                {"index": 1, "kind": "function_call", "cuts": [4]},
+            chunks=[
+                {"index": 0, "kind": "message", "chunk_lengths": [6, 6, 6]},
+                {"index": 1, "kind": "function_call", "chunk_lengths": [4]},
             ]
         ),
-        "turn 1: its pieces do not add up to its reply",
+        "turn 1: its chunks do not add up to its reply",
     ),
     "later parent": (
         lambda s: turn(1).update(parent=turn(2).get()),
@@ -299,11 +301,11 @@ BREAKAGES: dict[str, tuple[Callable[[Session], Any], str]] = {
         lambda s: at(3).update(active=False),
         "turn 2: its reply is shown, but not its question",
     ),
-    "two replies": (second_reply, "turn 3: its reply is shown beside another to the same question"),
+    "two replies": (second_reply, "turn 3: its reply and another one to the same question are both shown"),
     "owner": (moved_to_another_owner, "person: belongs to user"),
     "summary of nothing": (
         lambda s: summarise(s, 3, 5),
-        "summary of 3–5: covers positions that are not there",
+        "summary of 3–5: covers positions that do not exist",
     ),
     "summary of a tomb": (
         summary_of_a_tomb,
@@ -311,8 +313,8 @@ BREAKAGES: dict[str, tuple[Callable[[Session], Any], str]] = {
     ),
     "evidence gone": (on_a_tombstone, "position 4: deleted, but memory"),
     "foreign evidence": (of_another_person, "position 1: memory"),
-    "stale window": (wrong_window, "hot window: does not hold what the database says"),
-    "foreign window": (foreign_window, "hot window: does not hold what the database says"),
+    "stale window": (wrong_window, "hot window: differs from the database"),
+    "foreign window": (foreign_window, "hot window: differs from the database"),
 }
 
 
@@ -360,7 +362,7 @@ def test_two_running_turns_are_told(session: Session) -> None:
     with without("turn", "one_running_turn_per_session"):
         begin(session)
         turn(2).update(status="running", lease_until=timezone.now() + timedelta(minutes=1))
-        assert found() == ["turn 3: running, while turn 2 is"]
+        assert found() == ["turn 3: running at the same time as turn 2"]
 
 
 def test_a_running_turn_without_a_lease_is_told(session: Session) -> None:
@@ -420,10 +422,10 @@ def test_a_longer_session_takes_no_more_queries(session: Session) -> None:
 
 
 def test_every_session_is_checked_however_many_there_are(alice: Any) -> None:
-    person = Person.objects.named(alice, ME)
+    person = Person.objects.get_or_create_by_ref(alice, ME)
     made = Session.objects.bulk_create(
         Session(owner=alice, person=person, agent="assistant", turn_count=number % 2) for number in range(520)
     )
     checked = list(verify.check_all())
-    assert len({one.session for one in checked}) == len(checked) == len(made)
+    assert len({one.session_id for one in checked}) == len(checked) == len(made)
     assert sum(len(one.findings) for one in checked) == 260

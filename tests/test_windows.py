@@ -1,9 +1,11 @@
 """Hot windows: a warm read asks the database for one row, and whatever Redis does, the answer is right."""
 
+import asyncio
 import json
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from threading import Barrier
 from typing import Any
@@ -17,17 +19,17 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from pytest_django import DjangoAssertNumQueries, Settings
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from convo import history, search, turns
-from convo.history import Draft, Line, window
-from convo.history.window import Breaker, Resting
+from convo.breaker import Breaker, BreakerOpen
+from convo.history import NewMessage, TranscriptMessage, window
+from convo.history.window import CONNECTION_ERRORS
 from convo.models import ME, Person, Session
 from tests.faults import wait_until
 from tests.proxy import Fault, Proxy
+from tests.support.windows import keep_windows_in
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.once]
 
 # All that a cache which is away may add to a row of reads, with five times the slack.
 PATIENCE_SECONDS = 5 * 0.5
@@ -39,20 +41,9 @@ ABOUT_CONNECTING = {"hello", "client", "info", "config", "select"}
 def session(alice: Any, settings: Settings) -> Session:
     """A session whose agent sees the transcript alone: no summary, no memory."""
     settings.CONVO = {**settings.CONVO, "AGENTS_FILE": str(AGENTS)}
-    return Session.objects.create(owner=alice, person=Person.objects.named(alice, ME), agent="echo")
-
-
-def keep_windows_in(settings: Settings, url: str) -> None:
-    """Use this Redis as the project's settings do."""
-    options = {
-        "SERIALIZER": "django_redis.serializers.json.JSONSerializer",
-        "SOCKET_CONNECT_TIMEOUT": 0.2,
-        "SOCKET_TIMEOUT": 0.3,
-        "CONNECTION_POOL_KWARGS": {"retry": Retry(NoBackoff(), 0)},
-    }
-    settings.CACHES = {
-        "default": {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": url, "OPTIONS": options}
-    }
+    return Session.objects.create(
+        owner=alice, person=Person.objects.get_or_create_by_ref(alice, ME), agent="echo"
+    )
 
 
 @pytest.fixture
@@ -65,12 +56,12 @@ def hot(settings: Settings, valkey: str) -> Iterator[redis.Redis]:
 
 
 def say(session: Session, *texts: str) -> None:
-    turns.record(session, [Draft(role="user", content=text) for text in texts])
+    turns.record(session, [NewMessage(role="user", content=text) for text in texts])
     session.refresh_from_db()
 
 
-def read(session: Session) -> list[Line]:
-    return history.newest(session.pk, session.version)
+def read(session: Session) -> list[TranscriptMessage]:
+    return history.newest_messages(session.pk, session.version)
 
 
 def said(session: Session) -> list[str]:
@@ -146,7 +137,7 @@ def test_the_time_of_a_window_that_is_read_slides(session: Session, hot: redis.R
     assert 1700 < hot.ttl(only_key(hot)) <= 1800
     kept = json.loads(hot.get(only_key(hot)))  # type: ignore[arg-type]
     # As if it had been kept twenty minutes ago.
-    aged = {**kept, "kept_at": kept["kept_at"] - 1200}
+    aged = {**kept, "stored_at": kept["stored_at"] - 1200}
     hot.set(only_key(hot), json.dumps(aged), ex=600)
     assert read(session) == good
     assert hot.ttl(only_key(hot)) > 1700
@@ -158,7 +149,7 @@ def test_the_time_of_a_window_that_is_read_slides(session: Session, hot: redis.R
 
 def packed(session: Session, **changes: Any) -> bytes:
     """The session's window as it lies in Redis, with something in it changed."""
-    kept = window._packed(read(session), window._name(session.pk, session.version))
+    kept = window._pack(read(session), window._version_name(session.pk, session.version))
     return json.dumps({**kept, **changes}).encode()
 
 
@@ -193,7 +184,7 @@ def cut_short(session: Session) -> bytes:
 
 
 def of_another_time(session: Session) -> bytes:
-    return packed(session, kept_at="yesterday")
+    return packed(session, stored_at="yesterday")
 
 
 SPOILED: list[Callable[[Session], bytes]] = [
@@ -272,7 +263,6 @@ def proxy(settings: Settings, valkey: str, hot: redis.Redis) -> Iterator[Proxy]:
         yield proxy
 
 
-@pytest.mark.once
 @pytest.mark.parametrize("fault", Fault, ids=lambda fault: fault.name.lower())
 def test_a_cache_that_is_away_costs_little_and_is_used_again_once_it_is_back(
     session: Session, hot: redis.Redis, proxy: Proxy, fault: Fault
@@ -295,7 +285,6 @@ def test_a_cache_that_is_away_costs_little_and_is_used_again_once_it_is_back(
     wait_until(warm)
 
 
-@pytest.mark.once
 def test_a_cache_that_is_a_little_slow_is_used(session: Session, hot: redis.Redis, proxy: Proxy) -> None:
     say(session, "one")
     proxy.delay = 0.01
@@ -310,7 +299,7 @@ def outcome(breaker: Breaker, action: Callable[[], object]) -> str:
     try:
         with breaker:
             action()
-    except Resting:
+    except BreakerOpen:
         return "resting"
     except Exception as error:
         return type(error).__name__
@@ -322,14 +311,33 @@ def away() -> None:
 
 
 def test_only_what_is_away_is_left_alone() -> None:
-    breaker = Breaker(rest_seconds=60)
+    breaker = Breaker(open_seconds=60, failure_types=CONNECTION_ERRORS)
     assert outcome(breaker, lambda: 1 / 0) == "ZeroDivisionError"
     assert outcome(breaker, away) == "ConnectionError"
     assert outcome(breaker, away) == "resting"
 
 
+def test_a_cancelled_call_neither_opens_nor_closes_the_breaker() -> None:
+    def cancelled() -> None:
+        raise asyncio.CancelledError
+
+    breaker = Breaker(open_seconds=0.01, failure_types=CONNECTION_ERRORS)
+    for _ in range(2):
+        with pytest.raises(asyncio.CancelledError), breaker:
+            cancelled()
+        assert not breaker.is_open
+    assert outcome(breaker, away) == "ConnectionError"
+    time.sleep(0.05)
+    with pytest.raises(asyncio.CancelledError), breaker:
+        cancelled()
+    assert breaker.is_open
+    time.sleep(0.05)
+    assert outcome(breaker, lambda: None) == "asked"
+    assert not breaker.is_open
+
+
 def test_one_caller_tries_a_cache_that_was_away_while_the_others_go_on() -> None:
-    breaker = Breaker(rest_seconds=0.2)
+    breaker = Breaker(open_seconds=0.2, failure_types=CONNECTION_ERRORS)
     assert outcome(breaker, away) == "ConnectionError"
     wait_until(lambda: outcome(breaker, lambda: None) == "asked")
     # Back it is, for everybody.
@@ -350,9 +358,66 @@ def test_one_caller_tries_a_cache_that_was_away_while_the_others_go_on() -> None
     assert asked.count("asked") == 1
 
 
-@pytest.mark.once
+def long_text(bytes_: int) -> TranscriptMessage:
+    return replace(A_LINE, content="a" * bytes_)
+
+
+def wide_text(bytes_: int) -> TranscriptMessage:
+    return replace(A_LINE, content="ä" * (bytes_ // 2))
+
+
+def long_result(bytes_: int) -> TranscriptMessage:
+    return replace(A_LINE, type="function_call_output", item={"call_id": "c", "output": "a" * bytes_})
+
+
+A_LINE = TranscriptMessage(
+    position=1,
+    turn=1,
+    type="message",
+    role="user",
+    name="",
+    agent="",
+    content="",
+    item=None,
+    tokens=1,
+    from_model_turn=True,
+)
+
+
+@pytest.mark.parametrize("made", [long_text, wide_text, long_result], ids=lambda made: made.__name__)
+@pytest.mark.parametrize("place", ["redis", "process"])
+def test_a_window_of_more_bytes_than_its_share_is_not_kept(
+    request: pytest.FixtureRequest, place: str, made: Callable[[int], TranscriptMessage]
+) -> None:
+    """Review 16: one session held 70 MB of a process, and kept everybody from Redis while it was read."""
+    if place == "redis":
+        request.getfixturevalue("hot")
+    id, version, share = uuid4(), (0, 1), window.MAX_BYTES
+    window.store_window(id, version, [made(share - 1000)])
+    assert window.load(id, version) == [made(share - 1000)]
+    window.store_window(id, (0, 2), [made(share // 2 + 1000)] * 2)
+    assert window.load(id, (0, 2)) is None
+    window.store_window(id, (0, 3), [made(share + 1000)])
+    assert window.load(id, (0, 3)) is None
+
+
+def test_a_session_whose_window_is_not_kept_is_read_whole(session: Session, hot: redis.Redis) -> None:
+    """Review 16"""
+    say(session, "one", "a" * window.MAX_BYTES, *map(str, range(window.MAX_MESSAGES)))
+    (long,) = [
+        line
+        for line in history.recent_messages(session.pk, read(session), pairs=None, budget=10**9, model="")
+        if len(line.content) > 100
+    ]
+    assert len(long.content) == window.MAX_BYTES
+    say(session, "b" * window.MAX_BYTES)
+    assert len(read(session)) == window.MAX_MESSAGES
+    assert len(hot.keys("*convo:window:*")) == 1
+    assert [len(line.content) for line in read(session)][-1] == window.MAX_BYTES
+
+
 def test_without_redis_at_most_two_hundred_windows_are_kept() -> None:
     for _ in range(250):
-        window.store(uuid4(), (0, 0), [])
+        window.store_window(uuid4(), (0, 0), [])
     kept = [key for key in cache._cache if "convo:window" in key]  # type: ignore[attr-defined]
     assert 100 < len(kept) <= 200

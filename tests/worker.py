@@ -42,10 +42,10 @@ class CeleryWorker:
         return self.process.poll() is None
 
     def kill_child(self, port: int) -> None:
-        """End at once the process of this worker that talks to this port; the worker starts another."""
+        """End at once the process that does this worker's work and talks to this port; another is started."""
         (talking,) = (
             child
-            for child in psutil.Process(self.process.pid).children()
+            for child in psutil.Process(self.process.pid).children(recursive=True)
             if any(peer.raddr and peer.raddr.port == port for peer in child.net_connections("tcp"))
         )
         talking.kill()

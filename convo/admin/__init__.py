@@ -1,4 +1,4 @@
-"""The admin: what there is, to look at; what the product itself writes is not edited here."""
+"""Django admin of Convo's tables. Rows that the product itself writes can be looked at, not edited."""
 
 from convo.admin import conversations, files, keys, memories, people, requests, turns, work
 

@@ -1,4 +1,4 @@
-"""The geometry of charts over days: across in percent of the plot and down in pixels, to fit any width."""
+"""Geometry of charts over days: x in percent of the plot, to fit any width, and y in pixels."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -8,17 +8,17 @@ from math import ceil
 from typing import Any
 
 HEIGHT = 160
-# More days than this are labelled by their Mondays, and far more by every other one.
-EVERY_DAY, EVERY_MONDAY = 8, 45
+# Up to DAILY_LABELS days, each day has a label; up to WEEKLY_LABELS, each Monday; then every other Monday.
+DAILY_LABELS, WEEKLY_LABELS = 8, 45
 MONDAY = 0
 
 Link = Callable[[date, str], str]
-Say = Callable[[float], str]
+Formatter = Callable[[float], str]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Series:
-    """One colour of a chart: its name, and a value a day; None where there is nothing to tell."""
+    """One coloured series of a chart: its name, and one value per day, None for a day without data."""
 
     name: str
     colour: int
@@ -28,13 +28,13 @@ class Series:
 
 @dataclass(frozen=True, kw_only=True)
 class Tick:
-    at: str
+    position: str
     label: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class Box:
-    """A bar of a stack, or, without a colour, all that stands above one day."""
+    """A bar of a stack or, without a colour, the clickable column of one day."""
 
     x: str
     y: str
@@ -55,8 +55,8 @@ class Point:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Line:
-    """From one day's point to the next one's."""
+class LineSegment:
+    """A line from one day's point to the next day's."""
 
     colour: int
     x1: str
@@ -66,8 +66,8 @@ class Line:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
-    """The numbers of one day, as a table tells them: each with the address that its mark has."""
+class ChartRow:
+    """One day's values as (text, link) for the table below the chart; a value of zero has no link."""
 
     day: date
     cells: Sequence[tuple[str, str]]
@@ -80,12 +80,12 @@ class Chart:
     title: str
     note: str
     series: Sequence[Series]
-    across: Sequence[Tick]
-    down: Sequence[Tick]
+    x_ticks: Sequence[Tick]
+    y_ticks: Sequence[Tick]
     days: Sequence[Box]
-    rows: Sequence[Row]
+    rows: Sequence[ChartRow]
     bars: Sequence[Box] = ()
-    lines: Sequence[Line] = ()
+    lines: Sequence[LineSegment] = ()
     points: Sequence[Point] = ()
     height: int = HEIGHT
 
@@ -95,145 +95,155 @@ class Chart:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Frame:
-    """What a chart is drawn into: its days, how values are told, and where a mark leads."""
+class ChartOptions:
+    """The settings of a chart: its title, its days, the format of its values, and the links of its marks."""
 
     title: str
     days: Sequence[date]
-    tell: Say
+    format_value: Formatter
     link: Link
     note: str = ""
-    # On the axis, where round numbers may be told in short.
-    label: Say | None = None
-    # The scale reaches at least so far: a share of everything is one of a hundred.
-    least: float = 0
+    # Formats the labels of the axis, where round numbers can be abbreviated.
+    format_axis_label: Formatter | None = None
+    # The scale reaches at least this value: 100 for a percentage of everything.
+    scale_minimum: float = 0
 
 
-def stacked(frame: Frame, series: Sequence[Series]) -> Chart:
-    """A bar a day, made of one value of each series."""
-    stacks = [[one.values[n] or 0 for one in series] for n in range(len(frame.days))]
-    ticks = round_ticks(max([frame.least, *map(sum, stacks)]))
+def bar_chart(frame: ChartOptions, all_series: Sequence[Series]) -> Chart:
+    """Return a bar chart that stacks one value of each series per day."""
+    stacks = [[series.values[n] or 0 for series in all_series] for n in range(len(frame.days))]
+    ticks = round_ticks(max([frame.scale_minimum, *map(sum, stacks)]))
     bars = [
-        bar for n, values in enumerate(stacks) for bar in _stack(frame, series, n, values, most=ticks[-1])
+        bar
+        for n, values in enumerate(stacks)
+        for bar in _stack(frame, all_series, n, values, maximum=ticks[-1])
     ]
-    return _chart(frame, series, ticks, bars=bars)
+    return _chart(frame, all_series, ticks, bars=bars)
 
 
-def joined(frame: Frame, series: Sequence[Series]) -> Chart:
-    """A point a day and series, joined to the next day's where there is one."""
-    told = [value for one in series for value in one.values if value is not None]
-    ticks = round_ticks(max([frame.least, *told]))
-    points = [point for one in series for point in _points(frame, one, most=ticks[-1])]
-    places = [[_place(frame, one, n, most=ticks[-1]) for n in range(len(frame.days))] for one in series]
+def line_chart(frame: ChartOptions, all_series: Sequence[Series]) -> Chart:
+    """Return a line chart with a point per day and series; a day without data leaves a gap in the line."""
+    values = [value for series in all_series for value in series.values if value is not None]
+    ticks = round_ticks(max([frame.scale_minimum, *values]))
+    points = [point for series in all_series for point in _points(frame, series, maximum=ticks[-1])]
+    positions = [
+        [_position(frame, series, n, maximum=ticks[-1]) for n in range(len(frame.days))]
+        for series in all_series
+    ]
     lines = [
-        Line(colour=one.colour, x1=here[0], y1=here[1], x2=there[0], y2=there[1])
-        for one, row in zip(series, places, strict=True)
-        for here, there in pairwise(row)
-        if here and there
+        LineSegment(colour=series.colour, x1=start[0], y1=start[1], x2=end[0], y2=end[1])
+        for series, line_positions in zip(all_series, positions, strict=True)
+        for start, end in pairwise(line_positions)
+        if start and end
     ]
-    return _chart(frame, series, ticks, points=points, lines=lines)
+    return _chart(frame, all_series, ticks, points=points, lines=lines)
 
 
 def _stack(
-    frame: Frame, series: Sequence[Series], n: int, values: Sequence[float], *, most: float
+    frame: ChartOptions, all_series: Sequence[Series], n: int, values: Sequence[float], *, maximum: float
 ) -> Iterator[Box]:
     slot = 100 / len(frame.days)
-    width = slot * (0.5 if len(frame.days) <= EVERY_DAY else 0.76)
-    under = 0.0
-    for one, value in zip(series, values, strict=True):
+    width = slot * (0.5 if len(frame.days) <= DAILY_LABELS else 0.76)
+    base = 0.0
+    for series, value in zip(all_series, values, strict=True):
         if value:
-            top, bottom = height_of(under + value, most), height_of(under, most)
+            top, bottom = y_of(base + value, maximum), y_of(base, maximum)
             yield Box(
-                colour=one.colour,
+                colour=series.colour,
                 x=percent(n * slot + (slot - width) / 2),
                 y=pixels(top),
                 width=percent(width),
                 height=pixels(bottom - top),
-                title=f"{long_day(frame.days[n])}: {one.name} {frame.tell(value)}",
-                href=frame.link(frame.days[n], one.key),
+                title=f"{long_day(frame.days[n])}: {series.name} {frame.format_value(value)}",
+                href=frame.link(frame.days[n], series.key),
             )
-        under += value
+        base += value
 
 
-def _points(frame: Frame, one: Series, *, most: float) -> Iterator[Point]:
-    for n, (day, value) in enumerate(zip(frame.days, one.values, strict=True)):
+def _points(frame: ChartOptions, series: Series, *, maximum: float) -> Iterator[Point]:
+    for n, (day, value) in enumerate(zip(frame.days, series.values, strict=True)):
         if value is not None:
             yield Point(
-                colour=one.colour,
-                x=percent(middle(n, len(frame.days))),
-                y=pixels(height_of(value, most)),
-                title=f"{long_day(day)}: {one.name} {frame.tell(value)}",
-                href=frame.link(day, one.key),
+                colour=series.colour,
+                x=percent(column_centre(n, len(frame.days))),
+                y=pixels(y_of(value, maximum)),
+                title=f"{long_day(day)}: {series.name} {frame.format_value(value)}",
+                href=frame.link(day, series.key),
             )
 
 
-def _place(frame: Frame, one: Series, n: int, *, most: float) -> tuple[str, str] | None:
-    value = one.values[n]
+def _position(frame: ChartOptions, series: Series, n: int, *, maximum: float) -> tuple[str, str] | None:
+    value = series.values[n]
     if value is None:
         return None
-    return percent(middle(n, len(frame.days))), pixels(height_of(value, most))
+    return percent(column_centre(n, len(frame.days))), pixels(y_of(value, maximum))
 
 
-def _chart(frame: Frame, series: Sequence[Series], ticks: Sequence[float], **marks: Any) -> Chart:
-    label = frame.label or frame.tell
+def _chart(frame: ChartOptions, all_series: Sequence[Series], ticks: Sequence[float], **marks: Any) -> Chart:
+    label = frame.format_axis_label or frame.format_value
     return Chart(
         title=frame.title,
         note=frame.note,
-        series=series,
-        across=day_ticks(frame.days),
-        down=[Tick(at=pixels(height_of(tick, ticks[-1])), label=label(tick)) for tick in ticks],
-        days=[_day(frame, series, n) for n in range(len(frame.days))],
-        rows=[_row(frame, series, n) for n in reversed(range(len(frame.days)))],
+        series=all_series,
+        x_ticks=day_ticks(frame.days),
+        y_ticks=[Tick(position=pixels(y_of(tick, ticks[-1])), label=label(tick)) for tick in ticks],
+        days=[_day_column(frame, all_series, n) for n in range(len(frame.days))],
+        rows=[_table_row(frame, all_series, n) for n in reversed(range(len(frame.days)))],
         **marks,
     )
 
 
-def _day(frame: Frame, series: Sequence[Series], n: int) -> Box:
+def _day_column(frame: ChartOptions, all_series: Sequence[Series], n: int) -> Box:
     slot = 100 / len(frame.days)
-    told = [f"{one.name} {frame.tell(value)}" for one in series if (value := one.values[n])]
+    labels = [
+        f"{series.name} {frame.format_value(value)}" for series in all_series if (value := series.values[n])
+    ]
     return Box(
         x=percent(n * slot),
         y="0",
         width=percent(slot),
         height=pixels(HEIGHT),
-        title=f"{long_day(frame.days[n])}: {', '.join(told) or 'nothing'}",
+        title=f"{long_day(frame.days[n])}: {', '.join(labels) or 'nothing'}",
         href=frame.link(frame.days[n], ""),
     )
 
 
-def _row(frame: Frame, series: Sequence[Series], n: int) -> Row:
-    day, values = frame.days[n], [(one.key, one.values[n]) for one in series]
-    told = [
-        ("–", "") if value is None else (frame.tell(value), frame.link(day, key) if value else "")
+def _table_row(frame: ChartOptions, all_series: Sequence[Series], n: int) -> ChartRow:
+    day, values = frame.days[n], [(series.key, series.values[n]) for series in all_series]
+    cells = [
+        ("–", "") if value is None else (frame.format_value(value), frame.link(day, key) if value else "")
         for key, value in values
     ]
-    return Row(day=day, cells=told)
+    return ChartRow(day=day, cells=cells)
 
 
-def round_ticks(most: float) -> list[float]:
-    """Round numbers from 0 to `most` or just beyond it, four steps of 1, 2 or 5 at most."""
-    steps = (first * 10**power for power in count() for first in (1, 2, 5))
-    step = next(step for step in steps if most <= 4 * step)
-    return [n * step for n in range(max(ceil(most / step), 1) + 1)]
+def round_ticks(maximum: float) -> list[float]:
+    """Return round numbers from 0 to `maximum` or just beyond it, in at most four steps of 1, 2, 5, 10 …"""
+    steps = (digit * 10**power for power in count() for digit in (1, 2, 5))
+    step = next(step for step in steps if maximum <= 4 * step)
+    return [n * step for n in range(max(ceil(maximum / step), 1) + 1)]
 
 
 def day_ticks(days: Sequence[date]) -> list[Tick]:
-    """Every day where there are few, else the Mondays, or every other one."""
-    chosen = list(enumerate(days))
-    if len(days) > EVERY_DAY:
-        chosen = [(n, day) for n, day in chosen if day.weekday() == MONDAY]
-    if len(days) > EVERY_MONDAY:
-        chosen = chosen[::2]
-    return [Tick(at=percent(middle(n, len(days))), label=short_day(day)) for n, day in chosen]
+    """Label every day of a short range, every Monday of a longer one, or else every other Monday."""
+    labelled_days = list(enumerate(days))
+    if len(days) > DAILY_LABELS:
+        labelled_days = [(n, day) for n, day in labelled_days if day.weekday() == MONDAY]
+    if len(days) > WEEKLY_LABELS:
+        labelled_days = labelled_days[::2]
+    return [
+        Tick(position=percent(column_centre(n, len(days))), label=short_day(day)) for n, day in labelled_days
+    ]
 
 
-def middle(n: int, days: int) -> float:
+def column_centre(n: int, days: int) -> float:
+    """Return the centre of a day's column, in percent of the plot's width."""
     return 100 * (n + 0.5) / days
 
 
-def height_of(value: float, most: float) -> float:
-    """How far from the top of the plot a value lies."""
-    return HEIGHT * (1 - value / most)
+def y_of(value: float, maximum: float) -> float:
+    """Return the distance of a value from the top of the plot, in pixels."""
+    return HEIGHT * (1 - value / maximum)
 
 
 def percent(value: float) -> str:
@@ -252,27 +262,27 @@ def long_day(day: date) -> str:
     return f"{day:%a} {day.day} {day:%b}"
 
 
-def exact(value: float) -> str:
+def format_exact(value: float) -> str:
     return f"{value:,.0f}"
 
 
-def number(value: float) -> str:
-    """A count in few letters: 950, 9,500, 12.3k, 4M."""
-    for least, size, unit in ((1e9, 1e9, "B"), (1e6, 1e6, "M"), (1e4, 1e3, "k")):
-        if value >= least:
+def format_short(value: float) -> str:
+    """Return a count in short form: 950, 9,500, 12.3k, 4M."""
+    for minimum, size, unit in ((1e9, 1e9, "B"), (1e6, 1e6, "M"), (1e4, 1e3, "k")):
+        if value >= minimum:
             return _digits(value / size) + unit
-    return exact(value)
+    return format_exact(value)
 
 
-def took(milliseconds: float) -> str:
-    """A time as people read it: 840 ms, 1.2 s, 130 s."""
+def format_duration(milliseconds: float) -> str:
+    """Return a duration as people read it: 840 ms, 1.2 s, 130 s."""
     if not milliseconds:
         return "0"
     return f"{milliseconds:.0f} ms" if milliseconds < 1000 else f"{_digits(milliseconds / 1000)} s"
 
 
-def share(value: float) -> str:
-    """A share of a hundred: 0.4%, 12%."""
+def format_percentage(value: float) -> str:
+    """Return a percentage in short form: 0.4%, 12%."""
     return f"{_digits(value)}%"
 
 

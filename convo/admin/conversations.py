@@ -1,4 +1,4 @@
-"""Sessions with all that was said in them, their messages, and their summaries."""
+"""Admin of sessions with their transcripts, of single messages, and of summaries."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,20 +8,20 @@ from django.db.models import Q
 from django.http import HttpRequest
 
 from convo import history, memory, turns
-from convo.admin.confirming import Deed, action_of
-from convo.admin.lists import ByAgent, Chosen, owner_named, uuid_in
-from convo.admin.reading import ReadOnly, may_read
-from convo.admin.transcript import page_of
+from convo.admin.confirmation import RowAction, admin_action
+from convo.admin.lists import AgentFilter, FixedNameFilter, match_owner, parse_uuid
+from convo.admin.read_only import ReadOnlyAdmin, can_read_content
+from convo.admin.transcript import session_context
 from convo.models import Message, Session, Summary
 
 State = Session.State
 
 
-def _becomes(state: str, *before: str) -> Callable[[Session], bool]:
-    """Give a session this state, if it is in one of those; was it?"""
+def _change_state(state: str, *from_states: str) -> Callable[[Session], bool]:
+    """Return a function that moves a session from `from_states` to `state`, and returns whether it did."""
 
     def change(session: Session) -> bool:
-        return bool(Session.objects.filter(pk=session.pk, state__in=before).change(state=state))
+        return bool(Session.objects.filter(pk=session.pk, state__in=from_states).change(state=state))
 
     return change
 
@@ -35,7 +35,7 @@ def _expire(session: Session) -> bool:
 
 def _bring_back(session: Session) -> bool:
     if session.state == State.DELETED:
-        turns.bring_back(session.pk, session.owner)
+        turns.restore(session.pk, session.owner)
     return session.state == State.DELETED
 
 
@@ -49,103 +49,115 @@ def _delete(session: Session) -> bool:
     return True
 
 
-DEEDS = (
-    Deed(
+SESSION_ACTIONS = (
+    RowAction(
         name="close",
         label="Close",
-        means="Nothing more can be said in them; what was said stays.",
-        done="Closed",
-        permission="tend",
-        do=_becomes(State.CLOSED, State.OPEN, State.ARCHIVED),
+        description="They take no more questions; their messages stay.",
+        done_label="Closed",
+        permission="manage",
+        apply=_change_state(State.CLOSED, State.OPEN, State.ARCHIVED),
         states=(State.OPEN, State.ARCHIVED),
     ),
-    Deed(
+    RowAction(
         name="archive",
         label="Archive",
-        means="They leave their owners' lists; what was said stays.",
-        done="Archived",
-        permission="tend",
-        do=_becomes(State.ARCHIVED, State.OPEN, State.CLOSED),
+        description="They leave their owners' lists; their messages stay.",
+        done_label="Archived",
+        permission="manage",
+        apply=_change_state(State.ARCHIVED, State.OPEN, State.CLOSED),
         states=(State.OPEN, State.CLOSED),
     ),
-    Deed(
+    RowAction(
         name="reopen",
         label="Reopen",
-        means="One can go on with them where they ended.",
-        done="Reopened",
-        permission="tend",
-        do=_becomes(State.OPEN, State.ARCHIVED, State.CLOSED),
+        description="Their owners can continue them where they ended.",
+        done_label="Reopened",
+        permission="manage",
+        apply=_change_state(State.OPEN, State.ARCHIVED, State.CLOSED),
         states=(State.ARCHIVED, State.CLOSED),
     ),
-    Deed(
+    RowAction(
         name="bring_back",
         label="Bring back",
-        means="What was deleted a moment ago is there again, as it was.",
-        done="Brought back",
-        permission="tend",
-        do=_bring_back,
+        description="Conversations that were just deleted are restored as they were.",
+        done_label="Brought back",
+        permission="manage",
+        apply=_bring_back,
         states=(State.DELETED,),
     ),
-    Deed(
+    RowAction(
         name="summarise",
         label="Summarise now",
-        means="What stands before the last exchanges gets a summary, however little it is. A model is asked.",
-        done="Summary asked for",
-        permission="tend",
-        do=memory.want_summary,
+        description="Everything before the last exchanges is summarised by a model, however little it is.",
+        done_label="Summary requested",
+        permission="manage",
+        apply=memory.request_summary,
     ),
-    Deed(
+    RowAction(
         name="clear",
         label="Clear",
-        means="All that was said in them is deleted, for good, with what was learned from it alone.",
-        done="Cleared",
-        permission="end",
-        do=_clear,
-        grave=True,
+        description="Their messages are deleted for good, with all memories that rest on these messages "
+        "alone.",
+        done_label="Cleared",
+        permission="discard",
+        apply=_clear,
+        is_destructive=True,
     ),
-    Deed(
+    RowAction(
         name="expire",
         label="Expire",
-        means="Nobody finds them from now on; when the time to undo it is over they are deleted for good.",
-        done="Expired",
-        permission="end",
-        do=_expire,
-        grave=True,
+        description="Nobody can find them any more. "
+        "They are deleted for good once it is too late to undo this.",
+        done_label="Expired",
+        permission="discard",
+        apply=_expire,
+        is_destructive=True,
         states=(State.OPEN, State.ARCHIVED, State.CLOSED),
     ),
-    Deed(
+    RowAction(
         name="delete",
         label="Delete",
-        means="They are deleted, for good, with all that was said in them and learned from it alone.",
-        done="Deleted",
-        permission="end",
-        do=_delete,
-        grave=True,
+        description="They are deleted for good, with their messages and all memories that rest on these "
+        "alone.",
+        done_label="Deleted",
+        permission="discard",
+        apply=_delete,
+        is_destructive=True,
     ),
 )
 
 
 @admin.register(Session)
-class SessionAdmin(ReadOnly):
-    """Conversations: read by who may, and closed, cleared or deleted by the rules that their owners have."""
+class SessionAdmin(ReadOnlyAdmin):
+    """Conversations. Closing, clearing and deleting one follows the same rules as for its owner."""
 
     list_display = ("id", "title", "owner", "person", "agent", "state", "message_count", "last_activity")
-    list_filter = ("state", ByAgent, "kind", "storage", "last_activity")
+    list_filter = ("state", AgentFilter, "kind", "storage", "last_activity")
     list_select_related = ("owner", "person__owner")
     ordering = ("-last_activity",)
     search_fields = ("id",)
-    search_help_text = "An id, whole; the application's own name for it; or its owner's user name."
-    lookups = ("owner__exact", "person__exact", "forked_from__exact")
-    said = ("title", "metadata")
-    actions = [action_of(deed) for deed in DEEDS]
+    search_help_text = "A complete id, the application's own reference, or the owner's user name."
+    extra_lookups = ("owner__exact", "person__exact", "forked_from__exact")
+    content_fields = ("title", "metadata")
+    actions = [admin_action(row_action) for row_action in SESSION_ACTIONS]
     fieldsets = [
         (None, {"fields": ("title", "owner", "person", "agent", "state", "message_count", "turn_count")}),
         (
-            "All of its fields",
+            "All fields",
             {
                 "classes": ["collapse"],
                 "fields": (
-                    *("id", "kind", "storage", "ref", "metadata", "token_count", "forked_from", "forked_at"),
+                    *(
+                        "id",
+                        "kind",
+                        "storage",
+                        "ref",
+                        "metadata",
+                        "token_count",
+                        "forked_from",
+                        "fork_position",
+                    ),
                     *("epoch", "base_position", "last_position", "last_turn", "summary_due"),
                     *("created_at", "last_activity", "expires_at"),
                 ),
@@ -153,74 +165,83 @@ class SessionAdmin(ReadOnly):
         ),
     ]
 
-    def found_by(self, term: str) -> Q:
-        if id := uuid_in(term):
-            return Q(pk=id)
-        return Q(ref=term) | owner_named(term)
+    def search_condition(self, term: str) -> Q:
+        if session_id := parse_uuid(term):
+            return Q(pk=session_id)
+        return Q(ref=term) | match_owner(term)
 
-    def has_tend_permission(self, request: HttpRequest) -> bool:
+    def has_manage_permission(self, request: HttpRequest) -> bool:
         return bool(request.user.has_perm("convo.change_session"))
 
-    def has_end_permission(self, request: HttpRequest) -> bool:
+    def has_discard_permission(self, request: HttpRequest) -> bool:
         return bool(request.user.has_perm("convo.delete_session"))
 
-    def deeds(self, request: HttpRequest, session: Session) -> list[Deed]:
-        """What this member of the staff may do to a session as it stands."""
-        may = {"tend": self.has_tend_permission(request), "end": self.has_end_permission(request)}
-        fits = (deed for deed in DEEDS if not deed.states or session.state in deed.states)
-        return [deed for deed in fits if may[deed.permission]]
+    def available_actions(self, request: HttpRequest, session: Session) -> list[RowAction]:
+        """Return the actions that this staff member may take on a session in its current state."""
+        has_permission = {
+            "manage": self.has_manage_permission(request),
+            "discard": self.has_discard_permission(request),
+        }
+        in_state = (
+            row_action
+            for row_action in SESSION_ACTIONS
+            if not row_action.states or session.state in row_action.states
+        )
+        return [row_action for row_action in in_state if has_permission[row_action.permission]]
 
-    def beside(self, request: HttpRequest, row: Any) -> dict[str, Any]:
-        return page_of(row, request.GET, reads=may_read(request)) | {"deeds": self.deeds(request, row)}
+    def page_context(self, request: HttpRequest, row: Any) -> dict[str, Any]:
+        return session_context(row, request.GET, can_read=can_read_content(request)) | {
+            "deeds": self.available_actions(request, row)
+        }
 
 
-class ByType(Chosen):
+class TypeFilter(FixedNameFilter):
     title, parameter_name, field = "type", "type", "type"
-    choices_are = (
+    fixed_names = (
         *("message", "refusal", "reasoning", "function_call", "function_call_output", "compaction"),
     )
 
 
 @admin.register(Message)
-class MessageAdmin(ReadOnly):
-    """Single messages. Their words are on a page of their own and in no list."""
+class MessageAdmin(ReadOnlyAdmin):
+    """Single messages. The list never shows their text; each message's own page does."""
 
     list_display = ("session", "position", "role", "type", "tokens", "active", "created_at")
-    list_filter = ("role", ByType)
+    list_filter = ("role", TypeFilter)
     list_select_related = ("session",)
     ordering = ("-id",)
     search_fields = ("item_id",)
-    search_help_text = "An item's id such as msg_…, or the id of a session, whole."
-    lookups = ("session__exact", "turn__exact")
-    deferred = ("content", "item", "name")
-    said = ("name", "content", "item")
+    search_help_text = "The complete id of an item, such as msg_…, or of a session."
+    extra_lookups = ("session__exact", "turn__exact")
+    deferred_fields = ("content", "item", "name")
+    content_fields = ("name", "content", "item")
     fields = (
         *("session", "turn", "position", "role", "type", "name", "agent", "content", "item", "tokens"),
         *("item_id", "thread", "active", "recallable", "erased_at", "created_at"),
     )
 
-    def found_by(self, term: str) -> Q:
-        session = uuid_in(term)
-        return Q(session=session) | Q(item_id=term) if session else Q(item_id=term)
+    def search_condition(self, term: str) -> Q:
+        session_id = parse_uuid(term)
+        return Q(session=session_id) | Q(item_id=term) if session_id else Q(item_id=term)
 
 
 @admin.register(Summary)
-class SummaryAdmin(ReadOnly):
-    """What stands for stretches of conversations; a session's page shows what changed in between."""
+class SummaryAdmin(ReadOnlyAdmin):
+    """Summaries of message ranges. A session's page shows how each differs from the one before."""
 
     list_display = ("session", "from_position", "to_position", "source", "tokens", "stale", "created_at")
     list_filter = ("source", "stale")
     list_select_related = ("session",)
     ordering = ("-id",)
     search_fields = ("session",)
-    search_help_text = "The id of a session, whole."
-    lookups = ("session__exact",)
-    deferred = ("text",)
-    said = ("text",)
+    search_help_text = "The complete id of a session."
+    extra_lookups = ("session__exact",)
+    deferred_fields = ("text",)
+    content_fields = ("text",)
     fields = (
         *("session", "from_position", "to_position", "text", "previous", "source", "model", "prompt_version"),
         *("tokens", "stale", "created_at"),
     )
 
-    def found_by(self, term: str) -> Q:
-        return Q(session=uuid_in(term))
+    def search_condition(self, term: str) -> Q:
+        return Q(session=parse_uuid(term))

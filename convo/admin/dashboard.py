@@ -1,4 +1,4 @@
-"""What was used and how it went: charts whose marks lead to the turns behind them. No text of anybody's."""
+"""The usage dashboard: charts whose marks link to the turns behind them, without any text of people."""
 
 from dataclasses import dataclass
 
@@ -13,69 +13,80 @@ from django.utils.http import urlencode
 
 from convo import jobs, usage
 from convo.admin import charts, panels
-from convo.admin.panels import Wanted, of_hundred, time_of
+from convo.admin.panels import Selection, format_optional_duration, format_ratio
 from convo.models import Work
-from convo.usage import Usage
+from convo.usage import UsageReport
 
 
-class Dashboard(admin.ModelAdmin):
-    """Gives the admin of turns a page of what was used."""
+class UsageDashboardAdmin(admin.ModelAdmin):
+    """A base class for the admin of turns that adds the usage page."""
 
     def get_urls(self) -> list[URLPattern]:
-        page = path("usage/", self.admin_site.admin_view(self.usage), name="convo_turn_usage")
+        page = path("usage/", self.admin_site.admin_view(self.usage_view), name="convo_turn_usage")
         return [page, *super().get_urls()]
 
-    def usage(self, request: HttpRequest) -> HttpResponse:
+    def usage_view(self, request: HttpRequest) -> HttpResponse:
         if not self.has_view_permission(request):
             raise PermissionDenied
-        wanted = Wanted.of(request.GET)
-        found = usage.of_everybody(wanted.first, wanted.last, **wanted.only)
+        selection = Selection.from_query_params(request.GET)
+        report = usage.of_everybody(selection.first, selection.last, **selection.filters)
         context = {
             **self.admin_site.each_context(request),
             "title": "Usage",
             "opts": self.opts,
-            "wanted": wanted,
-            "is_empty": not found.total.turns,
-            "facts": facts(found),
-            "charts": panels.drawn(found, wanted),
-            "tables": panels.tables(found, wanted),
-            "background": background(),
+            "wanted": selection,
+            "is_empty": not report.total.turns,
+            "facts": statistics(report),
+            "charts": panels.build_charts(report, selection),
+            "tables": panels.build_tables(report, selection),
+            "background": background_status(),
         }
         return TemplateResponse(request, "admin/convo/dashboard.html", context)
 
 
 @dataclass(frozen=True)
-class Fact:
-    """A number that stands by itself."""
+class Statistic:
+    """A single number at the top of the dashboard."""
 
     name: str
     value: str
-    more: str = ""
+    detail: str = ""
 
 
-def facts(found: Usage) -> list[Fact]:
-    every = found.total
+def statistics(report: UsageReport) -> list[Statistic]:
+    """Return the numbers at the top of the dashboard."""
+    total = report.total
     return [
-        Fact("Turns", charts.number(every.turns)),
-        Fact(
+        Statistic("Turns", charts.format_short(total.turns)),
+        Statistic(
             "Tokens read",
-            charts.number(every.input_tokens),
-            f"{of_hundred(every.cached_tokens, every.input_tokens)} cached",
+            charts.format_short(total.input_tokens),
+            f"{format_ratio(total.cached_tokens, total.input_tokens)} cached",
         ),
-        Fact("Tokens written", charts.number(every.output_tokens)),
-        Fact("First token", time_of(every.first_token.p50), f"95 in 100: {time_of(every.first_token.p95)}"),
-        Fact("Whole reply", time_of(every.duration.p50), f"95 in 100: {time_of(every.duration.p95)}"),
-        Fact("Failed", of_hundred(every.failed, every.turns), f"{charts.exact(every.failed)} turns"),
-        Fact("Transcript at hand", of_hundred(every.hot, every.looked)),
+        Statistic("Tokens written", charts.format_short(total.output_tokens)),
+        Statistic(
+            "First token",
+            format_optional_duration(total.first_token.p50),
+            f"95 in 100: {format_optional_duration(total.first_token.p95)}",
+        ),
+        Statistic(
+            "Whole reply",
+            format_optional_duration(total.duration.p50),
+            f"95 in 100: {format_optional_duration(total.duration.p95)}",
+        ),
+        Statistic(
+            "Failed", format_ratio(total.failed, total.turns), f"{charts.format_exact(total.failed)} turns"
+        ),
+        Statistic("Transcript in cache", format_ratio(total.cache_hits, total.cache_reads)),
     ]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pile:
-    """The work of one kind that has a row, for it is being done or has failed; each with its address."""
+class WorkCounts:
+    """The ledger's rows of one kind, counted by state, with links to them; work that succeeded has no row."""
 
     kind: str
-    doing: int
+    running: int
     due: int
     waiting: int
     dead: int
@@ -84,38 +95,39 @@ class Pile:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Background:
-    """How far the background is behind, and what of it needs a person."""
+class BackgroundStatus:
+    """The lag of background work, and its open and dead rows by kind. Dead work needs a person."""
 
     lag: str
-    piles: list[Pile]
+    work_counts: list[WorkCounts]
 
     @property
     def dead(self) -> int:
-        return sum(pile.dead for pile in self.piles)
+        return sum(counts.dead for counts in self.work_counts)
 
 
-def background() -> Background:
-    todo, items = Q(state=Work.State.TODO), Work.objects.items()
-    held, ripe = Q(lease_until__gt=Now()), Q(next_at__lte=Now())
-    rows = items.values("kind").annotate(
-        doing=Count("pk", filter=todo & held),
-        due=Count("pk", filter=todo & ripe & ~held),
-        waiting=Count("pk", filter=todo & ~ripe & ~held),
+def background_status() -> BackgroundStatus:
+    """Count the rows of the ledger by kind and state, by the database's clock."""
+    is_todo, ledger = Q(state=Work.State.TODO), Work.objects.items()
+    has_lease, is_due = Q(lease_until__gt=Now()), Q(next_at__lte=Now())
+    rows = ledger.values("kind").annotate(
+        running=Count("pk", filter=is_todo & has_lease),
+        due=Count("pk", filter=is_todo & is_due & ~has_lease),
+        waiting=Count("pk", filter=is_todo & ~is_due & ~has_lease),
         dead=Count("pk", filter=Q(state=Work.State.DEAD)),
     )
-    piles = [
-        Pile(
+    work_counts = [
+        WorkCounts(
             **row,
-            todo_href=_work(row["kind"], Work.State.TODO),
-            dead_href=_work(row["kind"], Work.State.DEAD),
+            todo_href=_work_list_url(row["kind"], Work.State.TODO),
+            dead_href=_work_list_url(row["kind"], Work.State.DEAD),
         )
         for row in rows.order_by("kind")
     ]
-    lag = jobs.lag()
-    return Background(lag=charts.took(1000 * lag) if lag else "", piles=piles)
+    lag = jobs.lag_seconds()
+    return BackgroundStatus(lag=charts.format_duration(1000 * lag) if lag else "", work_counts=work_counts)
 
 
-def _work(kind: str, state: str) -> str:
-    asked = {"kind__exact": kind, "state__exact": state}
-    return f"{reverse('admin:convo_work_changelist')}?{urlencode(asked)}"
+def _work_list_url(kind: str, state: str) -> str:
+    filters = {"kind__exact": kind, "state__exact": state}
+    return f"{reverse('admin:convo_work_changelist')}?{urlencode(filters)}"

@@ -1,4 +1,4 @@
-"""Images and files that people handed over, and what people thought of replies."""
+"""Admin of attachments that people uploaded, and of their feedback on replies."""
 
 from typing import Any
 
@@ -11,71 +11,71 @@ from django.urls import path, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from convo.admin.lists import uuid_in
-from convo.admin.reading import ReadOnly, may_read, note_reading
+from convo.admin.lists import parse_uuid
+from convo.admin.read_only import ReadOnlyAdmin, can_read_content, log_reading
 from convo.models import Attachment, Feedback
 
 
 @admin.register(Attachment)
-class AttachmentAdmin(ReadOnly):
-    """Files as they came. None is shown here; who may read what people said may fetch one."""
+class AttachmentAdmin(ReadOnlyAdmin):
+    """Attachments as uploaded. No page displays them; staff who may read content can download one."""
 
     list_display = ("id", "person", "mime", "size", "created_at")
     list_select_related = ("person__owner",)
     ordering = ("-id",)
     search_fields = ("person",)
-    search_help_text = "The name of an end user, whole."
-    lookups = ("person__exact",)
-    deferred = ("data",)
-    # Who knows a file could tell by its hash whether this is the one.
-    said = ("sha256",)
-    fields = ("person", "mime", "size", "sha256", "created_at", "file")
-    readonly_fields = ("file",)
+    search_help_text = "The complete name of an end user."
+    extra_lookups = ("person__exact",)
+    deferred_fields = ("data",)
+    # The hash would tell anybody with a copy of a file that this person uploaded it.
+    content_fields = ("sha256",)
+    fields = ("person", "mime", "size", "sha256", "created_at", "download_link")
+    readonly_fields = ("download_link",)
 
-    def found_by(self, term: str) -> Q:
+    def search_condition(self, term: str) -> Q:
         return Q(person__ref=term)
 
     @admin.display(description="file")
-    def file(self, attachment: Attachment) -> SafeString:
-        at = reverse("admin:convo_attachment_file", args=[attachment.pk])
-        return format_html('<a href="{}" download>Fetch it</a> (needs the permission view content)', at)
+    def download_link(self, attachment: Attachment) -> SafeString:
+        url = reverse("admin:convo_attachment_file", args=[attachment.pk])
+        return format_html('<a href="{}" download>Download</a> (needs the permission view content)', url)
 
     def get_urls(self) -> list[Any]:
-        fetch = self.admin_site.admin_view(self.fetch)
-        return [path("<int:pk>/file/", fetch, name="convo_attachment_file"), *super().get_urls()]
+        view = self.admin_site.admin_view(self.download)
+        return [path("<int:pk>/file/", view, name="convo_attachment_file"), *super().get_urls()]
 
-    def fetch(self, request: HttpRequest, pk: int) -> HttpResponseBase:
-        """The file, to be saved and never opened in the browser, whatever it is."""
-        if not (self.has_view_permission(request) and may_read(request)):
+    def download(self, request: HttpRequest, pk: int) -> HttpResponseBase:
+        """Serve the file as a download that the browser never opens, whatever its type."""
+        if not (self.has_view_permission(request) and can_read_content(request)):
             raise PermissionDenied
-        found = Attachment.objects.filter(pk=pk).first()
-        if found is None:
+        attachment = Attachment.objects.filter(pk=pk).first()
+        if attachment is None:
             raise Http404
-        note_reading(request, Attachment, str(found), found.pk)
-        response = HttpResponse(bytes(found.data), content_type="application/octet-stream")
-        response["Content-Disposition"] = f'attachment; filename="attachment-{found.pk}"'
+        log_reading(request, Attachment, str(attachment), attachment.pk)
+        response = HttpResponse(bytes(attachment.data), content_type="application/octet-stream")
+        response["Content-Disposition"] = f'attachment; filename="attachment-{attachment.pk}"'
         response["X-Content-Type-Options"] = "nosniff"
         response["Content-Security-Policy"] = "sandbox; default-src 'none'"
         return response
 
 
 @admin.register(Feedback)
-class FeedbackAdmin(ReadOnly):
-    """Thumbs, and why."""
+class FeedbackAdmin(ReadOnlyAdmin):
+    """Thumbs up and down for replies, with the notes that people left."""
 
     list_display = ("id", "turn", "agent", "value", "note", "created_at")
     list_filter = ("value", "created_at")
     list_select_related = ("turn",)
     ordering = ("-created_at",)
     search_fields = ("turn",)
-    search_help_text = "The id of a turn or of a session, whole."
-    said = ("note",)
+    search_help_text = "The complete id of a turn or a session."
+    content_fields = ("note",)
     fields = ("turn", "agent", "value", "note", "created_at")
     readonly_fields = ("agent",)
 
-    def found_by(self, term: str) -> Q:
-        id = uuid_in(term)
-        return Q(turn__key=id) | Q(turn__session=id) if id else Q(pk=None)
+    def search_condition(self, term: str) -> Q:
+        key = parse_uuid(term)
+        return Q(turn__key=key) | Q(turn__session=key) if key else Q(pk=None)
 
     @admin.display(description="agent")
     def agent(self, feedback: Feedback) -> str:

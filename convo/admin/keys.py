@@ -1,4 +1,4 @@
-"""API keys: issued, renewed and revoked here. A key is shown on the page that answers, and nowhere again."""
+"""Admin of API keys. Issuing or renewing one shows the raw key once, on the page that follows."""
 
 from datetime import timedelta
 from typing import Any
@@ -13,17 +13,17 @@ from django.http.response import HttpResponseBase
 from django.template.response import TemplateResponse
 from django.utils import timezone
 
-from convo.admin.confirming import Deed, action_of, asked, few_of
-from convo.admin.lists import owner_named
-from convo.admin.reading import ReadOnly
+from convo.admin.confirmation import RowAction, admin_action, confirmation_page, selected_rows
+from convo.admin.lists import match_owner
+from convo.admin.read_only import ReadOnlyAdmin
 from convo.models import ApiKey
 
-# For so long the old key goes on beside the one that renews it.
+# The old key stays valid this long after its renewal.
 OVERLAP = timedelta(hours=24)
 
 
-class NewKey(forms.Form):
-    """What a new key is for."""
+class ApiKeyForm(forms.Form):
+    """A form for the owner, the scopes and the lifetime of a new key."""
 
     owner = forms.CharField(max_length=150, help_text="The user name of the account that the key acts for.")
     scopes = forms.MultipleChoiceField(
@@ -32,26 +32,33 @@ class NewKey(forms.Form):
         widget=forms.CheckboxSelectMultiple,
     )
     days = forms.IntegerField(
-        required=False, min_value=1, max_value=3650, help_text="How long it is valid; empty: for good."
+        required=False,
+        min_value=1,
+        max_value=3650,
+        help_text="Days until the key expires. Leave empty for a key that never expires.",
     )
 
-    def __init__(self, by: Any, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, issuer: Any, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.by = by
-        self.fields["owner"].initial = by.get_username()
+        self.issuer = issuer
+        self.fields["owner"].initial = issuer.get_username()
 
     def clean_owner(self) -> Any:
-        """The account; another one's only for superusers, for a key reads and speaks as its owner."""
-        name = self.cleaned_data["owner"]
-        users = get_user_model()
-        owner = users._default_manager.filter(**{users.USERNAME_FIELD: name}, is_active=True).first()
-        if owner is None or not may_act_for(self.by, owner):
-            raise forms.ValidationError("There is no such account that you may issue keys for.")
+        """Return the account. A key acts as its owner, so only superusers may name another user's."""
+        username = self.cleaned_data["owner"]
+        user_model = get_user_model()
+        owner = user_model._default_manager.filter(
+            **{user_model.USERNAME_FIELD: username}, is_active=True
+        ).first()
+        if owner is None or not can_issue_for(self.issuer, owner):
+            raise forms.ValidationError(
+                "There is no such account, or you may not issue keys for it. Enter your own user name."
+            )
         return owner
 
 
-def may_act_for(user: Any, owner: Any) -> bool:
-    """May this member of the staff hold a key that acts for this account?"""
+def can_issue_for(user: Any, owner: Any) -> bool:
+    """Return whether this staff member may hold a key that acts for this account."""
     return bool(user.is_superuser or user.pk == owner.pk)
 
 
@@ -59,35 +66,36 @@ def _revoke(key: ApiKey) -> bool:
     return bool(ApiKey.objects.filter(pk=key.pk, revoked_at=None).update(revoked_at=timezone.now()))
 
 
-REVOKE = Deed(
+REVOKE = RowAction(
     name="revoke",
     label="Revoke",
-    means="The next request with one of them is refused. This can't be undone.",
-    done="Revoked",
+    description="Requests with these keys are refused from now on, and running streams end soon. "
+    "There is no undo.",
+    done_label="Revoked",
     permission="revoke",
-    do=_revoke,
-    grave=True,
+    apply=_revoke,
+    is_destructive=True,
 )
 
 
 @admin.register(ApiKey)
-class ApiKeyAdmin(ReadOnly):
-    """Programs' ways in. Only a keyed hash of each is kept, and that is shown to nobody."""
+class ApiKeyAdmin(ReadOnlyAdmin):
+    """API keys of programs. The database has only a keyed hash of each, and no page shows it."""
 
     list_display = ("prefix", "owner", "scopes", "created_at", "expires_at", "revoked_at", "last_used_at")
     list_select_related = ("owner",)
     list_filter = (("revoked_at", admin.EmptyFieldListFilter),)
     ordering = ("-id",)
     search_fields = ("prefix",)
-    search_help_text = "A key's beginning, or its owner's user name."
-    lookups = ("owner__exact",)
+    search_help_text = "A key's prefix, or its owner's user name."
+    extra_lookups = ("owner__exact",)
     fields = list_display
-    actions = [action_of(REVOKE), "rotate"]
+    actions = [admin_action(REVOKE), "rotate"]
 
-    def found_by(self, term: str) -> Q:
-        # Somebody may paste a whole key: only its beginning is looked up.
+    def search_condition(self, term: str) -> Q:
+        # Staff may paste a whole key, so everything after its prefix is ignored.
         parts = term.split("_")
-        return Q(prefix=parts[1] if term.startswith("convo_") else term) | owner_named(term)
+        return Q(prefix=parts[1] if term.startswith("convo_") else term) | match_owner(term)
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return bool(request.user.has_perm("convo.add_apikey"))
@@ -100,42 +108,51 @@ class ApiKeyAdmin(ReadOnly):
     def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> Any:
         if not self.has_add_permission(request):
             raise PermissionDenied
-        form = NewKey(request.user, request.POST or None)
+        form = ApiKeyForm(request.user, request.POST or None)
         if request.method != "POST" or not form.is_valid():
-            return self._answer(request, "admin/convo/apikey/issue.html", form=form, title="Issue an API key")
-        wanted = form.cleaned_data
-        lifetime = timedelta(days=wanted["days"]) if wanted["days"] else None
-        key, raw = ApiKey.objects.issue(wanted["owner"], scopes=wanted["scopes"], lifetime=lifetime)
+            return self._render(request, "admin/convo/apikey/issue.html", form=form, title="Issue an API key")
+        cleaned_data = form.cleaned_data
+        lifetime = timedelta(days=cleaned_data["days"]) if cleaned_data["days"] else None
+        key, raw_key = ApiKey.objects.issue(
+            cleaned_data["owner"], scopes=cleaned_data["scopes"], lifetime=lifetime
+        )
         self.log_addition(request, key, f"issued for {key.owner}: {', '.join(key.scopes)}")
-        return self._issued(request, key, raw)
+        return self._show_raw_key(request, key, raw_key)
 
-    @admin.action(description="Renew: issue another in its place", permissions=["rotate"])
+    @admin.action(description="Renew: issue a key to replace this one", permissions=["rotate"])
     def rotate(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> HttpResponseBase | None:
-        chosen = [key for key in few_of(request, queryset.select_related("owner")) if key.is_valid]
-        if len(chosen) != 1 or not may_act_for(request.user, chosen[0].owner):
-            messages.error(request, "Choose one key that is valid and acts for an account of yours.")
+        keys = [key for key in selected_rows(request, queryset.select_related("owner")) if key.is_valid]
+        if len(keys) != 1 or not can_issue_for(request.user, keys[0].owner):
+            messages.error(request, "Select one valid key of an account that you may issue keys for.")
             return None
-        (old,) = chosen
-        deed = Deed(
+        (old_key,) = keys
+        renewal = RowAction(
             name="rotate",
             label="Renew",
-            means="Another key is issued with the same scopes. The old one goes on for a day.",
-            done="Renewed",
+            description="A new key with the same scopes is issued. The old key stays valid for a day.",
+            done_label="Renewed",
             permission="rotate",
-            do=bool,
+            apply=bool,
         )
         if request.POST.get("post") != "yes":
-            return asked(self, request, chosen, "rotate", {"deed": deed, "title": "Renew this key?"})
-        key, raw = ApiKey.objects.rotate(old, overlap=OVERLAP)
-        self.log_change(request, old, f"renewed by {key}")
-        self.log_addition(request, key, f"issued in the place of {old}")
-        return self._issued(request, key, raw)
+            return confirmation_page(
+                self, request, keys, "rotate", {"deed": renewal, "title": "Renew this key?"}
+            )
+        key, raw_key = ApiKey.objects.rotate(old_key, overlap=OVERLAP)
+        self.log_change(request, old_key, f"renewed by {key}")
+        self.log_addition(request, key, f"issued in place of {old_key}")
+        return self._show_raw_key(request, key, raw_key)
 
-    def _issued(self, request: HttpRequest, key: ApiKey, raw: str) -> HttpResponseBase:
-        return self._answer(
-            request, "admin/convo/apikey/issued.html", key=key, raw=raw, title="A new API key"
+    def _show_raw_key(self, request: HttpRequest, key: ApiKey, raw_key: str) -> HttpResponseBase:
+        return self._render(
+            request, "admin/convo/apikey/issued.html", key=key, raw=raw_key, title="A new API key"
         )
 
-    def _answer(self, request: HttpRequest, template: str, **more: Any) -> HttpResponseBase:
-        context = {**self.admin_site.each_context(request), "opts": self.opts, "media": self.media, **more}
+    def _render(self, request: HttpRequest, template: str, **extra_context: Any) -> HttpResponseBase:
+        context = {
+            **self.admin_site.each_context(request),
+            "opts": self.opts,
+            "media": self.media,
+            **extra_context,
+        }
         return TemplateResponse(request, template, context)

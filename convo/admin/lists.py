@@ -1,5 +1,5 @@
-"""Lists of tables that hold millions of rows: counted no further than anybody turns pages, filtered by names
-that are known beforehand."""
+"""Changelists of tables with millions of rows: counts stop early, and filters take their choices from the
+configuration instead of the table."""
 
 from collections.abc import Iterable, Sequence
 from functools import cached_property
@@ -15,30 +15,30 @@ from django.http import HttpRequest
 from convo import agents
 from convo.conf import conf
 
-# Whoever hasn't found a row among so many will look for it in another way.
-MOST_LISTED = 1000
+# Cap the paginator: COUNT(*) is too slow on large tables, and nobody pages through more rows than this.
+MAX_LISTED = 1000
 
 
-class ShortCount(Paginator):
-    """Pages over the first rows only, for to count them all is to read them all."""
+class CappedPaginator(Paginator):
+    """A paginator over the first MAX_LISTED rows, because counting all rows would read all of them."""
 
     @cached_property
-    def _found(self) -> int:
+    def _capped_count(self) -> int:
         rows: Any = self.object_list
-        return int(rows.order_by().values("pk")[: MOST_LISTED + 1].count())
+        return int(rows.order_by().values("pk")[: MAX_LISTED + 1].count())
 
     @cached_property
     def count(self) -> int:
-        return min(self._found, MOST_LISTED)
+        return min(self._capped_count, MAX_LISTED)
 
     @property
-    def more(self) -> bool:
-        """Are there rows that these pages leave out?"""
-        return self._found > MOST_LISTED
+    def has_more(self) -> bool:
+        """Return whether the table has rows beyond the last page."""
+        return self._capped_count > MAX_LISTED
 
 
-class Named(admin.SimpleListFilter):
-    """A filter by names that the configuration lists: asking the table would read all of it."""
+class ConfiguredNameFilter(admin.SimpleListFilter):
+    """A filter whose choices come from the configuration: finding them in the table would read all of it."""
 
     field = ""
 
@@ -49,42 +49,42 @@ class Named(admin.SimpleListFilter):
         return [(name, name) for name in self.names()]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        # One that is no longer configured is found too, by who knows its name.
+        # The address may also contain a name that is no longer configured.
         return queryset.filter(**{self.field: self.value()}) if self.value() else queryset
 
 
-class Chosen(Named):
-    """A filter by some values that are worth a link; others can be asked for in the address."""
+class FixedNameFilter(ConfiguredNameFilter):
+    """A filter with links for the most useful values; the address may contain any other value."""
 
-    choices_are: Sequence[str] = ()
+    fixed_names: Sequence[str] = ()
 
     def names(self) -> Iterable[str]:
-        return self.choices_are
+        return self.fixed_names
 
 
-class ByAgent(Named):
+class AgentFilter(ConfiguredNameFilter):
     title, parameter_name, field = "agent", "agent", "agent"
 
     def names(self) -> Iterable[str]:
-        return sorted(agents.everyone())
+        return sorted(agents.all_agents())
 
 
-class ByModel(Named):
+class ModelFilter(ConfiguredNameFilter):
     title, parameter_name, field = "model", "model", "model"
 
     def names(self) -> Iterable[str]:
-        used = {agent.model_name for agent in agents.everyone().values()}
+        used = {agent.model_name for agent in agents.all_agents().values()}
         return sorted({*used, conf().background_model} - {""})
 
 
-def uuid_in(term: str) -> UUID | None:
-    """The UUID that this is, bare or with a prefix such as conv_; None where it is none."""
+def parse_uuid(term: str) -> UUID | None:
+    """Return the UUID in this text, which may have a prefix such as conv_, or None."""
     try:
         return UUID(term.rpartition("_")[2])
     except ValueError:
         return None
 
 
-def owner_named(term: str, through: str = "owner") -> Q:
-    """Rows whose owner signs in by this name."""
-    return Q(**{f"{through}__{get_user_model().USERNAME_FIELD}": term})
+def match_owner(term: str, owner_field: str = "owner") -> Q:
+    """Return the condition for rows whose owner has this user name."""
+    return Q(**{f"{owner_field}__{get_user_model().USERNAME_FIELD}": term})

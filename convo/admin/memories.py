@@ -1,4 +1,4 @@
-"""What is known about people: reviewed, merged and forgotten here."""
+"""Admin of memories, where staff review, merge and forget them."""
 
 from typing import Any
 
@@ -8,10 +8,10 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
 from convo import memory
-from convo.admin.confirming import asked, few_of
-from convo.admin.lists import uuid_in
-from convo.admin.reading import ReadOnly, may_read, size_of
-from convo.admin.seen import place_of
+from convo.admin.confirmation import confirmation_page, selected_rows
+from convo.admin.lists import parse_uuid
+from convo.admin.prompt_view import message_url
+from convo.admin.read_only import ReadOnlyAdmin, can_read_content, describe_size
 from convo.errors import ConvoError
 from convo.models import UserMemory
 
@@ -19,25 +19,25 @@ Status = UserMemory.Status
 
 
 @admin.register(UserMemory)
-class UserMemoryAdmin(ReadOnly):
-    """Memories are reviewed here; to delete one is to forget it."""
+class UserMemoryAdmin(ReadOnlyAdmin):
+    """Memories about people. Staff review them; deleting one forgets it."""
 
     list_display = ("id", "person", "kind", "text", "status", "pinned", "source", "valid_from", "valid_to")
     list_filter = ("status", "source", "pinned")
     list_select_related = ("person__owner",)
     ordering = ("-id",)
     search_fields = ("key",)
-    search_help_text = "The id of a memory, whole, or the name of an end user."
-    lookups = ("person__exact",)
-    said = ("text", "kind", "slot")
+    search_help_text = "The complete id of a memory, or the complete name of an end user."
+    extra_lookups = ("person__exact",)
+    content_fields = ("text", "kind", "slot")
     fields = (
         *("person", "text", "kind", "slot", "status", "pinned", "confidence", "source"),
         *("valid_from", "valid_to", "superseded_by", "key"),
     )
     actions = ["approve", "reject", "merge"]
 
-    def found_by(self, term: str) -> Q:
-        key = uuid_in(term)
+    def search_condition(self, term: str) -> Q:
+        key = parse_uuid(term)
         return Q(key=key) if key else Q(person__ref=term)
 
     def has_review_permission(self, request: HttpRequest) -> bool:
@@ -46,49 +46,61 @@ class UserMemoryAdmin(ReadOnly):
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return bool(request.user.has_perm("convo.delete_usermemory"))
 
+    def has_erase_permission(self, request: HttpRequest) -> bool:
+        return bool(request.user.has_perm("convo.erase_usermemory"))
+
+    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
+        # Forgetting many at once needs a permission of its own, just as API keys need a scope for it.
+        actions = super().get_actions(request)
+        if not self.has_erase_permission(request):
+            actions.pop("delete_selected", None)
+        return actions
+
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> tuple[Any, Any, set[str], list[str]]:
-        # Nothing goes with them by Django's rules: they are forgotten by Convo's.
+        # Convo forgets memories by its own rules, so nothing is deleted by Django's cascade.
         rows = [str(row) for row in objs]
         return rows, {self.opts.verbose_name_plural: len(rows)}, set(), []
 
-    @admin.action(description="Approve: let these be used", permissions=["review"])
+    @admin.action(description="Approve: use these memories", permissions=["review"])
     def approve(self, request: HttpRequest, queryset: QuerySet[UserMemory]) -> None:
-        waiting = self._waiting(request, queryset)
-        for row in waiting:
+        rows = self._rows_to_review(request, queryset)
+        for row in rows:
             memory.change(row, approve=True)
             self.log_change(request, row, "approved")
-        self.message_user(request, f"Approved: {len(waiting)}.")
+        self.message_user(request, f"Approved: {len(rows)}.")
 
-    @admin.action(description="Reject: forget what waits for review", permissions=["review"])
+    @admin.action(description="Reject: forget those that wait for review", permissions=["review"])
     def reject(self, request: HttpRequest, queryset: QuerySet[UserMemory]) -> None:
-        waiting = self._waiting(request, queryset)
-        for row in waiting:
+        rows = self._rows_to_review(request, queryset)
+        for row in rows:
             memory.forget(row)
             self.log_change(request, row, "rejected and forgotten")
-        self.message_user(request, f"Rejected: {len(waiting)}.")
+        self.message_user(request, f"Rejected: {len(rows)}.")
 
-    @admin.action(description="Merge: let one stand for all of these", permissions=["review"])
+    @admin.action(description="Merge: keep one in place of the others", permissions=["review"])
     def merge(self, request: HttpRequest, queryset: QuerySet[UserMemory]) -> HttpResponseBase | None:
-        chosen = few_of(request, queryset.select_related("person__owner").order_by("pk"))
-        kept = next((row for row in chosen if str(row.pk) == request.POST.get("kept")), None)
-        if len(chosen) < 2:
-            messages.error(request, "Choose two or more.")
+        rows = selected_rows(request, queryset.select_related("person__owner").order_by("pk"))
+        survivor = next((row for row in rows if str(row.pk) == request.POST.get("survivor")), None)
+        if len(rows) < 2:
+            messages.error(request, "Select at least two memories.")
             return None
-        if request.POST.get("post") != "yes" or kept is None:
-            reads = may_read(request)
-            texts = [(row, row.text if reads else size_of(row.text)) for row in chosen]
-            more = {"texts": texts, "title": "Which of them stands for all?"}
-            if reads:
-                self.note_list(request, len(chosen))
-            return asked(self, request, chosen, "merge", more, template="admin/convo/merge.html")
+        if request.POST.get("post") != "yes" or survivor is None:
+            can_read = can_read_content(request)
+            texts = [(row, row.text if can_read else describe_size(row.text)) for row in rows]
+            extra_context = {"texts": texts, "title": "Which one replaces the others?"}
+            if can_read:
+                self.log_list_reading(request, len(rows))
+            return confirmation_page(
+                self, request, rows, "merge", extra_context, template="admin/convo/merge.html"
+            )
         try:
-            memory.merge(kept, [row for row in chosen if row is not kept])
+            memory.merge(survivor, [row for row in rows if row is not survivor])
         except ConvoError as error:
             messages.error(request, error.message)
             return None
-        for row in chosen:
-            self.log_change(request, row, "kept" if row is kept else f"merged into {kept}")
-        messages.success(request, f"{kept} stands for {len(chosen)}.")
+        for row in rows:
+            self.log_change(request, row, "kept" if row is survivor else f"merged into {survivor}")
+        messages.success(request, f"Merged {len(rows)} memories into {survivor}.")
         return None
 
     def delete_model(self, request: HttpRequest, obj: UserMemory) -> None:
@@ -98,16 +110,18 @@ class UserMemoryAdmin(ReadOnly):
         for row in queryset.select_related("person"):
             memory.forget(row)
 
-    def beside(self, request: HttpRequest, row: Any) -> dict[str, Any]:
-        reads = may_read(request)
-        said = [(step.message, step.message.content) for step in memory.evidence(row)]
+    def page_context(self, request: HttpRequest, row: Any) -> dict[str, Any]:
+        show = str if can_read_content(request) else describe_size
+        sources = [(step.message, step.message.content) for step in memory.evidence(row)]
         return {
-            "steps": [(step, step.text if reads else size_of(step.text)) for step in memory.history(row)],
+            "steps": [(step, show(step.text)) for step in memory.versions(row)],
             "rests_on": [
-                (message, place_of(message.session_id, message.position), text if reads else size_of(text))
-                for message, text in said
+                (message, message_url(message.session_id, message.position), show(text))
+                for message, text in sources
             ],
         }
 
-    def _waiting(self, request: HttpRequest, queryset: QuerySet[UserMemory]) -> list[UserMemory]:
-        return few_of(request, queryset.filter(status=Status.NEEDS_REVIEW).select_related("person__owner"))
+    def _rows_to_review(self, request: HttpRequest, queryset: QuerySet[UserMemory]) -> list[UserMemory]:
+        return selected_rows(
+            request, queryset.filter(status=Status.NEEDS_REVIEW).select_related("person__owner")
+        )

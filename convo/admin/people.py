@@ -1,4 +1,4 @@
-"""The people that conversations are with."""
+"""Admin of the people whom conversations are with."""
 
 from django.contrib import admin
 from django.db.models import Q
@@ -6,30 +6,30 @@ from django.urls import reverse
 from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
 
-from convo.admin.lists import owner_named
-from convo.admin.reading import ReadOnly
+from convo.admin.lists import match_owner
+from convo.admin.read_only import ReadOnlyAdmin
 from convo.models import Person
 
 
 @admin.register(Person)
-class PersonAdmin(ReadOnly):
-    """Owners themselves (`me`), end users behind their keys, and nobody in particular."""
+class PersonAdmin(ReadOnlyAdmin):
+    """People: owners themselves (`me`), end users behind their keys, and nobody in particular (no name)."""
 
     list_display = ("id", "owner", "ref", "epoch")
     list_select_related = ("owner",)
     ordering = ("-id",)
     search_fields = ("ref",)
-    search_help_text = "The name of an end user, whole, or of the owner."
-    lookups = ("owner__exact",)
-    said = ("never_store",)
-    fields = ("owner", "ref", "elsewhere", "never_store", "epoch")
-    readonly_fields = ("elsewhere",)
+    search_help_text = "The complete name of an end user, or the owner's user name."
+    extra_lookups = ("owner__exact",)
+    content_fields = ("never_store",)
+    fields = ("owner", "ref", "related_links", "never_store", "epoch")
+    readonly_fields = ("related_links",)
 
-    def found_by(self, term: str) -> Q:
-        return Q(ref=term) | owner_named(term)
+    def search_condition(self, term: str) -> Q:
+        return Q(ref=term) | match_owner(term)
 
-    @admin.display(description="all of theirs")
-    def elsewhere(self, person: Person) -> SafeString:
+    @admin.display(description="related")
+    def related_links(self, person: Person) -> SafeString:
         links = (
             (reverse(f"admin:convo_{model}_changelist"), person.pk, name)
             for model, name in (("session", "conversations"), ("usermemory", "memories"))

@@ -1,62 +1,62 @@
-"""What callers asked for and under which key, and which agent answered."""
+"""Admin of requests to /v1, of idempotency keys, and of the versions of agents that answered."""
 
 from django.contrib import admin
 from django.db.models import Q
 
-from convo.admin.lists import owner_named, uuid_in
-from convo.admin.reading import ReadOnly
-from convo.models import AgentVersion, Asked, Idempotency
+from convo.admin.lists import match_owner, parse_uuid
+from convo.admin.read_only import ReadOnlyAdmin
+from convo.models import AgentVersion, IdempotencyRecord, TurnRequest
 
 
-@admin.register(Asked)
-class AskedAdmin(ReadOnly):
-    """What came with questions over /v1."""
+@admin.register(TurnRequest)
+class TurnRequestAdmin(ReadOnlyAdmin):
+    """The parameters that came with questions over /v1."""
 
-    list_display = ("turn", "surface", "background", "attempts", "retrievable")
-    list_filter = ("surface", "background", "retrievable")
+    list_display = ("turn", "surface", "background", "attempts", "is_stored")
+    list_filter = ("surface", "background", "is_stored")
     list_select_related = ("turn",)
     ordering = ("-turn",)
     search_fields = ("turn",)
-    search_help_text = "The id of a response, a completion or a session, whole."
-    lookups = ("turn__exact",)
-    deferred = ("params", "metadata", "wishes")
-    said = ("params", "metadata", "wishes")
-    fields = ("turn", "surface", "params", "metadata", "wishes", "background", "attempts", "retrievable")
+    search_help_text = "The complete id of a response, a completion or a session."
+    extra_lookups = ("turn__exact",)
+    deferred_fields = ("params", "metadata", "options")
+    content_fields = ("params", "metadata", "options")
+    fields = ("turn", "surface", "params", "metadata", "options", "background", "attempts", "is_stored")
 
-    def found_by(self, term: str) -> Q:
-        id = uuid_in(term)
-        return Q(turn__key=id) | Q(turn__session=id) if id else Q(pk=None)
+    def search_condition(self, term: str) -> Q:
+        key = parse_uuid(term)
+        return Q(turn__key=key) | Q(turn__session=key) if key else Q(pk=None)
 
 
-@admin.register(Idempotency)
-class IdempotencyAdmin(ReadOnly):
-    """The writes of the last day that can be sent again without being made again."""
+@admin.register(IdempotencyRecord)
+class IdempotencyAdmin(ReadOnlyAdmin):
+    """Writes of the last day, which a client can repeat without a second effect."""
 
     list_display = ("id", "owner", "person", "key", "turn", "status", "created_at")
     list_select_related = ("owner", "turn")
     ordering = ("-id",)
     search_fields = ("key",)
     search_help_text = "The user name of an owner."
-    deferred = ("body",)
-    said = ("key", "body")
+    deferred_fields = ("body",)
+    content_fields = ("key", "body")
     fields = ("owner", "person", "key", "fingerprint", "turn", "status", "body", "created_at")
 
-    def found_by(self, term: str) -> Q:
-        return owner_named(term)
+    def search_condition(self, term: str) -> Q:
+        return match_owner(term)
 
 
 @admin.register(AgentVersion)
-class AgentVersionAdmin(ReadOnly):
-    """Agents as they were on the day of some turn."""
+class AgentVersionAdmin(ReadOnlyAdmin):
+    """Agents as they were configured at the time of some turn."""
 
     list_display = ("name", "sha256", "created_at")
     ordering = ("-created_at",)
     search_fields = ("name",)
-    search_help_text = "A name or a hash, whole."
-    # With the instructions that a caller of /v1 gave.
-    said = ("config",)
-    deferred = said
+    search_help_text = "A complete name or hash."
+    # The configuration includes instructions that a caller of /v1 sent.
+    content_fields = ("config",)
+    deferred_fields = content_fields
     fields = ("name", "sha256", "created_at", "config")
 
-    def found_by(self, term: str) -> Q:
+    def search_condition(self, term: str) -> Q:
         return Q(name=term) | Q(sha256=term)

@@ -1,172 +1,214 @@
-"""A conversation as staff see it: what was said, on which branch, how long it took, and its summaries."""
+"""A session as staff see it: its messages on all branches, its turns in time, and how summaries changed."""
 
+import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from difflib import SequenceMatcher
 from itertools import groupby
 from typing import Any
 
 from django.db.models import Exists, OuterRef, Q
 
-from convo.admin.diff import changes
-from convo.admin.reading import size_of
+from convo.admin.read_only import describe_size
 from convo.models import Message, Session, Summary, Turn
 
 MESSAGES, TURNS, SUMMARIES = 50, 60, 10
-# Of one message so much is shown here; its own page has more.
-LONGEST = 4000
+# Characters of a message that are shown here; the message's own page shows more.
+MAX_TEXT_LENGTH = 4000
+
+
+# The time to compare two texts grows with the square of their words.
+MOST_WORDS = 3000
+_WORD = re.compile(r"\s*\S+")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Line:
-    """A message: its words, or how many there are for who may not read them."""
+class TranscriptEntry:
+    """A message with its text or, for staff who may not read it, the number of its words."""
 
-    row: Message
+    message: Message
     text: str
-    hidden: bool
+    is_hidden: bool
 
 
 @dataclass(frozen=True, kw_only=True)
-class Exchange:
-    """A turn with its messages, and the turns that could stand in its place."""
+class StaffExchange:
+    """A turn with its messages, and the branches that it is one of."""
 
     turn: Turn
-    lines: Sequence[Line]
-    beside: Sequence[Turn]
+    lines: Sequence[TranscriptEntry]
+    branches: Sequence[Turn]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Step:
-    """A turn in time: how long it waited for its first token, and how long that went on; in seconds."""
+class TimelineStep:
+    """A turn in time: the seconds from its start to the first token, and to its end."""
 
     turn: Turn
-    first: float | None
-    whole: float | None
-    # Of the longest one here, in percent; strings, for a number's comma would break the drawing.
-    waited: str = "0"
-    wrote: str = "0"
+    first_token_seconds: float | None
+    total_seconds: float | None
+    # Percentages of the longest turn shown. They are strings, because a localised comma would break the SVG.
+    waiting_percent: str = "0"
+    writing_percent: str = "0"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Version:
-    """A summary, and what it says that the one before did not."""
+class SummaryVersion:
+    """A summary, and its differences from the one before."""
 
-    row: Summary
+    summary: Summary
     pieces: Sequence[tuple[str, str]]
-    hidden: str
+    size_note: str
 
 
-def transcript(session: Session, before: int, *, reads: bool) -> tuple[list[Exchange], int | None]:
-    """What was said before a position, on whatever branch, oldest first; and where what is older ends."""
+def transcript(session: Session, before: int, *, can_read: bool) -> tuple[list[StaffExchange], int | None]:
+    """Return the last exchanges before a position, on all branches, oldest first.
+
+    The second value is the position to continue from with `before`; None if nothing is older.
+    """
     rows = Message.objects.filter(session=session, position__lt=before).select_related("turn")
-    found = list(rows.order_by("-position")[: MESSAGES + 1])
-    shown = found[:MESSAGES][::-1]
-    beside = _alternatives(session, [row.turn for row in shown])
+    newest = list(rows.order_by("-position")[: MESSAGES + 1])
+    messages = newest[:MESSAGES][::-1]
+    branches = _branches(session, [row.turn for row in messages])
     exchanges = [
-        Exchange(
+        StaffExchange(
             turn=turn,
-            lines=[_line(row, reads=reads) for row in lines],
-            beside=beside.get((turn.parent_id, turn.kind), []),
+            lines=[_line(row, can_read=can_read) for row in lines],
+            branches=branches.get((turn.parent_id, turn.kind), []),
         )
-        for turn, lines in groupby(shown, key=lambda row: row.turn)
+        for turn, lines in groupby(messages, key=lambda row: row.turn)
     ]
-    return exchanges, shown[0].position if len(found) > MESSAGES else None
+    return exchanges, messages[0].position if len(newest) > MESSAGES else None
 
 
-def exchange_of(turn: Turn, *, reads: bool) -> Exchange:
-    """One turn with all of its messages."""
+def build_exchange(turn: Turn, *, can_read: bool) -> StaffExchange:
+    """Return one turn with its messages, at most MESSAGES of them."""
     rows = Message.objects.filter(turn=turn).order_by("position")
-    return Exchange(
+    return StaffExchange(
         turn=turn,
-        lines=[_line(row, reads=reads) for row in rows[:MESSAGES]],
-        beside=_alternatives(turn.session, [turn]).get((turn.parent_id, turn.kind), []),
+        lines=[_line(row, can_read=can_read) for row in rows[:MESSAGES]],
+        branches=_branches(turn.session, [turn]).get((turn.parent_id, turn.kind), []),
     )
 
 
-def _line(row: Message, *, reads: bool) -> Line:
-    text = row.reply_text
-    if row.type == "function_call":
-        text = f"{(row.item or {}).get('name', '')}({text})"
-    short = text if len(text) <= LONGEST else text[:LONGEST] + " …"
-    return Line(row=row, text=short if reads else size_of(text), hidden=not reads)
+def _line(message: Message, *, can_read: bool) -> TranscriptEntry:
+    text = message.reply_text
+    if message.type == "function_call":
+        text = f"{(message.item or {}).get('name', '')}({text})"
+    truncated = text if len(text) <= MAX_TEXT_LENGTH else text[:MAX_TEXT_LENGTH] + " …"
+    return TranscriptEntry(
+        message=message, text=truncated if can_read else describe_size(text), is_hidden=not can_read
+    )
 
 
-def _alternatives(session: Session, turns: Iterable[Turn]) -> dict[tuple[int | None, str], list[Turn]]:
-    """The turns with one parent, where there are several, each `shown` or not."""
+def _branches(session: Session, turns: Iterable[Turn]) -> dict[tuple[int | None, str], list[Turn]]:
+    """Return the turns by (parent, kind), where several are branches of one parent, each with `is_shown`."""
     parents = {turn.parent_id for turn in turns}
-    beside = Q(parent__in=parents - {None}) | (Q(parent=None) if None in parents else Q(pk=None))
-    said = Message.objects.filter(turn=OuterRef("pk"), erased_at=None)
-    found = (
-        Turn.objects.filter(beside, Exists(said), session=session)
-        # A question may be shown with another turn's reply.
-        .annotate(shown=~Exists(said.filter(active=False)))
+    same_parent = Q(parent__in=parents - {None}) | (Q(parent=None) if None in parents else Q(pk=None))
+    messages = Message.objects.filter(turn=OuterRef("pk"), erased_at=None)
+    siblings = (
+        Turn.objects.filter(same_parent, Exists(messages), session=session)
+        # A turn is shown only if all of its messages are active, because its question can be active with
+        # the reply of another turn.
+        .annotate(is_shown=~Exists(messages.filter(active=False)))
         .only("number", "parent", "kind", "session")
         .order_by("number")
     )
     by_parent = defaultdict(list)
-    for turn in found[: 10 * MESSAGES]:
+    for turn in siblings[: 10 * MESSAGES]:
         by_parent[turn.parent_id, turn.kind].append(turn)
-    return {parent: several for parent, several in by_parent.items() if len(several) > 1}
+    return {parent: branches for parent, branches in by_parent.items() if len(branches) > 1}
 
 
-def timeline(session: Session, exchanges: Sequence[Exchange], *, newest: bool) -> list[Step]:
-    """The turns of these exchanges and those between them that left no message, drawn to one scale."""
+def timeline(session: Session, exchanges: Sequence[StaffExchange], *, newest: bool) -> list[TimelineStep]:
+    """Return the turns of these exchanges, and those between them without a message, drawn to one scale."""
     turns = Turn.objects.filter(session=session)
     if exchanges:
         numbers = [exchange.turn.number for exchange in exchanges]
         turns = turns.filter(number__gte=min(numbers))
         turns = turns if newest else turns.filter(number__lte=max(numbers))
-    rows = turns.defer("draft", "input", "pieces", "manifest", "gist").order_by("-number")[:TURNS]
+    rows = turns.defer("draft", "input", "chunks", "manifest", "gist").order_by("-number")[:TURNS]
     steps = [_step(turn) for turn in rows][::-1]
-    longest = max((step.whole or 0 for step in steps), default=0) or 1
-    return [_drawn(step, longest) for step in steps]
+    max_seconds = max((step.total_seconds or 0 for step in steps), default=0) or 1
+    return [_to_scale(step, max_seconds) for step in steps]
 
 
-def _step(turn: Turn) -> Step:
+def _step(turn: Turn) -> TimelineStep:
     def since_start(moment: datetime | None) -> float | None:
         return (moment - turn.started_at).total_seconds() if moment and turn.started_at else None
 
-    return Step(turn=turn, first=since_start(turn.first_token_at), whole=since_start(turn.finished_at))
-
-
-def _drawn(step: Step, longest: float) -> Step:
-    whole = step.whole or 0
-    first = whole if step.first is None else min(step.first, whole)
-    return replace(
-        step, waited=f"{100 * first / longest:.2f}", wrote=f"{100 * (whole - first) / longest:.2f}"
+    return TimelineStep(
+        turn=turn,
+        first_token_seconds=since_start(turn.first_token_at),
+        total_seconds=since_start(turn.finished_at),
     )
 
 
-def summaries(session: Session, *, reads: bool) -> list[Version]:
-    """The newest summaries, each with what has changed since the one that it was made from."""
+def _to_scale(step: TimelineStep, max_seconds: float) -> TimelineStep:
+    total = step.total_seconds or 0
+    first = total if step.first_token_seconds is None else min(step.first_token_seconds, total)
+    return replace(
+        step,
+        waiting_percent=f"{100 * first / max_seconds:.2f}",
+        writing_percent=f"{100 * (total - first) / max_seconds:.2f}",
+    )
+
+
+def summaries(session: Session, *, can_read: bool) -> list[SummaryVersion]:
+    """Return the newest summaries, each with its differences from the one that it was made from."""
     rows = Summary.objects.filter(session=session).select_related("previous").order_by("-id")[:SUMMARIES]
     return [
-        Version(
-            row=row,
-            pieces=list(changes(row.previous.text if row.previous else "", row.text)) if reads else [],
-            hidden="" if reads else size_of(row.text),
+        SummaryVersion(
+            summary=summary,
+            pieces=list(changes(summary.previous.text if summary.previous else "", summary.text))
+            if can_read
+            else [],
+            size_note="" if can_read else describe_size(summary.text),
         )
-        for row in rows
+        for summary in rows
     ]
 
 
-def place(request_says: str, otherwise: int) -> int:
-    """The position that an address names; any other text counts as none."""
-    known = request_says.isascii() and request_says.isdecimal() and len(request_says) <= 15
-    return int(request_says) if known else otherwise
+def parse_position(text: str, default: int) -> int:
+    """Return the position in a query parameter, or the default if it isn't a position."""
+    is_position = text.isascii() and text.isdecimal() and len(text) <= 15
+    return int(text) if is_position else default
 
 
-def page_of(session: Session, asked: Any, *, reads: bool) -> dict[str, Any]:
-    """All that a session's page shows beside its fields."""
+def session_context(session: Session, query_params: Any, *, can_read: bool) -> dict[str, Any]:
+    """Return the template context of what a session's page shows in addition to its fields."""
     end = session.last_position + 1
-    before = place(asked.get("before", ""), end)
-    exchanges, older = transcript(session, before, reads=reads)
+    before = parse_position(query_params.get("before", ""), end)
+    exchanges, older = transcript(session, before, can_read=can_read)
     return {
         "exchanges": exchanges,
         "older": older,
         "newest": before >= end,
         "steps": timeline(session, exchanges, newest=before >= end),
-        "summaries": summaries(session, reads=reads),
-        "reads": reads,
+        "summaries": summaries(session, can_read=can_read),
+        "reads": can_read,
     }
+
+
+def changes(old_text: str, new_text: str) -> Iterator[tuple[str, str]]:
+    """Yield the pieces of both texts in order, each as unchanged (''), removed ('del') or inserted ('ins').
+
+    Without an earlier text, or with one too long to compare, yield the later text as unchanged.
+    """
+    # Trailing white space is removed: `_WORD` would scan it to its end from every position in it.
+    old_words, new_words = _WORD.findall(old_text.rstrip()), _WORD.findall(new_text.rstrip())
+    if not old_text or max(len(old_words), len(new_words)) > MOST_WORDS:
+        yield "", new_text
+        return
+    for tag, old_start, old_end, new_start, new_end in SequenceMatcher(
+        None, old_words, new_words, autojunk=False
+    ).get_opcodes():
+        if tag == "equal":
+            yield "", "".join(old_words[old_start:old_end])
+            continue
+        if old_end > old_start:
+            yield "del", "".join(old_words[old_start:old_end])
+        if new_end > new_start:
+            yield "ins", "".join(new_words[new_start:new_end])

@@ -1,4 +1,4 @@
-"""Turns: how each went, what it asked, and what the model saw."""
+"""Admin of turns: the course of each, its question, and the prompt that the model saw."""
 
 from typing import Any
 
@@ -6,16 +6,16 @@ from django.contrib import admin
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 
-from convo.admin.dashboard import Dashboard
-from convo.admin.lists import ByAgent, ByModel, uuid_in
-from convo.admin.reading import ReadOnly, may_read
-from convo.admin.seen import place_of, seen_by
-from convo.admin.transcript import exchange_of
+from convo.admin.dashboard import UsageDashboardAdmin
+from convo.admin.lists import AgentFilter, ModelFilter, parse_uuid
+from convo.admin.prompt_view import build_prompt_view, message_url
+from convo.admin.read_only import ReadOnlyAdmin, can_read_content
+from convo.admin.transcript import build_exchange
 from convo.models import Turn
 
 
-class Stuck(admin.SimpleListFilter):
-    """The turns that nobody ends: they wait or run, and whose process has stopped renewing them."""
+class StuckFilter(admin.SimpleListFilter):
+    """A filter for unfinished turns, or only for those whose process has stopped renewing its lease."""
 
     title, parameter_name = "stuck", "stuck"
 
@@ -29,27 +29,27 @@ class Stuck(admin.SimpleListFilter):
 
 
 @admin.register(Turn)
-class TurnAdmin(Dashboard, ReadOnly):
-    """Questions and replies, with what each took. To end one that is stuck is the next request's work."""
+class TurnAdmin(UsageDashboardAdmin, ReadOnlyAdmin):
+    """Turns with their times and tokens. The session's next question or the sweep ends a stuck turn."""
 
     list_display = (
         *("key", "session", "number", "status", "agent", "model", "input_tokens", "output_tokens"),
         *("error_code", "created_at"),
     )
-    list_filter = ("status", Stuck, "kind", ByAgent, ByModel, "started_at")
+    list_filter = ("status", StuckFilter, "kind", AgentFilter, ModelFilter, "started_at")
     list_select_related = ("session",)
     ordering = ("-id",)
     search_fields = ("key",)
-    search_help_text = "The id of a turn, a response, a completion or a session, whole."
-    # The dashboard's ways down to the rows.
-    lookups = (
+    search_help_text = "The complete id of a turn, a response, a completion or a session."
+    # The links of the dashboard and of a session's page use these.
+    extra_lookups = (
         *("session__exact", "started_at__gte", "started_at__lt", "finished_at__isnull"),
         *("agent__in", "model__in", "status__in", "error__code", "error__code__in"),
-        *("hot__isnull", "first_token_at__isnull"),
+        *("cache_hit__isnull", "first_token_at__isnull"),
     )
-    deferred = ("draft", "pieces", "manifest", "input", "gist")
+    deferred_fields = ("draft", "chunks", "manifest", "input", "gist")
     readonly_fields = ("error_code",)
-    said = ("input", "draft", "gist", "error", "route_reason")
+    content_fields = ("input", "draft", "gist", "error", "route_reason")
     fieldsets = [
         (
             None,
@@ -67,11 +67,21 @@ class TurnAdmin(Dashboard, ReadOnly):
             },
         ),
         (
-            "All of its fields",
+            "All fields",
             {
                 "classes": ["collapse"],
                 "fields": (
-                    *("key", "kind", "parent", "asks", "route_reason", "gist", "input", "draft", "epoch"),
+                    *(
+                        "key",
+                        "kind",
+                        "parent",
+                        "question_turn",
+                        "route_reason",
+                        "gist",
+                        "input",
+                        "draft",
+                        "epoch",
+                    ),
                     *("input_tokens", "output_tokens", "cached_tokens", "cost"),
                     *("worker", "lease_until", "cancel_requested", "created_at", "started_at"),
                     *("first_token_at", "finished_at", "indexed_at", "learned_at"),
@@ -84,17 +94,17 @@ class TurnAdmin(Dashboard, ReadOnly):
     def error_code(self, turn: Turn) -> str:
         return str((turn.error or {}).get("code", "")) or "-"
 
-    def found_by(self, term: str) -> Q:
-        id = uuid_in(term)
-        return Q(key=id) | Q(session=id) if id else Q(pk=None)
+    def search_condition(self, term: str) -> Q:
+        key = parse_uuid(term)
+        return Q(key=key) | Q(session=key) if key else Q(pk=None)
 
-    def beside(self, request: HttpRequest, row: Any) -> dict[str, Any]:
-        reads = may_read(request)
-        exchange = exchange_of(row, reads=reads)
-        first = exchange.lines[0].row.position if exchange.lines else row.session.last_position
+    def page_context(self, request: HttpRequest, row: Any) -> dict[str, Any]:
+        can_read = can_read_content(request)
+        exchange = build_exchange(row, can_read=can_read)
+        first_position = exchange.lines[0].message.position if exchange.lines else row.session.last_position
         return {
             "exchange": exchange,
-            "seen": seen_by(row, reads=reads),
-            "in_transcript": place_of(row.session_id, first),
-            "reads": reads,
+            "seen": build_prompt_view(row, can_read=can_read),
+            "in_transcript": message_url(row.session_id, first_position),
+            "reads": can_read,
         }

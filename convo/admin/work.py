@@ -1,4 +1,4 @@
-"""Work in the background that failed or is being done."""
+"""Admin of background work that has failed or is being done."""
 
 from typing import Any
 
@@ -8,87 +8,96 @@ from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html
 
-from convo.admin.lists import Named
-from convo.admin.reading import ReadOnly
-from convo.jobs import kinds
+from convo.admin.lists import ConfiguredNameFilter
+from convo.admin.read_only import ReadOnlyAdmin
+from convo.jobs import registry
 from convo.models import Work
 
-# The table that a kind's targets are in.
-ABOUT = {"learn": "turn", "summarise": "session", "summarise_now": "session"}
+# The model that each kind's targets are rows of.
+TARGET_MODELS = {
+    "learn": "turn",
+    "index": "turn",
+    "index_memory": "usermemory",
+    "summarise": "session",
+    "summarise_now": "session",
+}
 
 
-class ByKind(Named):
+class KindFilter(ConfiguredNameFilter):
     title, parameter_name, field = "kind", "kind", "kind"
 
     def names(self) -> list[str]:
-        return [kind.name for kind in kinds.kinds()]
+        return [kind.name for kind in registry.all_jobs()]
 
 
-class Standing(admin.SimpleListFilter):
-    """How it stands with the work, by the database's clock."""
+class StandingFilter(admin.SimpleListFilter):
+    """A filter by the standing of the work: dead, waiting, due or in progress, by the database's clock."""
 
     title, parameter_name = "standing", "standing"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
         return [
             ("dead", "dead: given up"),
-            ("waits", "waits after a failure"),
-            ("due", "due, and nobody is at it"),
+            ("waits", "waiting after a failure"),
+            ("due", "due, not started"),
             ("held", "being done"),
         ]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        work = Work.objects.items()
-        stands = {
-            "dead": work.dead(),
-            "waits": work.given_up().filter(state=Work.State.TODO),
-            "due": work.due(),
-            "held": work.exclude(pk__in=work.free()),
+        ledger = Work.objects.items()
+        by_standing = {
+            "dead": ledger.dead(),
+            "waits": ledger.given_up().filter(state=Work.State.TODO),
+            "due": ledger.due(),
+            "held": ledger.exclude(pk__in=ledger.free()),
         }
-        chosen = stands.get(self.value() or "")
-        return queryset if chosen is None else queryset.filter(pk__in=chosen)
+        rows = by_standing.get(self.value() or "")
+        return queryset if rows is None else queryset.filter(pk__in=rows)
 
 
 @admin.register(Work)
-class WorkAdmin(ReadOnly):
-    """What is dead waits here for somebody to look at it, and to retry it."""
+class WorkAdmin(ReadOnlyAdmin):
+    """Background work. Dead work waits here until somebody looks at it and retries it."""
 
-    list_display = ("__str__", "about", "state", "attempts", "next_at", "lease_until", "code")
-    list_filter = ("state", Standing, ByKind)
+    list_display = ("__str__", "target_link", "state", "attempts", "next_at", "lease_until", "error_code")
+    list_filter = ("state", StandingFilter, KindFilter)
     ordering = ("state", "next_at")
     search_fields = ("target",)
     search_help_text = "The primary key of the row that the work is about."
-    lookups = ("kind__exact",)
-    fields = ("kind", "about", "state", "attempts", "next_at", "lease_until", "code", "error", "created_at")
-    readonly_fields = ("about", "code")
-    said = ("error",)
+    extra_lookups = ("kind__exact",)
+    fields = (
+        *("kind", "target_link", "state", "attempts", "next_at", "lease_until", "error_code", "error"),
+        "created_at",
+    )
+    readonly_fields = ("target_link", "error_code")
+    content_fields = ("error",)
     actions = ["retry_now"]
 
-    def found_by(self, term: str) -> Q:
+    def search_condition(self, term: str) -> Q:
         return Q(target=term)
 
     def has_retry_permission(self, request: HttpRequest) -> bool:
         return bool(request.user.has_perm("convo.change_work"))
 
-    @admin.action(permissions=["retry"], description="Retry now what is dead or waits")
+    @admin.action(permissions=["retry"], description="Retry dead and waiting work now")
     def retry_now(self, request: HttpRequest, queryset: QuerySet[Work]) -> None:
         count = Work.objects.filter(pk__in=queryset.values("pk")).retry()
         self.message_user(request, f"{count} due now; the next sweep does them.")
 
     @admin.display(description="about")
-    def about(self, work: Work) -> str:
-        """The row that it is about, where that is known to have a page."""
-        table = ABOUT.get(work.kind)
-        if table is None:
+    def target_link(self, work: Work) -> str:
+        """Return a link to the row that the work is about, or only its key if its kind has no known page."""
+        model = TARGET_MODELS.get(work.kind)
+        if model is None:
             return work.target
         return format_html(
             '<a href="{}">{} {}</a>',
-            reverse(f"admin:convo_{table}_change", args=[work.target]),
-            table,
+            reverse(f"admin:convo_{model}_change", args=[work.target]),
+            model,
             work.target,
         )
 
     @admin.display(description="error")
-    def code(self, work: Work) -> str:
-        """What went wrong, without the sentence: that may quote what a model server said."""
+    def error_code(self, work: Work) -> str:
+        """Return the code of the error without its message, which may quote a model server."""
         return work.error.partition(":")[0] or "-"

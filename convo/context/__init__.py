@@ -1,25 +1,25 @@
-"""What the model sees: gathered, chosen within the budget, and explained."""
+"""Prompts: gather their sources, choose what fits the budget, and explain the choice in a manifest."""
 
-from convo.context.choose import as_given, check_fits, choose
-from convo.context.gather import gather, refused
-from convo.context.parts import Material, Part, Prompt
+from convo.context.choose import caller_prompt, check_fits, choose
+from convo.context.gather import gather, refused_image_turns
+from convo.context.parts import Prompt, PromptPart, Sources
 from convo.context.replay import replay
-from convo.context.scale import Piece, to_scale
-from convo.context.texts import HEADINGS, for_planning, single_query
+from convo.context.scale import BarSegment, bar_segments
+from convo.context.texts import HEADING_TOKENS, for_planning, single_query
 
 __all__ = [
-    "HEADINGS",
-    "Material",
-    "Part",
-    "Piece",
+    "HEADING_TOKENS",
+    "BarSegment",
     "Prompt",
-    "as_given",
+    "PromptPart",
+    "Sources",
+    "bar_segments",
+    "caller_prompt",
     "check_fits",
     "choose",
     "for_planning",
     "gather",
-    "refused",
+    "refused_image_turns",
     "replay",
     "single_query",
-    "to_scale",
 ]

@@ -1,130 +1,134 @@
-"""The chosen lines as the messages of a chat completions request."""
+"""Write the chosen messages in the form of a chat completions request."""
 
 import re
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from convo.history import Line, readable, weighed
+from convo.history import CALL, RESULT, TranscriptMessage, pair, text_for_model, without_file_data
 
-# Other names than these are refused by OpenAI, and with them the whole request.
-_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
-IN_SHORT = "What was said before this, in short:"
-_FILE = ("file_id", "file_data", "filename")
+# OpenAI refuses the whole request if a name has any other form.
+_VALID_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+COMPACTION_HEADING = "What was said before this, in short:"
+_FILE_FIELDS = ("file_id", "file_data", "filename")
 SYSTEM_ROLES = {"system", "developer"}
 
 
-def system_message(blocks: Sequence[str], lines: Sequence[Line]) -> Iterator[dict[str, Any]]:
-    """The one system message: instructions and what is known, then what the transcript holds of that kind."""
-    told = [*blocks, *(line.content for line in lines if line.role in SYSTEM_ROLES)]
-    if text := "\n\n".join(filter(None, told)):
+def system_message(blocks: Sequence[str], messages: Sequence[TranscriptMessage]) -> Iterator[dict[str, Any]]:
+    """Yield the one system message: the blocks, then the transcript's own system messages."""
+    texts = [*blocks, *(message.content for message in messages if message.role in SYSTEM_ROLES)]
+    if text := "\n\n".join(filter(None, texts)):
         yield {"role": "system", "content": text}
 
 
-def joined_to_question(
+def prepend_to_question(
     blocks: Sequence[str], messages: Sequence[Mapping[str, Any]]
 ) -> list[Mapping[str, Any]]:
-    """The messages with what was looked up for the last of the user's put before its words."""
-    asked = max((at for at, message in enumerate(messages) if message["role"] == "user"), default=None)
+    """Return the messages with these blocks put before the text of the last user message."""
+    question_index = max(
+        (index for index, message in enumerate(messages) if message["role"] == "user"), default=None
+    )
     text = "\n\n".join(filter(None, blocks))
-    if asked is None or not text:
+    if question_index is None or not text:
         return list(messages)
-    content = messages[asked]["content"]
-    whole = f"{text}\n\n{content}" if isinstance(content, str) else [{"type": "text", "text": text}, *content]
-    return [*messages[:asked], {**messages[asked], "content": whole}, *messages[asked + 1 :]]
+    content = messages[question_index]["content"]
+    new_content = (
+        f"{text}\n\n{content}" if isinstance(content, str) else [{"type": "text", "text": text}, *content]
+    )
+    return [
+        *messages[:question_index],
+        {**messages[question_index], "content": new_content},
+        *messages[question_index + 1 :],
+    ]
 
 
-def chat_messages(lines: Sequence[Line]) -> Iterator[dict[str, Any]]:
-    """The lines as chat completions messages; each call's result right behind the message that calls."""
-    # Some servers give the calls of each turn the same ids again, and a result may be told again where the
-    # model failed on it: each call has the last one before the next call of its id.
-    results: defaultdict[str, list[Line]] = defaultdict(list)
-    for line in lines:
-        if line.type == "function_call":
-            results[line.call_id].append(line)
-        elif line.type == "function_call_output" and results[line.call_id]:
-            results[line.call_id][-1] = line
-    pending: list[Line] = []
-    for line in lines:
-        if line.type == "function_call":
-            pending.append(line)
+def chat_messages(messages: Sequence[TranscriptMessage]) -> Iterator[dict[str, Any]]:
+    """Yield these messages in chat completions form, each result right after the message that calls."""
+    results = pair(enumerate(messages)).results
+    pending: list[tuple[TranscriptMessage, TranscriptMessage]] = []
+    for index, message in enumerate(messages):
+        if message.type == CALL:
+            # A question may hold a call without a result, which is sent as an empty one.
+            pending.append((message, messages[results.get(index, index)]))
             continue
-        yield from _calls(pending, results)
+        yield from _call_messages(pending)
         pending = []
-        if line.type != "function_call_output":
-            yield _message(line)
-    yield from _calls(pending, results)
+        if message.type != RESULT:
+            yield _chat_message(message)
+    yield from _call_messages(pending)
 
 
-def _calls(calls: list[Line], results: Mapping[str, list[Line]]) -> Iterator[dict[str, Any]]:
-    if not calls:
+def _call_messages(pairs: Sequence[tuple[TranscriptMessage, TranscriptMessage]]) -> Iterator[dict[str, Any]]:
+    if not pairs:
         return
-    yield {"role": "assistant", "content": None, "tool_calls": [_call(line) for line in calls]}
-    for line in calls:
-        yield {"role": "tool", "tool_call_id": line.call_id, "content": _output(results[line.call_id].pop(0))}
+    yield {"role": "assistant", "content": None, "tool_calls": [_tool_call(call) for call, _ in pairs]}
+    for call, result in pairs:
+        yield {"role": "tool", "tool_call_id": call.call_id, "content": _output_text(result)}
 
 
-def _call(line: Line) -> dict[str, Any]:
-    item = line.item or {}
+def _tool_call(message: TranscriptMessage) -> dict[str, Any]:
+    item = message.item or {}
     function = {"name": item["name"], "arguments": item["arguments"]}
-    return {"id": line.call_id, "type": "function", "function": function}
+    return {"id": message.call_id, "type": "function", "function": function}
 
 
-def _output(line: Line) -> str:
-    output = (line.item or {}).get("output", line.content)
+def _output_text(message: TranscriptMessage) -> str:
+    output = (message.item or {}).get("output", message.content)
     if isinstance(output, str):
         return output
-    return "\n".join(str(readable(part) or part.get("text", "")) for part in output)
+    return "\n".join(str(text_for_model(part) or part.get("text", "")) for part in output)
 
 
-def _message(line: Line) -> dict[str, Any]:
-    if line.type == "compaction":
-        return {"role": "assistant", "content": f"{IN_SHORT}\n{line.content}"}
-    name = {"name": line.name} if _NAME.fullmatch(line.name) else {}
+def _chat_message(message: TranscriptMessage) -> dict[str, Any]:
+    if message.type == "compaction":
+        return {"role": "assistant", "content": f"{COMPACTION_HEADING}\n{message.content}"}
+    name = {"name": message.name} if _VALID_NAME.fullmatch(message.name) else {}
     # Few servers but OpenAI's know the role `developer`.
-    role = "system" if line.role in SYSTEM_ROLES else line.role
-    return {"role": role, "content": _content(line), **name}
+    role = "system" if message.role in SYSTEM_ROLES else message.role
+    return {"role": role, "content": _content(message), **name}
 
 
-def _content(line: Line) -> str | list[dict[str, Any]]:
-    """Plain text, or the parts of a message that holds more."""
-    parts = (line.item or {}).get("content")
+def _content(message: TranscriptMessage) -> str | list[dict[str, Any]]:
+    parts = (message.item or {}).get("content")
     if not isinstance(parts, list):
-        return line.content
-    found = [_chat_part(part) for part in parts]
-    # Many servers know no parts where one text is all there is.
-    return str(found[0]["text"]) if len(found) == 1 and found[0]["type"] == "text" else found
+        return message.content
+    chat_parts = [_chat_part(part) for part in parts]
+    # Many servers don't know parts, which a message with only one text doesn't need.
+    return (
+        str(chat_parts[0]["text"]) if len(chat_parts) == 1 and chat_parts[0]["type"] == "text" else chat_parts
+    )
 
 
 def _chat_part(part: Mapping[str, Any]) -> dict[str, Any]:
     if part.get("type") == "input_image" and part.get("image_url"):
         image = {"url": part["image_url"], "detail": part.get("detail", "auto")}
         return {"type": "image_url", "image_url": image}
-    if text := readable(part):
-        # Few servers take files; every model reads.
+    if text := text_for_model(part):
+        # Few servers take files, but every model reads text.
         return {"type": "text", "text": text}
     if part.get("type") == "input_file":
-        return {"type": "file", "file": {name: part[name] for name in _FILE if part.get(name)}}
-    # What chat completions have no form for is named, so that the message isn't empty.
+        return {"type": "file", "file": {name: part[name] for name in _FILE_FIELDS if part.get(name)}}
+    # A part that has no form in chat completions is replaced by its type, so that the message isn't empty.
     return {"type": "text", "text": part.get("text") or part.get("refusal") or f"[{part.get('type')}]"}
 
 
-def bare(messages: Sequence[Mapping[str, Any]]) -> tuple[list[Mapping[str, Any]], int]:
-    """Messages without the images and files in them, and how many tokens those take."""
-    found = [_bare(message) for message in messages]
-    return [message for message, _ in found], sum(spent for _, spent in found)
+def without_files(messages: Sequence[Mapping[str, Any]]) -> tuple[list[Mapping[str, Any]], int]:
+    """Return the messages without their images and files, and the number of tokens that those take."""
+    results = [_without_files(message) for message in messages]
+    return [message for message, _ in results], sum(file_tokens for _, file_tokens in results)
 
 
-def _bare(message: Mapping[str, Any]) -> tuple[Mapping[str, Any], int]:
+def _without_files(message: Mapping[str, Any]) -> tuple[Mapping[str, Any], int]:
     content = message.get("content")
     if not isinstance(content, list):
         return message, 0
-    told, spent = weighed({"type": "message", "content": [_item_part(part) for part in content]})
-    return {**message, "content": told["content"]}, spent
+    item, file_tokens = without_file_data(
+        {"type": "message", "content": [_item_part(part) for part in content]}
+    )
+    return {**message, "content": item["content"]}, file_tokens
 
 
 def _item_part(part: Any) -> Any:
-    """A part of a chat completions message as one of an item, as far as it counts."""
+    """Convert a part of a chat completions message to a part of an item, as far as counting needs it."""
     match part:
         case {"type": "image_url", "image_url": {"url": str(url), **rest}}:
             return {"type": "input_image", "image_url": url, **rest}

@@ -1,9 +1,11 @@
-"""Choose what the model sees, inside the budget, and say for every part why it is there.
+"""Choose what the model sees within the budget, and record for every part why it is there.
 
-The order of the prompt keeps its beginning still, so that a model server can reuse it: instructions, pinned
-facts, the summary, the transcript word for word; then, with the new message, what was looked up for it.
-What doesn't fit goes in this order: neighbours of recalled messages, recalled messages that fit the question
-least, facts in excess of their share, the oldest exchanges, the summary, pinned facts in excess of theirs.
+The beginning of the prompt stays the same from turn to turn, so that a model server can reuse it:
+instructions, pinned facts, the summary, the transcript word for word. The recalled messages and facts for the
+question follow with the new message.
+
+Whatever doesn't fit is left out in this order: neighbours of recalled messages, recalled messages that match
+the question least, facts beyond their share, the oldest exchanges, the summary, pinned facts beyond theirs.
 """
 
 import json
@@ -15,202 +17,243 @@ from typing import Any
 
 from convo import tokens
 from convo.agents import Agent
-from convo.context.chat import SYSTEM_ROLES, bare, chat_messages, joined_to_question, system_message
-from convo.context.parts import Fact, Found, Material, Part, Prompt, Told
-from convo.context.quoted import NOTHING, fact_block, recalled_block, summary_block
-from convo.context.verbatim import READABLE, Choice, Counted, cost, last, left_out, newest_that_fit
+from convo.context.blocks import EMPTY_PART, fact_block, recalled_block, summary_block
+from convo.context.chat import SYSTEM_ROLES, chat_messages, prepend_to_question, system_message, without_files
+from convo.context.parts import Prompt, PromptFact, PromptPart, RecalledMessage, Sources, SummaryText
+from convo.context.verbatim import (
+    SENDABLE_TYPES,
+    Choice,
+    CountableMessage,
+    last_pairs,
+    left_out,
+    newest_that_fit,
+    total_tokens,
+)
 from convo.errors import MessageTooLong
-from convo.history import Line, inlined
+from convo.history import TranscriptMessage, with_inline_data
 
 # No tokenizer packs more characters into a token than this, on average over a message.
-_CHARACTERS_A_TOKEN = 16
-NO_MATERIAL = Material()
-# In a long conversation what is looked up is at most this part of what stands before it, or so many tokens.
-ASIDE, LEAST_ASIDE = 6, 200
+_CHARACTERS_PER_TOKEN = 16
+NO_SOURCES = Sources()
+# The first is a divisor: in a long conversation, facts and recalled messages take at most that fraction of
+# the tokens that precede them. The second is the number of tokens that they may always take.
+LOOKUP_DIVISOR, MIN_LOOKUP_TOKENS = 6, 200
 
 
 @dataclass(frozen=True)
-class _Aside:
-    """What was looked up for the question, and what of it had no room."""
+class _Lookups:
+    """The facts and recalled messages for the question, and the record of those that had no room."""
 
-    facts: Part
-    recalled: Part
-    left: Sequence[Mapping[str, Any]]
+    facts: PromptPart
+    messages: PromptPart
+    omissions: Sequence[Mapping[str, Any]]
 
     @property
     def tokens(self) -> int:
-        return self.facts.tokens + self.recalled.tokens
+        return self.facts.tokens + self.messages.tokens
 
 
 def choose(
     agent: Agent,
     model: str,
-    earlier: Sequence[Line],
-    question: Sequence[Line],
+    earlier: Sequence[TranscriptMessage],
+    question: Sequence[TranscriptMessage],
     *,
-    material: Material = NO_MATERIAL,
+    sources: Sources = NO_SOURCES,
     budget: int | None = None,
     total_messages: int | None = None,
-    tools: int = 0,
+    tool_tokens: int = 0,
 ) -> Prompt:
-    """The prompt for this question; MessageTooLong when not even the question fits."""
+    """Return the prompt for this question, or raise MessageTooLong if not even the question fits."""
     budget = agent.context_tokens if budget is None else budget
-    room = budget - check_fits(agent, model, question, budget=budget, tools=tools)
-    share = room
-    pinned, unpinned = fact_block(
-        "pinned", "pinned by the user", material.pinned, model, room=int(share * agent.memory_share)
+    remaining_tokens = budget - check_fits(agent, model, question, budget=budget, tool_tokens=tool_tokens)
+    shared_tokens = remaining_tokens
+    pinned_part, omitted_pins = fact_block(
+        "pinned",
+        "pinned by the user",
+        sources.pinned_facts,
+        model,
+        budget=int(shared_tokens * agent.memory_share),
     )
-    summary = summary_block(material.summary, model, room=(room - pinned.tokens) // 2)
-    room -= pinned.tokens + summary.tokens
-    choosing = _Choosing(
+    summary = summary_block(sources.summary, model, budget=(remaining_tokens - pinned_part.tokens) // 2)
+    remaining_tokens -= pinned_part.tokens + summary.tokens
+    selection = _Selection(
         agent=agent,
         model=model,
         earlier=earlier,
         question=question,
-        material=material,
-        share=share,
-        ahead=budget - room,
-        room=room,
-        summarised=summary is not NOTHING,
+        material=sources,
+        shared_tokens=shared_tokens,
+        preceding_tokens=budget - remaining_tokens,
+        remaining_tokens=remaining_tokens,
+        has_summary=summary is not EMPTY_PART,
     )
-    choice, aside = choosing.both()
-    if choice.spent > room:
+    choice, lookups = selection.select()
+    if choice.token_count > remaining_tokens:
         raise MessageTooLong(
-            "These results are too long to be sent with the calls that they answer and what led to those. "
+            "These tool results don't fit together with their calls and the messages that led to those. "
             "Shorten them, or raise the agent's context_tokens.",
             param="message",
         )
-    # From here on with the images and files that they show.
-    verbatim, question = inlined(choice.lines), inlined(question)
+    # From here on the messages include the data of their images and files.
+    verbatim, question = with_inline_data(choice.messages), with_inline_data(question)
     parts = [
-        Part(part="tools", why="the caller's tools", tokens=tools),
-        Part(part="instructions", why=f"agent {agent.name}", tokens=_instructions_cost(agent, model)),
-        pinned,
+        PromptPart(name="tools", reason="the caller's tools", tokens=tool_tokens),
+        PromptPart(
+            name="instructions", reason=f"agent {agent.name}", tokens=_instructions_cost(agent, model)
+        ),
+        pinned_part,
         summary,
-        Part(part="verbatim", why=_why(choice, summary, agent.pairs), tokens=choice.spent, lines=verbatim),
-        aside.recalled,
-        aside.facts,
-        Part(part="question", why="the new message", tokens=cost(question, model), lines=question),
+        PromptPart(
+            name="verbatim",
+            reason=_verbatim_reason(choice, summary, agent.recent_pairs),
+            tokens=choice.token_count,
+            messages=verbatim,
+        ),
+        lookups.messages,
+        lookups.facts,
+        PromptPart(
+            name="question", reason="the new message", tokens=total_tokens(question, model), messages=question
+        ),
     ]
-    left = [
-        *_left_facts(unpinned),
-        *_uncovered(material, summary),
-        *_older(earlier, choice, material.summary, total_messages),
+    omissions = [
+        *_omitted_facts(omitted_pins),
+        *_omitted_summary(sources, summary),
+        *_unread_messages(earlier, choice, sources.summary, total_messages),
         *left_out(choice, model),
-        *aside.left,
+        *lookups.omissions,
     ]
-    lines = [*verbatim, *(line for line in question if line.type in READABLE)]
-    # Where everything goes as it is, so do system messages in its middle; one that opens it is the first.
-    opening = list(takewhile(lambda line: line.role in SYSTEM_ROLES, lines)) if agent.whole else lines
-    rest = lines[len(opening) :] if agent.whole else [line for line in lines if line.role not in SYSTEM_ROLES]
+    transcript = [*verbatim, *(message for message in question if message.type in SENDABLE_TYPES)]
+    # If the whole transcript is sent, its system messages stay where they are, except for those at its
+    # beginning, which join the first one.
+    opening = (
+        list(takewhile(lambda message: message.role in SYSTEM_ROLES, transcript))
+        if agent.whole
+        else transcript
+    )
+    rest = (
+        transcript[len(opening) :]
+        if agent.whole
+        else [message for message in transcript if message.role not in SYSTEM_ROLES]
+    )
     messages = [
-        *system_message([agent.instructions, pinned.text, summary.text], opening),
+        *system_message([agent.instructions, pinned_part.text, summary.text], opening),
         *chat_messages(rest),
     ]
     return Prompt(
-        messages=joined_to_question([aside.recalled.text, aside.facts.text], messages),
-        manifest=_manifest(parts, left, model, budget=budget),
+        messages=prepend_to_question([lookups.messages.text, lookups.facts.text], messages),
+        manifest=_manifest(parts, omissions, model, budget=budget),
         parts=[part for part in parts if part.tokens],
-        cut=choice.cut,
+        is_truncated=choice.is_truncated,
     )
 
 
-def as_given(model: str, messages: Sequence[Mapping[str, Any]], *, budget: int) -> Prompt:
-    """A prompt that the caller made: sent as it is, and counted."""
-    told, beside = bare(messages)
-    spent = tokens.count(json.dumps(told, ensure_ascii=False), model) + beside
-    part = Part(part="verbatim", why="the prompt as the caller sent it", tokens=spent)
+def caller_prompt(model: str, messages: Sequence[Mapping[str, Any]], *, budget: int) -> Prompt:
+    """Return a prompt that the caller wrote: it is counted and sent as it is."""
+    bare_messages, file_tokens = without_files(messages)
+    prompt_tokens = tokens.count(json.dumps(bare_messages, ensure_ascii=False), model) + file_tokens
+    part = PromptPart(name="verbatim", reason="the prompt as the caller sent it", tokens=prompt_tokens)
     return Prompt(messages=messages, manifest=_manifest([part], [], model, budget=budget), parts=[part])
 
 
-def check_fits(agent: Agent, model: str, question: Sequence[Counted], *, budget: int, tools: int = 0) -> int:
-    """The tokens that no choice can save: instructions, question, tools. They must fit the budget."""
-    length = sum(len(part.content) for part in question)
-    if length > _CHARACTERS_A_TOKEN * budget:
+def check_fits(
+    agent: Agent, model: str, question: Sequence[CountableMessage], *, budget: int, tool_tokens: int = 0
+) -> int:
+    """Return the tokens that instructions, question and tools take, or raise MessageTooLong."""
+    length = sum(len(message.content) for message in question)
+    if length > _CHARACTERS_PER_TOKEN * budget:
         raise MessageTooLong(
             f"The message has {length} characters, far more than {budget} tokens hold. Shorten it.",
             param="message",
         )
-    instructions, asked = _instructions_cost(agent, model), cost(question, model)
-    fixed = instructions + asked + tools + tokens.REPLY_OVERHEAD
-    if fixed > budget:
+    instruction_tokens, question_tokens = _instructions_cost(agent, model), total_tokens(question, model)
+    fixed_tokens = instruction_tokens + question_tokens + tool_tokens + tokens.REPLY_OVERHEAD
+    if fixed_tokens > budget:
         raise MessageTooLong(
-            f"The message takes {asked} tokens and the instructions of agent {agent.name!r} {instructions}, "
-            f"beside {tools + tokens.REPLY_OVERHEAD} of tools and overhead; together they may take {budget}. "
+            f"The message takes {question_tokens} tokens, the instructions of agent {agent.name!r} "
+            f"{instruction_tokens}, tools and overhead {tool_tokens + tokens.REPLY_OVERHEAD}; "
+            f"together they may take {budget}. "
             "Shorten the message, or raise the agent's context_tokens.",
             param="message",
         )
-    return fixed
+    return fixed_tokens
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Choosing:
-    """What the choice between the transcript's end and what was looked up depends on."""
+class _Selection:
+    """The inputs of the choice between the transcript's end and the facts and recalled messages."""
 
     agent: Agent
     model: str
-    earlier: Sequence[Line]
-    question: Sequence[Line]
-    material: Material
-    share: int  # the tokens that instructions and question leave: of them each part has its share
-    ahead: int  # the tokens that stand before the transcript's end
-    room: int  # the tokens that are left
-    summarised: bool
+    earlier: Sequence[TranscriptMessage]
+    question: Sequence[TranscriptMessage]
+    material: Sources
+    shared_tokens: int  # tokens left by instructions and question, of which each part gets its share
+    preceding_tokens: int  # tokens that precede the transcript's end
+    remaining_tokens: int  # tokens that are left
+    has_summary: bool
 
-    def both(self) -> tuple[Choice, _Aside]:
-        """The transcript's end, and what was looked up within its share: the end has all that is left."""
-        choice = self._end(self.room)
-        if not choice.cut:
-            return choice, self._looked_up(choice, self.room - choice.spent)
-        # Something must go anyway: the share of what was looked up is kept free for it.
-        choice = self._end(self.room - self._looked_up(choice, self.room).tokens)
-        return choice, self._looked_up(choice, self.room - choice.spent)
+    def select(self) -> tuple[Choice, _Lookups]:
+        """Select facts and recalled messages within their share; the transcript's end gets the rest."""
+        choice = self._transcript_end(self.remaining_tokens)
+        if not choice.is_truncated:
+            return choice, self._look_up(choice, self.remaining_tokens - choice.token_count)
+        # The transcript is cut anyway, so the share of facts and recalled messages is reserved for them.
+        choice = self._transcript_end(
+            self.remaining_tokens - self._look_up(choice, self.remaining_tokens).tokens
+        )
+        return choice, self._look_up(choice, self.remaining_tokens - choice.token_count)
 
-    def _end(self, budget: int) -> Choice:
+    def _transcript_end(self, budget: int) -> Choice:
         return newest_that_fit(
             self.earlier,
             self.model,
-            pairs=self.agent.pairs,
+            pairs=self.agent.recent_pairs,
             budget=budget,
             question=self.question,
-            refused=self.material.refused,
+            refused_turns=self.material.refused_turns,
         )
 
-    def _looked_up(self, choice: Choice, room: int) -> _Aside:
-        if self.summarised:
-            # A long conversation: most of its prompt stays the same for the next turn, and can be reused.
-            room = min(room, max(LEAST_ASIDE, (self.ahead + choice.spent) // ASIDE))
-        begins = choice.taken[0][0].position if choice.taken else None
-        found = list(islice(_not_shown(self.material, begins), self.agent.recall))
-        facts, no_fact_room = fact_block(
+    def _look_up(self, choice: Choice, room: int) -> _Lookups:
+        if self.has_summary:
+            # The room is small in a long conversation, so that most of its prompt stays the same for the next
+            # turn and can be reused.
+            room = min(
+                room, max(MIN_LOOKUP_TOKENS, (self.preceding_tokens + choice.token_count) // LOOKUP_DIVISOR)
+            )
+        first_position = choice.exchanges[0][0].position if choice.exchanges else None
+        matches = list(islice(_not_in_prompt(self.material, first_position), self.agent.recall))
+        facts, omitted_facts = fact_block(
             "facts",
             "known about the user",
             self.material.facts,
             self.model,
-            room=min(room // 2 if found else room, int(self.share * self.agent.memory_share)),
+            budget=min(room // 2 if matches else room, int(self.shared_tokens * self.agent.memory_share)),
         )
-        recalled, no_room = recalled_block(
-            found, self.model, room=min(room - facts.tokens, int(self.share * self.agent.recall_share))
+        messages, omitted_matches = recalled_block(
+            matches,
+            self.model,
+            budget=min(room - facts.tokens, int(self.shared_tokens * self.agent.recall_share)),
         )
-        return _Aside(facts, recalled, [*_left_facts(no_fact_room), *_left_found(no_room)])
+        return _Lookups(facts, messages, [*_omitted_facts(omitted_facts), *_omitted_matches(omitted_matches)])
 
 
-def _not_shown(material: Material, begins: int | None) -> Iterator[Found]:
-    """The messages found that the prompt doesn't hold word for word already."""
+def _not_in_prompt(material: Sources, first_position: int | None) -> Iterator[RecalledMessage]:
+    """Yield the recalled messages that the prompt doesn't hold word for word already."""
 
-    def shown(session: str, position: int) -> bool:
-        return begins is not None and session == material.session and position >= begins
+    def is_in_prompt(session: str, position: int) -> bool:
+        return first_position is not None and session == material.session_id and position >= first_position
 
-    for hit in material.found:
-        if not shown(*hit.old.place):
-            beside = [old for old in hit.beside if not shown(*old.place)]
-            yield Found(old=hit.old, score=hit.score, beside=beside)
+    for match in material.matches:
+        if not is_in_prompt(*match.message.location):
+            neighbours = [message for message in match.neighbours if not is_in_prompt(*message.location)]
+            yield RecalledMessage(message=match.message, score=match.score, neighbours=neighbours)
 
 
-def _why(choice: Choice, summary: Part, pairs: int | None) -> str:
+def _verbatim_reason(choice: Choice, summary: PromptPart, pairs: int | None) -> str:
     if pairs is not None:
-        return last(min(pairs, len(choice.taken)) or pairs)
-    if choice.cut:
+        return last_pairs(min(pairs, len(choice.exchanges)) or pairs)
+    if choice.is_truncated:
         return "as much of the conversation's end as fits"
     return "all since the summary" if summary.tokens else "the whole conversation"
 
@@ -223,50 +266,53 @@ def _instructions_cost(agent: Agent, model: str) -> int:
 
 
 def _manifest(
-    parts: Iterable[Part], left: Sequence[Mapping[str, Any]], model: str, *, budget: int
+    parts: Iterable[PromptPart], omissions: Sequence[Mapping[str, Any]], model: str, *, budget: int
 ) -> dict[str, Any]:
-    shown = [part.manifest for part in parts if part.tokens]
+    entries = [part.manifest for part in parts if part.tokens]
     return {
         "budget": budget,
-        "total": sum(part["tokens"] for part in shown) + tokens.REPLY_OVERHEAD,
-        "counted_by": tokens.counter(model),
+        "total": sum(part["tokens"] for part in entries) + tokens.REPLY_OVERHEAD,
+        "counted_by": tokens.encoding_name(model),
         "reply_overhead": tokens.REPLY_OVERHEAD,
-        "parts": shown,
-        "left_out": list(left),
+        "parts": entries,
+        "left_out": list(omissions),
     }
 
 
-def _left_facts(facts: Sequence[Fact]) -> Iterator[dict[str, Any]]:
+def _omitted_facts(facts: Sequence[PromptFact]) -> Iterator[dict[str, Any]]:
     if facts:
         yield {"why": "no room in the share of memories", "sources": [fact.source for fact in facts]}
 
 
-def _left_found(found: Sequence[Found]) -> Iterator[dict[str, Any]]:
-    if found:
-        sources = [{**hit.old.source, "score": round(hit.score, 3)} for hit in found]
+def _omitted_matches(matches: Sequence[RecalledMessage]) -> Iterator[dict[str, Any]]:
+    if matches:
+        sources = [{**match.message.source, "score": round(match.score, 3)} for match in matches]
         yield {
             "why": "no room in the share of recalled messages",
-            "messages": len(found),
+            "messages": len(matches),
             "sources": sources,
         }
 
 
-def _uncovered(material: Material, summary: Part) -> Iterator[dict[str, Any]]:
-    """What only the summary would have told, when there is no room for it."""
-    if material.summary and summary is NOTHING:
-        told = material.summary
-        yield {"why": "no room for the summary of these", "from": told.start, "to": told.end}
+def _omitted_summary(material: Sources, summary: PromptPart) -> Iterator[dict[str, Any]]:
+    """Record the messages that are missing because their summary has no room."""
+    if material.summary and summary is EMPTY_PART:
+        source = material.summary
+        yield {"why": "no room for the summary of these", "from": source.start, "to": source.end}
 
 
-def _older(
-    earlier: Sequence[Line], choice: Choice, summary: Told | None, total_messages: int | None
+def _unread_messages(
+    messages: Sequence[TranscriptMessage],
+    choice: Choice,
+    summary: SummaryText | None,
+    total_messages: int | None,
 ) -> Iterator[dict[str, Any]]:
-    """What wasn't even read, because what was read exceeds the budget or the window already."""
-    if not earlier:
+    """Record the messages that weren't even read, because newer ones exceed the budget or window already."""
+    if not messages:
         return
-    first = earlier[0].position
-    unseen = (total_messages or len(earlier)) - len(earlier)
-    if summary and choice.cut and first > summary.end + 1:
-        yield {"why": "older than what fits", "from": summary.end + 1, "to": first - 1}
-    if not summary and unseen > 0:
-        yield {"why": "older than what fits", "to": first - 1, "messages": unseen}
+    first_position = messages[0].position
+    unread_count = (total_messages or len(messages)) - len(messages)
+    if summary and choice.is_truncated and first_position > summary.end + 1:
+        yield {"why": "older than what fits", "from": summary.end + 1, "to": first_position - 1}
+    if not summary and unread_count > 0:
+        yield {"why": "older than what fits", "to": first_position - 1, "messages": unread_count}

@@ -1,83 +1,85 @@
-"""Gather what there is for a prompt beside the transcript's end: read, looked up, not yet chosen."""
+"""Gather the sources of a prompt beyond the transcript's end: facts, summary, recalled messages."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from convo import search
 from convo.agents import Agent
-from convo.context.parts import Fact, Found, Material, Old, Told
-from convo.history import Line, parts_of
+from convo.context.parts import PastMessage, PromptFact, RecalledMessage, Sources, SummaryText
+from convo.history import TranscriptMessage, parts_of
 from convo.models import NOBODY, Session, Summary, Turn, UserMemory
 
-# Facts that are looked at for one question; more than any share of a prompt holds.
-FACTS = 200
-# Of what is found, some stands in the prompt already, word for word.
-FOUND = 30
-# A longer question is looked up by its beginning.
+# The facts considered for one question are more than any share of a prompt holds.
+MAX_FACTS = 200
+# More messages are searched for than are needed: the prompt holds some of them word for word already.
+MAX_MATCHES = 30
+# A longer question is searched for by its beginning.
 QUERY_CHARACTERS = 1000
-# What a model server answers that can't take a request as it is.
-NOT_TAKEN = (400, 413, 415, 422)
+# The HTTP statuses of model servers that can't accept a request as it is.
+REFUSAL_STATUSES = (400, 413, 415, 422)
 
 
-def gather(session: Session, agent: Agent, query: str, *, upto: int) -> Material:
-    """What this agent may be told beside the transcript, for a question that begins behind `upto`."""
-    is_kept = session.storage == Session.Storage.KEPT
+def gather(session: Session, agent: Agent, query: str, *, upto: int) -> Sources:
+    """Return what this agent may add to the transcript's end, for a question that follows position `upto`."""
+    is_kept = session.storage == Session.Storage.PERSISTENT
     if session.kind == Session.Kind.CONVERSATION and not is_kept:
-        # A temporary chat is by itself: nothing comes in from elsewhere, as nothing leaves it.
-        return Material(session=str(session.pk))
-    known = agent.memory and session.person.ref != NOBODY
-    facts = _facts(session, query) if known else []
+        # A temporary chat is isolated: nothing comes in from elsewhere, as nothing leaves it.
+        return Sources(session_id=str(session.pk))
+    uses_memory = agent.memory and session.person.ref != NOBODY
+    facts = _facts(session, query) if uses_memory else []
     summary = _summary(session, upto) if agent.summaries else None
-    asked = bool(query.strip())
-    # Of what is not kept nothing can be found again.
-    recalls = asked and agent.recall and (known or is_kept)
-    return Material(
-        session=str(session.pk),
-        pinned=[fact for fact, pinned in facts if pinned],
-        facts=[fact for fact, pinned in facts if not pinned] if asked else [],
+    has_query = bool(query.strip())
+    # Messages that are not kept can't be recalled.
+    can_recall = has_query and agent.recall and (uses_memory or is_kept)
+    return Sources(
+        session_id=str(session.pk),
+        pinned_facts=[fact for fact, is_pinned in facts if is_pinned],
+        facts=[fact for fact, is_pinned in facts if not is_pinned] if has_query else [],
         summary=summary,
-        found=_found(session, query, everywhere=known, upto=upto) if recalls else [],
+        matches=_recall(session, query, everywhere=uses_memory, upto=upto) if can_recall else [],
     )
 
 
-def refused(lines: Sequence[Line]) -> list[int]:
-    """The turns of these lines that showed an image to a model server which then refused the request.
+def refused_image_turns(messages: Sequence[TranscriptMessage]) -> list[int]:
+    """Return the turns that showed an image among these messages, and whose request the model server refused.
 
-    What it refused once it would refuse in every later prompt.
+    The server would refuse such an image in every later prompt too.
     """
-    showing = {line.turn for line in lines if any(map(_is_image, parts_of(line.item)))}
-    if not showing:
+    image_turns = {message.turn for message in messages if any(map(_is_image, parts_of(message.item)))}
+    if not image_turns:
         return []
-    failed = Turn.objects.filter(pk__in=showing, error__upstream_status__in=NOT_TAKEN)
-    return list(failed.values_list("pk", flat=True))
+    refused_turns = Turn.objects.filter(pk__in=image_turns, error__upstream_status__in=REFUSAL_STATUSES)
+    return list(refused_turns.values_list("pk", flat=True))
 
 
 def _is_image(part: Mapping[str, Any]) -> bool:
     return part.get("type") == "input_image"
 
 
-def _summary(session: Session, upto: int) -> Told | None:
-    """The latest summary that tells of nothing behind this position."""
-    found = Summary.objects.fresh(session).filter(to_position__lte=upto).first()
-    if found is None:
+def _summary(session: Session, upto: int) -> SummaryText | None:
+    """Return the latest summary that covers nothing after this position."""
+    summary = Summary.objects.fresh(session).filter(to_position__lte=upto).first()
+    if summary is None:
         return None
-    return Told(id=found.pk, start=session.base_position + 1, end=found.to_position, text=found.text)
+    return SummaryText(
+        id=summary.pk, start=session.base_position + 1, end=summary.to_position, text=summary.text
+    )
 
 
-def _facts(session: Session, query: str) -> list[tuple[Fact, bool]]:
-    """What is known about the person, that first which fits the question, then the newest."""
-    rows = list(UserMemory.objects.known(session.person).prefetch_related("evidence")[:FACTS])
+def _facts(session: Session, query: str) -> list[tuple[PromptFact, bool]]:
+    """Return the person's facts, each with whether it is pinned: the best match first, then the newest."""
+    rows = list(UserMemory.objects.for_prompt(session.person).prefetch_related("evidence")[:MAX_FACTS])
     if not rows:
         return []
     scores = (
-        dict(search.find_memories(session.person, query[:QUERY_CHARACTERS], limit=FACTS)) if query else {}
+        dict(search.find_memories(session.person, query[:QUERY_CHARACTERS], limit=MAX_FACTS)) if query else {}
     )
     rows.sort(key=lambda row: (-scores.get(row.pk, 0.0), -row.valid_from.timestamp()))
     return [(_fact(row, scores.get(row.pk)), row.pinned) for row in rows]
 
 
-def _fact(row: UserMemory, score: float | None) -> Fact:
-    return Fact(
+def _fact(row: UserMemory, score: float | None) -> PromptFact:
+    return PromptFact(
         key=str(row.key),
         text=row.text,
         since=row.valid_from,
@@ -86,38 +88,44 @@ def _fact(row: UserMemory, score: float | None) -> Fact:
     )
 
 
-def _found(session: Session, query: str, *, everywhere: bool, upto: int) -> list[Found]:
-    """Older messages that fit the question: of this session, or of all of the person's."""
-    hits = search.find(
+def _recall(session: Session, query: str, *, everywhere: bool, upto: int) -> list[RecalledMessage]:
+    """Return older messages that match the question, of this session or of all the person's sessions."""
+    matches = search.find(
         session.person,
         session.owner,
         query[:QUERY_CHARACTERS],
         session=None if everywhere else session,
-        limit=FOUND,
+        limit=MAX_MATCHES,
     )
-    return [_hit(hit, session, upto) for hit in hits if hit.session_id != session.pk or hit.position <= upto]
-
-
-def _hit(hit: search.Hit, session: Session, upto: int) -> Found:
-    """What was found, with the messages on both sides that the question's own branch has too."""
-    beside = [
-        Old(
-            session=str(hit.session_id),
-            position=line.position,
-            speaker=line.name or line.role,
-            text=line.content,
-            at=hit.created_at,
-        )
-        for line in [*hit.before[::-1], *hit.after]
-        if line.content and (hit.session_id != session.pk or line.position <= upto)
+    return [
+        _recalled_message(match, session, upto)
+        for match in matches
+        if match.session_id != session.pk or match.position <= upto
     ]
-    old = Old(
-        session=str(hit.session_id),
-        position=hit.position,
-        speaker=hit.name or hit.role,
-        text=hit.content,
-        at=hit.created_at,
+
+
+def _recalled_message(match: search.Hit, session: Session, upto: int) -> RecalledMessage:
+    """Return a search hit with its neighbours; in the question's own session, only those up to `upto`."""
+    neighbours = [
+        PastMessage(
+            session=str(match.session_id),
+            position=neighbour.position,
+            speaker=neighbour.name or neighbour.role,
+            text=neighbour.content,
+            created_at=match.created_at,
+        )
+        for neighbour in [*match.before[::-1], *match.after]
+        if neighbour.content and (match.session_id != session.pk or neighbour.position <= upto)
+    ]
+    message = PastMessage(
+        session=str(match.session_id),
+        position=match.position,
+        speaker=match.name or match.role,
+        text=match.content,
+        created_at=match.created_at,
     )
-    return Found(
-        old=old, score=hit.score, beside=sorted(beside, key=lambda line: abs(line.position - hit.position))
+    return RecalledMessage(
+        message=message,
+        score=match.score,
+        neighbours=sorted(neighbours, key=lambda neighbour: abs(neighbour.position - match.position)),
     )

@@ -1,16 +1,16 @@
-"""What a prompt is made of: what was gathered for it, what was taken, and the account of both."""
+"""The values of which prompts are made: their sources, their parts, and the manifest of both."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from convo.history import Line
+from convo.history import TranscriptMessage
 
 
 @dataclass(frozen=True, kw_only=True)
-class Told:
-    """A summary: what the transcript said up to a position, in few words."""
+class SummaryText:
+    """A summary of the transcript up to a position."""
 
     id: int
     start: int
@@ -19,8 +19,8 @@ class Told:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fact:
-    """Something that is known about the user, and the messages that it rests on."""
+class PromptFact:
+    """A fact about the user, and the messages that it was learned from."""
 
     key: str
     text: str
@@ -35,17 +35,17 @@ class Fact:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Old:
+class PastMessage:
     """An older message, from this conversation or from another one of the same person."""
 
     session: str
     position: int
     speaker: str
     text: str
-    at: datetime
+    created_at: datetime
 
     @property
-    def place(self) -> tuple[str, int]:
+    def location(self) -> tuple[str, int]:
         return self.session, self.position
 
     @property
@@ -54,60 +54,60 @@ class Old:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
-    """An older message that fits the question, with those around it."""
+class RecalledMessage:
+    """An older message that matches the question, with its neighbours."""
 
-    old: Old
+    message: PastMessage
     score: float
-    beside: Sequence[Old] = ()
+    neighbours: Sequence[PastMessage] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
-class Material:
-    """What there is for a prompt beside the transcript's end: the choice is made from this."""
+class Sources:
+    """The sources of a prompt beyond the transcript's end, of which a choice is made."""
 
-    pinned: Sequence[Fact] = ()
-    summary: Told | None = None
-    facts: Sequence[Fact] = ()
-    found: Sequence[Found] = ()  # best first
-    session: str = ""
-    refused: Sequence[int] = ()  # turns whose images the model server did not take
+    pinned_facts: Sequence[PromptFact] = ()
+    summary: SummaryText | None = None
+    facts: Sequence[PromptFact] = ()
+    matches: Sequence[RecalledMessage] = ()  # best first
+    session_id: str = ""
+    refused_turns: Sequence[int] = ()  # turns whose images the model server refused
 
 
 @dataclass(frozen=True, kw_only=True)
-class Part:
-    """One stretch of the prompt: what it holds, what it costs, and why it is there."""
+class PromptPart:
+    """One part of the prompt: its content, its tokens, and why it is there."""
 
-    part: str
-    why: str
+    name: str
+    reason: str
     tokens: int
     text: str = ""
-    lines: Sequence[Line] = ()
+    messages: Sequence[TranscriptMessage] = ()
     sources: Sequence[Mapping[str, Any]] = ()
-    messages: int = 0
+    message_count: int = 0
     covers: tuple[int, int] | None = None
 
     @property
     def manifest(self) -> dict[str, Any]:
-        """The account of this part: ids, places and numbers, never text."""
-        covers = (self.lines[0].position, self.lines[-1].position) if self.lines else self.covers
-        places = {"from": covers[0], "to": covers[1]} if covers else {}
+        """The manifest's entry for this part: ids, positions and numbers, never text."""
+        covers = (self.messages[0].position, self.messages[-1].position) if self.messages else self.covers
+        positions = {"from": covers[0], "to": covers[1]} if covers else {}
         sources = {"sources": list(self.sources)} if self.sources else {}
         return {
-            "part": self.part,
-            "why": self.why,
+            "part": self.name,
+            "why": self.reason,
             "tokens": self.tokens,
-            "messages": self.messages or len(self.lines),
-            **places,
+            "messages": self.message_count or len(self.messages),
+            **positions,
             **sources,
         }
 
 
 @dataclass(frozen=True, kw_only=True)
 class Prompt:
-    """What is sent to the model, and the account of it."""
+    """The messages for the model, and the manifest of them."""
 
     messages: Sequence[Mapping[str, Any]]
     manifest: Mapping[str, Any] = field(default_factory=dict)
-    parts: Sequence[Part] = ()
-    cut: bool = False  # was something left out for want of room?
+    parts: Sequence[PromptPart] = ()
+    is_truncated: bool = False  # True if something was left out for lack of room

@@ -1,4 +1,4 @@
-"""What the model saw in an old turn: its stored account, with the words that are still there."""
+"""Show the prompt of an old turn: its stored manifest, with the texts that still exist."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,10 +9,10 @@ from convo.models import Evidence, Message, Summary, Turn, UserMemory
 
 
 def replay(turn: Turn) -> dict[str, Any]:
-    """The account of a turn, each source with its words; what was deleted or forgotten since has none."""
+    """Return the manifest of a turn, each source with its text: None if it was deleted or forgotten since."""
     manifest = turn.manifest
     if manifest is None:
-        raise NotFound(f"Turn {turn.number} asked no model, so there is nothing that one saw.")
+        raise NotFound(f"Turn {turn.number} did not ask a model, so it has no prompt to show.")
     parts = [{**part, "sources": _sources(turn, part)} for part in manifest["parts"]]
     return {**manifest, "parts": parts}
 
@@ -23,58 +23,62 @@ def _sources(turn: Turn, part: Mapping[str, Any]) -> list[dict[str, Any]]:
         version = turn.agent_version
         return [{"agent": turn.agent, "text": version.config.get("instructions", "") if version else None}]
     if part["part"] in {"verbatim", "question"}:
-        return _stretch(turn, part)
+        return _range_sources(turn, part)
     if part["part"] == "recalled":
-        return _messages(turn, sources)
+        return _recalled_sources(turn, sources)
     if part["part"] == "summary":
         texts = dict(Summary.objects.filter(pk__in=_ids(sources, "summary")).values_list("pk", "text"))
         return [{**source, "text": texts.get(source["summary"])} for source in sources]
-    return _memories(turn, sources)
+    return _memory_sources(turn, sources)
 
 
 def _ids(sources: Sequence[Mapping[str, Any]], name: str) -> list[Any]:
     return [source[name] for source in sources]
 
 
-def _stretch(turn: Turn, part: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _range_sources(turn: Turn, part: Mapping[str, Any]) -> list[dict[str, Any]]:
     if "from" not in part:
         return []
-    rows = Message.objects.filter(
+    all_rows = Message.objects.filter(
         session=turn.session_id, position__range=(part["from"], part["to"]), erased_at=None
     )
-    # What the turn saw was active then; of alternatives, those of its own path are not told apart any more.
-    shown = rows.filter(active=True) if part["part"] == "verbatim" else rows
-    told = history.fill(shown.order_by("position"), lost_too=True)
-    return [{"position": row.position, **_text(row)} for row in told]
+    # The turn saw messages that were active then. Of alternatives on its own path, today's active ones are
+    # shown: it is not known any more which ones the turn saw.
+    visible_rows = all_rows.filter(active=True) if part["part"] == "verbatim" else all_rows
+    messages = history.load_contents(visible_rows.order_by("position"), allow_missing=True)
+    return [{"position": message.position, **_text(message)} for message in messages]
 
 
-def _messages(turn: Turn, sources: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    places = {(source["session"], source["position"]) for source in sources}
+def _recalled_sources(turn: Turn, sources: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    positions = {(source["session"], source["position"]) for source in sources}
     rows = Message.objects.filter(
         session__person=turn.session.person_id,
-        session__in={session for session, _ in places},
+        session__in={session for session, _ in positions},
         session__state_before__isnull=True,
-        position__in={position for _, position in places},
+        position__in={position for _, position in positions},
         recallable=True,
         erased_at=None,
     )
-    found = {(str(row.session_id), row.position): row for row in rows}
-    return [{**source, **_text(found.get((source["session"], source["position"])))} for source in sources]
+    rows_by_position = {(str(row.session_id), row.position): row for row in rows}
+    return [
+        {**source, **_text(rows_by_position.get((source["session"], source["position"])))}
+        for source in sources
+    ]
 
 
-def _memories(turn: Turn, sources: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    known = UserMemory.objects.filter(person=turn.session.person_id, key__in=_ids(sources, "memory"))
-    rows = {str(row.key): row for row in known}
-    places = {
+def _memory_sources(turn: Turn, sources: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    memories = UserMemory.objects.filter(person=turn.session.person_id, key__in=_ids(sources, "memory"))
+    memories_by_key = {str(memory.key): memory for memory in memories}
+    positions = {
         row.message_id: {"session": str(row.message.session_id), "position": row.message.position}
-        for row in Evidence.objects.filter(memory__in=rows.values()).select_related("message")
+        for row in Evidence.objects.filter(memory__in=memories_by_key.values()).select_related("message")
     }
-    told = []
+    entries = []
     for source in sources:
-        row = rows.get(source["memory"])
-        evidence = [places[id] for id in source["evidence"] if id in places]
-        told.append({**source, "evidence": evidence, "text": row.text or None if row else None})
-    return told
+        memory = memories_by_key.get(source["memory"])
+        evidence = [positions[message_id] for message_id in source["evidence"] if message_id in positions]
+        entries.append({**source, "evidence": evidence, "text": memory.text or None if memory else None})
+    return entries
 
 
 def _text(row: Message | None) -> dict[str, Any]:

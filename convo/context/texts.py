@@ -1,13 +1,14 @@
-"""A prompt as one text, for agents that take no messages: the same parts, the same order."""
+"""Write a prompt as one text of the same parts, for agents that take no messages."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
-from convo.context.parts import Part, Prompt
-from convo.history import Line, parts_of, readable
+from convo.context.parts import Prompt, PromptPart
+from convo.history import TranscriptMessage, parts_of, text_for_model
 
-# What the headings take of the budget, beside the parts.
-HEADINGS = 24
+# The headings take this many tokens of the budget, in addition to the parts.
+HEADING_TOKENS = 24
 
 _SPEAKERS = {
     "user": "User",
@@ -19,43 +20,54 @@ _SPEAKERS = {
 
 
 def single_query(prompt: Prompt) -> str:
-    """History and question in one string, the question last: `[CONVERSATION HISTORY]`, `[CURRENT QUERY]`."""
-    parts = {part.part: part for part in prompt.parts}
+    """Return history and question as one string, in the form that older clients know.
+
+    The string is `[CONVERSATION HISTORY]`, then `user: …` or `assistant: …` for each message, then
+    `[CURRENT QUERY]` and `user: …`. Facts, summary and recalled messages come first in the history, as
+    `system: …`. Without a history, the result is the question alone.
+    """
+    parts = {part.name: part for part in prompt.parts}
     blocks = [parts[name].text for name in ("pinned", "summary", "recalled", "facts") if name in parts]
-    said = "\n".join(_said(parts.get("verbatim")))
-    asked = "\n".join(_words(line) for line in _lines(parts.get("question")))
-    history = "\n\n".join(filter(None, [*blocks, said]))
+    conversation = [f"{message.role}: {text}" for message, text in _messages_with_text(parts.get("verbatim"))]
+    history = [*(f"system: {block}" for block in blocks), *conversation]
+    query = "\n".join(_full_text(message) for message in _messages_of(parts.get("question")))
     if not history:
-        return asked
-    return f"[CONVERSATION HISTORY]\n{history}\n\n[CURRENT QUERY]\n{asked}".rstrip()
+        return query
+    return "\n".join(["[CONVERSATION HISTORY]", *history, "[CURRENT QUERY]", f"user: {query}"])
 
 
 def for_planning(prompt: Prompt) -> str:
-    """The history as a planner reads it: what is known, what went before, who said what; '' for none."""
-    parts = {part.part: part for part in prompt.parts}
-    known = [parts[name].text for name in ("pinned", "facts", "summary", "recalled") if name in parts]
-    said = "\n".join(f"- {line}" for line in _said(parts.get("verbatim")))
-    turns = f"Conversation so far:\n{said}" if said else ""
-    return "\n\n".join(filter(None, [*known, turns]))
+    """Return the history for a planner, or '': facts, summary and recalled messages, then who said what."""
+    parts = {part.name: part for part in prompt.parts}
+    blocks = [parts[name].text for name in ("pinned", "facts", "summary", "recalled") if name in parts]
+    conversation = [
+        f"- {_speaker(message)}: {text}" for message, text in _messages_with_text(parts.get("verbatim"))
+    ]
+    transcript = "\n".join(["Conversation so far:", *conversation]) if conversation else ""
+    return "\n\n".join(filter(None, [*blocks, transcript]))
 
 
-def _said(part: Part | None) -> Iterator[str]:
-    for line in _lines(part):
-        if line.type == "function_call":
-            yield f"Assistant called {line.name}"
-        elif words := _words(line):
-            yield f"{line.name or _SPEAKERS.get(line.role, line.role)}: {words}"
+def _speaker(message: TranscriptMessage) -> str:
+    return message.name or _SPEAKERS.get(message.role, message.role)
 
 
-def _words(line: Line) -> str:
-    """What a message says, with the text of its files; of an image there is only the mention."""
-    shown = (readable(part) or _mentioned(part) for part in parts_of(line.item))
-    return "\n\n".join(filter(None, [line.content, *shown]))
+def _messages_with_text(part: PromptPart | None) -> Iterator[tuple[TranscriptMessage, str]]:
+    for message in _messages_of(part):
+        if message.type == "function_call":
+            yield replace(message, role="assistant", name=""), f"[called {message.name}]"
+        elif text := _full_text(message):
+            yield message, text
 
 
-def _mentioned(part: Mapping[str, Any]) -> str:
+def _full_text(message: TranscriptMessage) -> str:
+    """Return the text of a message with that of its files; an image is only mentioned."""
+    part_texts = (text_for_model(part) or _mention(part) for part in parts_of(message.item))
+    return "\n\n".join(filter(None, [message.content, *part_texts]))
+
+
+def _mention(part: Mapping[str, Any]) -> str:
     return "[image]" if part.get("type") == "input_image" else ""
 
 
-def _lines(part: Part | None) -> list[Line]:
-    return list(part.lines) if part else []
+def _messages_of(part: PromptPart | None) -> list[TranscriptMessage]:
+    return list(part.messages) if part else []

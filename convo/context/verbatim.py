@@ -1,17 +1,17 @@
-"""The transcript's end, word for word: whole exchanges, from the newest back, as many as fit."""
+"""Choose the end of the transcript, word for word: whole exchanges, the newest first, as many as fit."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from convo.history import Line, marks
+from convo.history import Pairs, TranscriptMessage, file_hashes, pair
 
-# Items of other types stay in the transcript; a chat model has no form for them.
-READABLE = {"message", "function_call", "function_call_output", "compaction"}
+# Items of other types stay in the transcript: a chat model has no form for them.
+SENDABLE_TYPES = {"message", "function_call", "function_call_output", "compaction"}
 
 
-class Counted(Protocol):
-    """What can say how many tokens it takes."""
+class CountableMessage(Protocol):
+    """A message that can count its tokens."""
 
     @property
     def content(self) -> str: ...
@@ -23,141 +23,134 @@ class Counted(Protocol):
 class Choice:
     """The exchanges taken, oldest first, and those left out with the reason, newest first."""
 
-    taken: list[list[Line]] = field(default_factory=list)
-    left: list[tuple[str, list[Line]]] = field(default_factory=list)
-    spent: int = 0
-    cut: bool = False
+    exchanges: list[list[TranscriptMessage]] = field(default_factory=list)
+    omissions: list[tuple[str, list[TranscriptMessage]]] = field(default_factory=list)
+    token_count: int = 0
+    is_truncated: bool = False
 
     @property
-    def lines(self) -> list[Line]:
-        return [line for exchange in self.taken for line in exchange]
+    def messages(self) -> list[TranscriptMessage]:
+        return [message for exchange in self.exchanges for message in exchange]
 
 
 def newest_that_fit(
-    earlier: Sequence[Line],
+    earlier: Sequence[TranscriptMessage],
     model: str,
     *,
     pairs: int | None,
     budget: int,
-    question: Sequence[Line] = (),
-    refused: Sequence[int] = (),
+    question: Sequence[TranscriptMessage] = (),
+    refused_turns: Sequence[int] = (),
 ) -> Choice:
-    """The newest exchanges before this question, at most so many and within so many tokens.
+    """Return the newest exchanges before this question: at most `pairs` of them, within `budget` tokens.
 
-    Calls whose results are in the question come with it, whatever they cost.
+    Calls whose results are in the question are always taken, whatever they cost.
     """
-    choice, full = Choice(), ""
-    later: list[Line] = []
-    answered_later = False
-    results = {line.call_id for line in question if line.type == "function_call_output"}
-    if again := _asked_again(earlier, question):
-        choice.left.append(("a question without an answer, which is asked again", again))
-        earlier = earlier[: -len(again)]
-    for exchange in reversed(_exchanges(line for line in earlier if line.type in READABLE)):
-        whole, unpaired, is_needed = _split_unpaired(exchange, results)
-        if unpaired:
-            choice.left.append(("a tool call and its result are only sent together", unpaired))
-        if not whole:
+    choice, full_reason = Choice(), ""
+    later_exchange: list[TranscriptMessage] = []
+    has_later_answer = False
+    if repeats := _unanswered_repeats(earlier, question):
+        choice.omissions.append(("a question without an answer, which is asked again", repeats))
+        earlier = earlier[: -len(repeats)]
+    messages = [message for message in earlier if message.type in SENDABLE_TYPES]
+    call_pairs = pair(enumerate([*messages, *question]))
+    for indexes in reversed(_exchanges(messages, call_pairs)):
+        exchange = [messages[index] for index in indexes if index not in call_pairs.orphans]
+        is_needed = any(call_pairs.results.get(index, 0) >= len(messages) for index in indexes)
+        if unpaired_messages := [messages[index] for index in indexes if index in call_pairs.orphans]:
+            choice.omissions.append(("a tool call and its result are only sent together", unpaired_messages))
+        if not exchange:
             continue
-        if _given_up(whole, []) and whole[0].turn in refused:
-            choice.left.append(("a question whose image the model server refused", whole))
+        if _is_unanswered(exchange, []) and exchange[0].turn in refused_turns:
+            choice.omissions.append(("a question whose image the model server refused", exchange))
             continue
-        if answered_later and _given_up(whole, later):
-            choice.left.append(("a question without an answer, and a later one was answered", whole))
+        if has_later_answer and _is_unanswered(exchange, later_exchange):
+            choice.omissions.append(("a question without an answer, and a later one was answered", exchange))
             continue
-        later = whole
-        answered_later = answered_later or any(line.role == "assistant" for line in whole)
-        spent = cost(whole, model)
-        if not (full or is_needed) and pairs is not None and len(choice.taken) >= pairs:
-            full = f"older than {last(pairs)}"
-        elif not (full or is_needed) and choice.spent + spent > budget:
-            full, choice.cut = "no room in the budget", True
-        if full:
-            choice.left.append((full, whole))
+        later_exchange = exchange
+        has_later_answer = has_later_answer or any(message.role == "assistant" for message in exchange)
+        exchange_tokens = total_tokens(exchange, model)
+        if not (full_reason or is_needed) and pairs is not None and len(choice.exchanges) >= pairs:
+            full_reason = f"older than {last_pairs(pairs)}"
+        elif not (full_reason or is_needed) and choice.token_count + exchange_tokens > budget:
+            full_reason, choice.is_truncated = "no room in the budget", True
+        if full_reason:
+            choice.omissions.append((full_reason, exchange))
             continue
-        choice.taken.insert(0, whole)
-        choice.spent += spent
+        choice.exchanges.insert(0, exchange)
+        choice.token_count += exchange_tokens
     return choice
 
 
-def _given_up(whole: Sequence[Line], later: Sequence[Line]) -> bool:
-    """Is this a question that nobody answered? One of several messages is answered behind the last."""
-    goes_on = bool(later) and later[0].turn == whole[-1].turn
-    return not goes_on and all(line.role == "user" and line.asked for line in whole)
+def _is_unanswered(
+    exchange: Sequence[TranscriptMessage], later_exchange: Sequence[TranscriptMessage]
+) -> bool:
+    """Return whether this exchange is a question without an answer.
 
-
-def _asked_again(earlier: Sequence[Line], question: Sequence[Line]) -> list[Line]:
-    """The same question at the transcript's end, as often as it stands there without an answer."""
-    asked, start = [_said(line) for line in question], len(earlier)
-    while asked and start >= len(asked):
-        before = earlier[start - len(asked) : start]
-        same = [_said(line) for line in before if line.asked and not line.agent]
-        if same != asked:
-            break
-        start -= len(asked)
-    return list(earlier[start:])
-
-
-def _said(line: Line) -> tuple[Any, ...]:
-    return line.role, line.content, marks(line.item)
-
-
-def last(pairs: int) -> str:
-    return "the last pair" if pairs == 1 else f"the last {pairs} pairs"
-
-
-def _exchanges(lines: Iterable[Line]) -> list[list[Line]]:
-    """The lines by question: each question with all that followed it, a late tool result beside its call."""
-    homes: dict[str, list[Line]] = {}
-    found: list[list[Line]] = []
-    for line in lines:
-        if not found or line.role == "user":
-            found.append([])
-        home = homes.get(line.call_id, found[-1]) if line.type == "function_call_output" else found[-1]
-        home.append(line)
-        if line.type == "function_call":
-            homes[line.call_id] = home
-    return [exchange for exchange in found if exchange]
-
-
-def _split_unpaired(exchange: list[Line], arriving: set[str]) -> tuple[list[Line], list[Line], bool]:
-    """The exchange without the calls and results that lack their other half, and those.
-
-    Calls whose results are `arriving` with the question lack nothing; last it is told whether there are any.
+    A question of several messages has its answer after the last one, in `later_exchange`.
     """
-    calls = {line.call_id for line in exchange if line.type == "function_call"}
-    results = {line.call_id for line in exchange if line.type == "function_call_output"}
-    waiting = (calls - results) & arriving
-    unpaired = (calls ^ results) - waiting
-    return (
-        [line for line in exchange if line.call_id not in unpaired],
-        [line for line in exchange if line.call_id in unpaired],
-        bool(waiting),
+    is_continued = bool(later_exchange) and later_exchange[0].turn == exchange[-1].turn
+    return not is_continued and all(
+        message.role == "user" and message.from_model_turn for message in exchange
     )
 
 
-def cost(lines: Iterable[Counted], model: str) -> int:
-    return sum(line.cost(model) for line in lines)
+def _unanswered_repeats(
+    earlier: Sequence[TranscriptMessage], question: Sequence[TranscriptMessage]
+) -> list[TranscriptMessage]:
+    """Return the copies of this question at the transcript's end, which all have no answer."""
+    question_keys, start = [_comparison_key(message) for message in question], len(earlier)
+    while question_keys and start >= len(question_keys):
+        candidates = earlier[start - len(question_keys) : start]
+        candidate_keys = [_comparison_key(row) for row in candidates if row.from_model_turn and not row.agent]
+        if candidate_keys != question_keys:
+            break
+        start -= len(question_keys)
+    return list(earlier[start:])
+
+
+def _comparison_key(message: TranscriptMessage) -> tuple[Any, ...]:
+    return message.role, message.content, file_hashes(message.item)
+
+
+def last_pairs(pairs: int) -> str:
+    return "the last pair" if pairs == 1 else f"the last {pairs} pairs"
+
+
+def _exchanges(messages: Sequence[TranscriptMessage], pairs: Pairs) -> list[list[int]]:
+    """Group these messages' indexes by question; a late tool result joins the group of its call."""
+    groups: dict[int, list[int]] = {}
+    exchanges: list[list[int]] = []
+    for index, message in enumerate(messages):
+        if not exchanges or message.role == "user":
+            exchanges.append([])
+        groups[index] = groups.get(pairs.calls.get(index, -1), exchanges[-1])
+        groups[index].append(index)
+    return [exchange for exchange in exchanges if exchange]
+
+
+def total_tokens(messages: Iterable[CountableMessage], model: str) -> int:
+    return sum(message.cost(model) for message in messages)
 
 
 def left_out(choice: Choice, model: str) -> Iterator[dict[str, Any]]:
-    """One row a reason and stretch, oldest first."""
+    """Yield one manifest row for each reason and range of messages, oldest first."""
     rows: list[dict[str, Any]] = []
-    for why, lines in choice.left:
-        if not lines:
+    for reason, messages in choice.omissions:
+        if not messages:
             continue
-        if rows and rows[-1]["why"] == why:
-            rows[-1]["from"] = lines[0].position
-            rows[-1]["messages"] += len(lines)
-            rows[-1]["tokens"] += cost(lines, model)
+        if rows and rows[-1]["why"] == reason:
+            rows[-1]["from"] = messages[0].position
+            rows[-1]["messages"] += len(messages)
+            rows[-1]["tokens"] += total_tokens(messages, model)
             continue
         rows.append(
             {
-                "why": why,
-                "from": lines[0].position,
-                "to": lines[-1].position,
-                "messages": len(lines),
-                "tokens": cost(lines, model),
+                "why": reason,
+                "from": messages[0].position,
+                "to": messages[-1].position,
+                "messages": len(messages),
+                "tokens": total_tokens(messages, model),
             }
         )
     return reversed(rows)

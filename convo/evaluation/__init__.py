@@ -1,1 +1,1 @@
-"""Evaluation: how good is it? Measured through the product's own path, on data that the operator has."""
+"""Measure the quality of search and of prompts through the product's own code, on the operator's data."""

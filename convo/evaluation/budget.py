@@ -1,4 +1,4 @@
-"""How much of the evidence reaches the prompt at different budgets, and how much a plain window holds."""
+"""Measure how much evidence reaches the prompt at different budgets, and how much a plain window holds."""
 
 import statistics
 import time
@@ -9,69 +9,72 @@ from uuid import UUID
 
 from convo import agents, search, tokens, turns
 from convo.context import Prompt
-from convo.evaluation.locomo import Asked, Loaded
+from convo.evaluation.locomo import DataSet, DataSetQuestion
 from convo.models import Message, Person, Session
 
 BUDGETS = (1_000, 2_000, 4_000, 8_000)
-FOUND = 25
+SEARCH_LIMIT = 25
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reached:
-    """For one budget: shares of the evidence, in per cent, and how long a prompt took."""
+class BudgetResult:
+    """The figures for one budget: shares of the evidence in per cent, and the time of a prompt."""
 
     budget: int
     prompt: float  # of all evidence
-    found: float  # of the evidence that search has among its first 25
-    window: float  # of all evidence: the newest turns that fit, had it all been one session
+    found: float  # of the evidence among the first 25 hits of search
+    window: float  # of all evidence, for a prompt of the newest messages that fit, as if in one session
     milliseconds: float
 
 
-def reached(loaded: Loaded, *, most: int | None = None) -> Iterator[Reached]:
-    """Ask each question in a new session of the same person, as somebody would who comes back."""
-    questions = loaded.questions[:: max(1, len(loaded.questions) // most)] if most else loaded.questions
-    places = _places(loaded.owner)
+def measure(loaded: DataSet, *, question_limit: int | None = None) -> Iterator[BudgetResult]:
+    """Ask each question in a new session of the same person, as a returning user would."""
+    questions = (
+        loaded.questions[:: max(1, len(loaded.questions) // question_limit)]
+        if question_limit
+        else loaded.questions
+    )
+    keys_by_position = _keys_by_position(loaded.owner)
     sessions = {
-        question.person: turns.stored(turns.new_session(loaded.owner, question.person.ref))[0]
+        question.person: turns.store_session(turns.new_session(loaded.owner, question.person.ref))[0]
         for question in questions
     }
-    found = [_found(question, loaded.owner) for question in questions]
+    found_evidence = [_found_evidence(question, loaded.owner) for question in questions]
     for budget in BUDGETS:
         windows = {person: _window(person, loaded.owner, budget) for person in sessions}
-        prompts, took = _prompts(questions, sessions, budget)
-        told = [_told(prompt, places) for prompt in prompts]
-        yield Reached(
+        prompts, milliseconds = _prompts(questions, sessions, budget)
+        quoted_messages = [_quoted_messages(prompt, keys_by_position) for prompt in prompts]
+        yield BudgetResult(
             budget=budget,
-            prompt=_share(
-                (question.evidence, there) for question, there in zip(questions, told, strict=True)
+            prompt=_mean_share(
+                (question.evidence, quoted)
+                for question, quoted in zip(questions, quoted_messages, strict=True)
             ),
-            found=_share(zip(found, told, strict=True)),
-            window=_share((question.evidence, windows[question.person]) for question in questions),
-            milliseconds=took,
+            found=_mean_share(zip(found_evidence, quoted_messages, strict=True)),
+            window=_mean_share((question.evidence, windows[question.person]) for question in questions),
+            milliseconds=milliseconds,
         )
 
 
 def _prompts(
-    questions: Sequence[Asked], sessions: Mapping[Person, Session], budget: int
+    questions: Sequence[DataSetQuestion], sessions: Mapping[Person, Session], budget: int
 ) -> tuple[list[Prompt], float]:
-    prompts, took = [], []
+    prompts, milliseconds = [], []
     for question in questions:
-        begun = time.perf_counter()
+        start = time.perf_counter()
         prompts.append(turns.preview(sessions[question.person], question.text, max_tokens=budget))
-        took.append(1000 * (time.perf_counter() - begun))
-    return prompts, statistics.median(took)
+        milliseconds.append(1000 * (time.perf_counter() - start))
+    return prompts, statistics.median(milliseconds)
 
 
-def _found(question: Asked, owner: Any) -> frozenset[int]:
-    """The evidence that search has among its first."""
-    hits = search.find(question.person, owner, question.text, limit=FOUND, neighbours=0)
+def _found_evidence(question: DataSetQuestion, owner: Any) -> frozenset[int]:
+    hits = search.find(question.person, owner, question.text, limit=SEARCH_LIMIT, neighbours=0)
     return question.evidence & {hit.message_id for hit in hits}
 
 
-def _told(prompt: Prompt, places: Mapping[tuple[str, int], int]) -> set[int]:
-    """The messages that this prompt quotes."""
+def _quoted_messages(prompt: Prompt, keys_by_position: Mapping[tuple[str, int], int]) -> set[int]:
     return {
-        places[source["session"], source["position"]]
+        keys_by_position[source["session"], source["position"]]
         for part in prompt.manifest["parts"]
         for source in part.get("sources", ())
         if "position" in source
@@ -79,36 +82,45 @@ def _told(prompt: Prompt, places: Mapping[tuple[str, int], int]) -> set[int]:
 
 
 def _window(person: Person, owner: Any, budget: int) -> set[int]:
-    """The newest messages of this person that fit the budget beside the instructions."""
+    """Return the newest messages of this person that fit the budget together with the instructions."""
     agent = agents.get(agents.default_name())
-    told = tokens.count(agent.instructions, agent.model_name)
-    left = budget - told - tokens.MESSAGE_OVERHEAD - tokens.REPLY_OVERHEAD
-    kept: set[int] = set()
+    instruction_tokens = tokens.count(agent.instructions, agent.model_name)
+    remaining = budget - instruction_tokens - tokens.MESSAGE_OVERHEAD - tokens.REPLY_OVERHEAD
+    message_keys: set[int] = set()
     for row in Message.objects.filter(session__owner=owner, session__person=person).order_by(
         "-created_at", "-id"
     ):
-        left -= row.tokens + tokens.MESSAGE_OVERHEAD
-        if left < 0:
+        remaining -= row.tokens + tokens.MESSAGE_OVERHEAD
+        if remaining < 0:
             break
-        kept.add(row.pk)
-    return kept
+        message_keys.add(row.pk)
+    return message_keys
 
 
-def _places(owner: Any) -> dict[tuple[str, int], int]:
+def _keys_by_position(owner: Any) -> dict[tuple[str, int], int]:
     rows = Message.objects.filter(session__owner=owner).values_list("pk", "session_id", "position")
     return {(str(UUID(str(session))), position): pk for pk, session, position in rows}
 
 
-def _share(pairs: Any) -> float:
-    """How much of the first of each pair is in the second, in per cent, questions weighing alike."""
-    shares = [len(set(wanted) & set(there)) / len(wanted) for wanted, there in pairs if wanted]
+def _mean_share(pairs: Any) -> float:
+    """Return the mean share of the first of each pair that is in the second, in per cent."""
+    shares = [len(set(expected) & set(actual)) / len(expected) for expected, actual in pairs if expected]
     return 100 * statistics.fmean(shares) if shares else 0.0
 
 
-def table(rows: Sequence[Reached]) -> str:
-    """The figures for people."""
-    heads = ("tokens", "evidence", f"of what search finds in {FOUND}", "the window alone", "ms a prompt")
-    lines = ["Evidence that reaches the prompt, in per cent", "", "".join(f"{head:>28}" for head in heads)]
+def table(rows: Sequence[BudgetResult]) -> str:
+    headings = (
+        "tokens",
+        "evidence",
+        f"of search's first {SEARCH_LIMIT} hits",
+        "newest messages alone",
+        "ms per prompt",
+    )
+    lines = [
+        "Evidence that reaches the prompt, in per cent",
+        "",
+        "".join(f"{heading:>28}" for heading in headings),
+    ]
     lines += [
         f"{row.budget:>28}{row.prompt:>28.1f}{row.found:>28.1f}{row.window:>28.1f}{row.milliseconds:>28.1f}"
         for row in rows

@@ -1,7 +1,7 @@
-"""LoCoMo, a public set of long conversations with questions: how much of the evidence does search find?
+"""Measure how much evidence search finds in LoCoMo, a public set of long conversations with questions.
 
-Each conversation becomes a person of its own, each of its sessions a session, each turn a message: written
-and indexed the way every message is, under a user who is gone afterwards.
+Each conversation becomes a person, each of its sessions a session, and each of its turns a message. They are
+written and indexed like all messages, under a user who is deleted afterwards.
 """
 
 import json
@@ -22,26 +22,30 @@ from django.db import transaction
 
 from convo import history, search, turns
 from convo.errors import InvalidRequest
-from convo.history import Draft
+from convo.history import NewMessage
 from convo.models import Message, Person, Session, Turn
 
-AT = (5, 10, 25, 50)
+RECALL_AT = (5, 10, 25, 50)
 TERMS = search.TERMS
 CATEGORIES = {1: "multi-hop", 2: "temporal", 3: "open-domain", 4: "single-hop", 5: "adversarial"}
 
-# What the other messages are made of, with --distractors.
+# The messages that --distractors adds are made of these names and syllables.
 NAMES = ["Iris", "Tomas", "Noor", "Felix", "Greta", "Bao", "Lena", "Omar"]
-SYLLABLES = [one + other for one in "bdfgklmnprstvz" for other in ("a", "e", "i", "o", "u", "an", "el", "or")]
+SYLLABLES = [
+    consonant + ending
+    for consonant in "bdfgklmnprstvz"
+    for ending in ("a", "e", "i", "o", "u", "an", "el", "or")
+]
 TOPIC = "*"
-SAID_AT_ONCE = 250
+SESSION_LENGTH = 250
 
-_SESSION = re.compile(r"session_(\d+)")
-_TURN = re.compile(r"D:?(\d+):0*(\d+)")
+_SESSION_KEY = re.compile(r"session_(\d+)")
+_TURN_ID = re.compile(r"D:?(\d+):0*(\d+)")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
-    """A question of the set, and the messages in which its answer stands."""
+class DataSetQuestion:
+    """A question of the data set, and the messages that contain its answer."""
 
     person: Person
     text: str
@@ -51,7 +55,7 @@ class Asked:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What became of one question: the share of its evidence among the first k, for each k."""
+    """The result of one question, with the share of its evidence among the first k hits for each k."""
 
     category: int
     recall: Mapping[int, float]
@@ -59,43 +63,47 @@ class Outcome:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Loaded:
-    """The set as it stands in the database."""
+class DataSet:
+    """The data set in the database."""
 
     owner: Any
-    questions: Sequence[Asked]
+    questions: Sequence[DataSetQuestion]
     messages: int
     index_seconds: float
 
 
 @contextmanager
-def loaded(path: Path, *, distractors: int = 0, told: Callable[[str], None] = print) -> Iterator[Loaded]:
-    """The set, recorded and indexed; nothing of it is left afterwards."""
+def load(
+    path: Path, *, distractors: int = 0, report_progress: Callable[[str], None] = print
+) -> Iterator[DataSet]:
+    """Record and index the data set for the duration of a block, and delete it afterwards."""
     conversations = read(path)
     users = get_user_model()
     owner = users._default_manager.create(
         **{users.USERNAME_FIELD: f"convo-evaluation-{secrets.token_hex(6)}"}
     )
     try:
-        one = Person.objects.named(owner, "everybody") if distractors else None
+        shared_person = Person.objects.get_or_create_by_ref(owner, "everybody") if distractors else None
         questions = [
             question
             for number, conversation in enumerate(conversations)
             for question in _record(
-                owner, one or Person.objects.named(owner, f"conversation {number}"), conversation
+                owner,
+                shared_person or Person.objects.get_or_create_by_ref(owner, f"conversation {number}"),
+                conversation,
             )
         ]
-        if one:
-            _distract(owner, one, conversations, distractors)
-        told("Indexing …")
-        begun = time.perf_counter()
+        if shared_person:
+            _add_distractors(owner, shared_person, conversations, distractors)
+        report_progress("Indexing …")
+        start = time.perf_counter()
         while Turn.objects.filter(session__owner=owner, indexed_at=None).exists():
             search.index_turns()
-        yield Loaded(
+        yield DataSet(
             owner=owner,
             questions=questions,
             messages=Message.objects.filter(session__owner=owner).count(),
-            index_seconds=time.perf_counter() - begun,
+            index_seconds=time.perf_counter() - start,
         )
     finally:
         for session in Session.objects.filter(owner=owner).values_list("pk", flat=True):
@@ -104,57 +112,60 @@ def loaded(path: Path, *, distractors: int = 0, told: Callable[[str], None] = pr
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """The conversations of the file, which is as its makers published it."""
+    """Read the conversations from the file in the format in which LoCoMo is published."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        assert isinstance(found, list)
-        assert all(one["conversation"] and one["qa"] for one in found)
+        conversations = json.loads(path.read_text(encoding="utf-8"))
+        assert isinstance(conversations, list)
+        assert all(conversation["conversation"] and conversation["qa"] for conversation in conversations)
     except (OSError, ValueError, KeyError, TypeError, AssertionError) as error:
         raise InvalidRequest(
-            f"{path} is no LoCoMo file: a list of conversations with their questions."
+            f"{path} is not a LoCoMo file, a JSON list of conversations with their questions."
         ) from error
-    return found
+    return conversations
 
 
-def ask(question: Asked, owner: Any, *, without: str = "") -> Outcome:
-    """Search as `GET /search/` does, and compare."""
-    begun = time.perf_counter()
+def ask(question: DataSetQuestion, owner: Any, *, excluded_term: str = "") -> Outcome:
+    """Search as `GET /search/` does, and compare the hits with the evidence."""
+    start = time.perf_counter()
     hits = search.find(
         question.person,
         owner,
         question.text,
-        limit=max(AT),
+        limit=max(RECALL_AT),
         neighbours=0,
-        without=[without] if without else (),
+        excluded_terms=[excluded_term] if excluded_term else (),
     )
-    taken = time.perf_counter() - begun
-    found = [hit.message_id for hit in hits]
-    recall = {k: len(question.evidence & set(found[:k])) / len(question.evidence) for k in AT}
-    return Outcome(category=question.category, recall=recall, milliseconds=1000 * taken)
+    seconds = time.perf_counter() - start
+    hit_ids = [hit.message_id for hit in hits]
+    recall = {k: len(question.evidence & set(hit_ids[:k])) / len(question.evidence) for k in RECALL_AT}
+    return Outcome(category=question.category, recall=recall, milliseconds=1000 * seconds)
 
 
-def _record(owner: Any, person: Person, given: dict[str, Any]) -> list[Asked]:
-    places: dict[tuple[int, int], int] = {}
-    conversation = given["conversation"]
-    for key in sorted(filter(_SESSION.fullmatch, conversation), key=lambda key: int(key.split("_")[1])):
-        said = _moment(conversation[f"{key}_date_time"])
-        rows = _say(owner, person, [(turn["speaker"], _text(turn)) for turn in conversation[key]], said)
+def _record(owner: Any, person: Person, data_set_entry: dict[str, Any]) -> list[DataSetQuestion]:
+    keys_by_turn: dict[tuple[int, int], int] = {}
+    conversation = data_set_entry["conversation"]
+    for key in sorted(filter(_SESSION_KEY.fullmatch, conversation), key=lambda key: int(key.split("_")[1])):
+        started_at = _parse_time(conversation[f"{key}_date_time"])
+        rows = _record_session(
+            owner, person, [(turn["speaker"], _text(turn)) for turn in conversation[key]], started_at
+        )
         for turn, row in zip(conversation[key], rows, strict=True):
-            places[_place(turn["dia_id"])] = row.pk
+            keys_by_turn[_parse_turn_id(turn["dia_id"])] = row.pk
     return [
-        Asked(person=person, text=qa["question"], category=qa["category"], evidence=evidence)
-        for qa in given["qa"]
-        if (evidence := _evidence(qa.get("evidence") or [], places))
+        DataSetQuestion(person=person, text=qa["question"], category=qa["category"], evidence=evidence)
+        for qa in data_set_entry["qa"]
+        if (evidence := _evidence(qa.get("evidence") or [], keys_by_turn))
     ]
 
 
-def _say(owner: Any, person: Person, lines: Sequence[tuple[str, str]], said: datetime) -> list[Message]:
-    """Record these lines as a session of this day."""
-    session, _ = turns.stored(turns.new_session(owner, person.ref))
-    drafts = [Draft(role="user", name=name, content=text) for name, text in lines]
+def _record_session(
+    owner: Any, person: Person, named_texts: Sequence[tuple[str, str]], sent_at: datetime
+) -> list[Message]:
+    session, _ = turns.store_session(turns.new_session(owner, person.ref))
+    drafts = [NewMessage(role="user", name=name, content=text) for name, text in named_texts]
     with transaction.atomic():
         rows = turns.record(session, drafts)
-        Message.objects.filter(session=session).update(created_at=said)
+        Message.objects.filter(session=session).update(created_at=sent_at)
     return rows
 
 
@@ -163,58 +174,60 @@ def _text(turn: Mapping[str, str]) -> str:
     return f"{turn['text']} [{caption}]" if caption else turn["text"]
 
 
-def _moment(text: str) -> datetime:
+def _parse_time(text: str) -> datetime:
     return datetime.strptime(text, "%I:%M %p on %d %B, %Y").replace(tzinfo=UTC)
 
 
-def _place(id: str) -> tuple[int, int]:
-    session, turn = _TURN.findall(id)[0]
+def _parse_turn_id(turn_id: str) -> tuple[int, int]:
+    session, turn = _TURN_ID.findall(turn_id)[0]
     return int(session), int(turn)
 
 
-def _evidence(ids: Sequence[str], places: Mapping[tuple[int, int], int]) -> frozenset[int]:
-    named = [(int(session), int(turn)) for id in ids for session, turn in _TURN.findall(id)]
-    return frozenset(places[place] for place in named if place in places)
+def _evidence(turn_ids: Sequence[str], keys_by_turn: Mapping[tuple[int, int], int]) -> frozenset[int]:
+    turn_keys = [
+        (int(session), int(turn)) for turn_id in turn_ids for session, turn in _TURN_ID.findall(turn_id)
+    ]
+    return frozenset(keys_by_turn[turn_key] for turn_key in turn_keys if turn_key in keys_by_turn)
 
 
-def _distract(owner: Any, person: Person, conversations: Sequence[dict[str, Any]], count: int) -> None:
-    """Other messages of the same user: they talk the way these people do, about things of their own."""
-    draw = random.Random(20230508)
-    follows = _follows(conversations)
-    for start in range(0, count, SAID_AT_ONCE):
-        names = draw.sample(NAMES, 2)
-        some = min(SAID_AT_ONCE, count - start)
-        lines = [(names[number % 2], _sentence(follows, draw)) for number in range(some)]
-        _say(owner, person, lines, datetime.fromtimestamp(draw.uniform(1.64e9, 1.71e9), UTC))
+def _add_distractors(owner: Any, person: Person, conversations: Sequence[dict[str, Any]], count: int) -> None:
+    """Add other messages for the person, in the style of these conversations but with made-up topics."""
+    rng = random.Random(20230508)
+    successors = _successors(conversations)
+    for start in range(0, count, SESSION_LENGTH):
+        names = rng.sample(NAMES, 2)
+        size = min(SESSION_LENGTH, count - start)
+        named_texts = [(names[number % 2], _sentence(successors, rng)) for number in range(size)]
+        _record_session(owner, person, named_texts, datetime.fromtimestamp(rng.uniform(1.64e9, 1.71e9), UTC))
 
 
-def _follows(conversations: Sequence[dict[str, Any]]) -> Mapping[str, Sequence[str]]:
-    """Which words follow which; in the place of those that few messages have, the mark of a topic."""
+def _successors(conversations: Sequence[dict[str, Any]]) -> Mapping[str, Sequence[str]]:
+    """Return for each word those that follow it. Rare words are replaced with the mark of a topic."""
     texts = [
         turn["text"].split()
-        for given in conversations
-        for key, said in given["conversation"].items()
-        if _SESSION.fullmatch(key)
-        for turn in said
+        for data_set_entry in conversations
+        for key, session_turns in data_set_entry["conversation"].items()
+        if _SESSION_KEY.fullmatch(key)
+        for turn in session_turns
     ]
-    held = Counter(word for words in texts for word in set(words))
-    follows: dict[str, list[str]] = defaultdict(list)
+    message_counts = Counter(word for words in texts for word in set(words))
+    successors: dict[str, list[str]] = defaultdict(list)
     for words in texts:
-        common = [word if held[word] > len(texts) / 200 else TOPIC for word in words]
-        for one, other in zip(["", *common], [*common, ""], strict=True):
-            follows[one].append(other)
-    return follows
+        common = [word if message_counts[word] > len(texts) / 200 else TOPIC for word in words]
+        for word, next_word in zip(["", *common], [*common, ""], strict=True):
+            successors[word].append(next_word)
+    return successors
 
 
-def _sentence(follows: Mapping[str, Sequence[str]], draw: random.Random) -> str:
+def _sentence(successors: Mapping[str, Sequence[str]], rng: random.Random) -> str:
     words: list[str] = []
-    while (word := draw.choice(follows[words[-1] if words else ""])) and len(words) < 60:
+    while (word := rng.choice(successors[words[-1] if words else ""])) and len(words) < 60:
         words.append(word)
-    return " ".join(_made_up(draw) if word == TOPIC else word for word in words) or "Hm."
+    return " ".join(_invented_word(rng) if word == TOPIC else word for word in words) or "Hm."
 
 
-def _made_up(draw: random.Random) -> str:
-    """A word that no language has; some are said often, most of them hardly ever, as words are."""
-    rank = int(draw.paretovariate(0.9)) % 50_000
-    syllables = random.Random(rank)
-    return "".join(syllables.choice(SYLLABLES) for _ in range(syllables.randint(2, 4)))
+def _invented_word(rng: random.Random) -> str:
+    """Return an invented word. Some recur often and most hardly ever, as in a natural language."""
+    rank = int(rng.paretovariate(0.9)) % 50_000
+    word_rng = random.Random(rank)
+    return "".join(word_rng.choice(SYLLABLES) for _ in range(word_rng.randint(2, 4)))

@@ -1,10 +1,12 @@
-"""Following a turn that another process runs: one reader of Redis per process, and the rows beneath it."""
+"""Follow turns that other processes run: by one Redis reader per event loop, or else by the database."""
 
 import asyncio
 import logging
 import time
-from collections import deque
-from collections.abc import Mapping
+from collections import defaultdict, deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextvars import Context
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 from weakref import WeakKeyDictionary, WeakValueDictionary, ref
@@ -12,152 +14,221 @@ from weakref import WeakKeyDictionary, WeakValueDictionary, ref
 from django.db import Error
 from redis.asyncio import Redis
 
-from convo import database
+from convo import database, history
 from convo.conf import conf
-from convo.errors import Unavailable
-from convo.events.log import Delta, Log
-from convo.events.mirror import FAILURES, cancelled, connect, read_entry, stream_of
-from convo.events.saved import Saved, saved
+from convo.errors import DatabaseUnavailable
+from convo.events.log import Delta, Log, delta_of
+from convo.events.mirror import REDIS_ERRORS, connect, is_cancelled, read_entry, stream_of, wait_for_work
+from convo.models import Message, ReplyItem, Turn, rebuild_items
 
 logger = logging.getLogger(__name__)
 
 BLOCK_MS = 100
-# How a log ends whose turn another process ran: the rows say the rest.
+# The ending of a log whose turn another process ran. The database has the turn's result.
 ENDED_ELSEWHERE = object()
 
 Logs = WeakValueDictionary[UUID, Log[Any]]
 
-# By event loop, because a log wakes only readers of its own.
-_own: WeakKeyDictionary[asyncio.AbstractEventLoop, Logs] = WeakKeyDictionary()
+# The logs are kept by event loop, because a log wakes only readers on its own loop.
+_local_logs: WeakKeyDictionary[asyncio.AbstractEventLoop, Logs] = WeakKeyDictionary()
 _followers: WeakKeyDictionary[asyncio.AbstractEventLoop, "Follower"] = WeakKeyDictionary()
 
 
 def register(key: UUID, log: Log[Any]) -> None:
-    """Let the readers on this event loop find the log that is written on it."""
-    _own.setdefault(asyncio.get_running_loop(), WeakValueDictionary())[key] = log
+    """Make a log that is written on this event loop available to the readers on the same loop."""
+    _local_logs.setdefault(asyncio.get_running_loop(), WeakValueDictionary())[key] = log
 
 
 async def log_of(key: UUID) -> Log[Any]:
-    """The log of a turn, wherever it runs or ran. It is fed for as long as somebody holds it."""
+    """Return the log of a turn, whichever process runs it; it is updated for as long as somebody holds it."""
     loop = asyncio.get_running_loop()
-    if loop in _own and (own := _own[loop].get(key)):
-        return own
+    if loop in _local_logs and (local_log := _local_logs[loop].get(key)):
+        return local_log
     return await _followers.setdefault(loop, Follower()).follow(key)
 
 
+@dataclass(frozen=True)
+class SavedReply:
+    """A reply as far as it has been saved, in the same deltas as its live stream."""
+
+    deltas: list[Delta]
+    has_ended: bool
+
+
+def load_saved_replies(keys: Iterable[UUID]) -> dict[UUID, SavedReply]:
+    """Return the replies of these turns from the database; a turn whose row is gone has ended."""
+    keys = list(keys)
+    turns = Turn.objects.filter(key__in=keys).select_related("session")
+    turns = turns.only("key", "status", "number", "draft", "chunks", "session__storage")
+    turns_by_key = {turn.key: turn for turn in turns}
+    texts_by_turn = _item_texts([turn for turn in turns_by_key.values() if turn.has_ended])
+    return {key: _saved_reply(turns_by_key.get(key), texts_by_turn) for key in keys}
+
+
+def _saved_reply(turn: Turn | None, texts_by_turn: dict[int, list[str]]) -> SavedReply:
+    if turn is None:
+        return SavedReply([], has_ended=True)
+    if not turn.has_ended:
+        return SavedReply(deltas_of(history.load_draft_items(turn)), has_ended=False)
+    items = history.load_chunks(turn)
+    return SavedReply(
+        deltas_of(rebuild_items(_replay_texts(items, texts_by_turn[turn.pk]), items)), has_ended=True
+    )
+
+
+def _replay_texts(items: Sequence[Mapping[str, Any]], stored_texts: Iterable[str]) -> Iterator[str]:
+    """Yield the text of each item: as it is stored, or as it was streamed if the item wasn't kept."""
+    remaining_texts = iter(stored_texts)
+    for item in items:
+        text = item["lost"] if "lost" in item else next(remaining_texts, None)
+        if text is None:
+            # This item was deleted, so neither it nor anything after it is replayed.
+            return
+        yield text
+
+
+def _item_texts(turns: list[Turn]) -> dict[int, list[str]]:
+    """Return the item texts of each turn's reply, in order."""
+    texts_by_turn: dict[int, list[str]] = defaultdict(list)
+    if turns:
+        rows = Message.objects.filter(turn__in=turns, erased_at=None).exclude(agent="")
+        # A compaction was written before the model replied and is not part of the stream.
+        rows = rows.exclude(type="compaction")
+        # Deleted texts are missing from the replay too; without one item, the lengths of the others don't
+        # fit.
+        fields = ("session_id", "turn_id", "position", "item_id", "type", "name", "content", "item")
+        for row in history.load_contents(rows.order_by("position").only(*fields), allow_missing=True):
+            texts_by_turn[row.turn_id].append(row.reply_text)
+    return texts_by_turn
+
+
+def deltas_of(items: Sequence[ReplyItem]) -> list[Delta]:
+    return [delta_of(item, index) for item in items for index in range(len(item.parts))]
+
+
 class _Feed:
-    """What feeds one copied log, which is held by its readers alone."""
+    """The updates of one copied log, which end when no reader holds the log any more."""
 
     def __init__(self, key: UUID, log: Log[Any]) -> None:
         self.key = key
-        self.log = ref(log)
+        self.log_ref = ref(log)
         self.last_id = "0"
-        self.look_up_at = 0.0
-        # Batches that came before what lies between; the rows will have that soon.
-        self._ahead: deque[tuple[int, list[Delta]]] = deque()
+        self.next_look_up = 0.0
+        # These batches came before others that precede them; the database will soon have what is missing.
+        self._early_batches: deque[tuple[int, list[Delta]]] = deque()
 
-    def hear(self, fields: Mapping[str, str]) -> None:
-        """Take in what Redis has; of the end the rows know more, as of everything that makes no sense."""
+    def apply_entry(self, fields: Mapping[str, str]) -> None:
+        """Apply an entry from Redis; if it ends the log or can't be read, ask the database next."""
         try:
-            at, deltas, ended = read_entry(fields)
+            start, deltas, has_ended = read_entry(fields)
         except (KeyError, ValueError, TypeError):
-            ended = True
+            has_ended = True
         else:
-            self._ahead.append((at, deltas))
-            self._take()
-        if ended:
-            self.look_up_at = 0.0
+            self._early_batches.append((start, deltas))
+            self._append_batches()
+        if has_ended:
+            self.next_look_up = 0.0
 
-    def learn(self, rows: Saved) -> None:
-        """Take in what the rows have."""
-        self._ahead.appendleft((0, rows.deltas))
-        self._take()
-        if rows.ended and (log := self.log()):
-            log.end(ENDED_ELSEWHERE)
+    def apply_saved(self, saved_reply: SavedReply) -> None:
+        self._early_batches.appendleft((0, saved_reply.deltas))
+        self._append_batches()
+        if saved_reply.has_ended and (log := self.log_ref()):
+            log.close(ENDED_ELSEWHERE)
 
-    def _take(self) -> None:
-        log = self.log()
-        while log and self._ahead and self._ahead[0][0] <= len(log.deltas):
-            at, deltas = self._ahead.popleft()
-            if new := deltas[len(log.deltas) - at :]:
-                log.say(*new)
-                self.wait()
+    def _append_batches(self) -> None:
+        log = self.log_ref()
+        while log and self._early_batches and self._early_batches[0][0] <= len(log.deltas):
+            start, deltas = self._early_batches.popleft()
+            if new_deltas := deltas[len(log.deltas) - start :]:
+                log.append(*new_deltas)
+                self.postpone_look_up()
 
-    def wait(self) -> None:
-        """Ask the rows when nothing has come for a while."""
-        self.look_up_at = time.monotonic() + conf().follow_seconds
+    def postpone_look_up(self) -> None:
+        """Ask the database only after some silence."""
+        self.next_look_up = time.monotonic() + conf().follow_seconds
 
     @property
-    def over(self) -> bool:
-        log = self.log()
+    def is_over(self) -> bool:
+        log = self.log_ref()
         return log is None or log.ending is not None
 
 
 class Follower:
-    """One event loop's copies of logs that others write: fed by Redis, and by the rows when it is silent."""
+    """Copies, on one event loop, of logs that other processes write.
+
+    Redis updates them, and the database when Redis is silent.
+    """
 
     def __init__(self) -> None:
         self._logs: Logs = WeakValueDictionary()
         self._feeds: dict[UUID, _Feed] = {}
-        self._feeding: asyncio.Task[None] | None = None
+        self._feed_added = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
 
     async def follow(self, key: UUID) -> Log[Any]:
-        if known := self._logs.get(key):
-            return known
+        if existing_log := self._logs.get(key):
+            return existing_log
         log: Log[Any] = Log()
         self._logs[key], feed = log, _Feed(key, log)
         try:
-            await self._look_up([feed])
+            await self._read_database([feed])
         finally:
-            # Also where this reader was cancelled: another one may hold the log by now.
+            # This happens also if the reader was cancelled: another one may hold the log by now.
             if log.ending is None:
                 self._add(feed)
         return log
 
     def _add(self, feed: _Feed) -> None:
         self._feeds[feed.key] = feed
-        if self._feeding is None:
-            self._feeding = asyncio.create_task(self._feed())
+        self._feed_added.set()
+        if self._task is None:
+            self._task = asyncio.create_task(self._run(), context=Context())
 
-    async def _feed(self) -> None:
+    async def _run(self) -> None:
         redis = connect() if conf().redis_url else None
         try:
-            while self._feeds and not cancelled():
-                await self._listen(redis)
+            while not is_cancelled():
+                if not self._feeds and redis:
+                    await wait_for_work(self._feed_added)
+                if not self._feeds:
+                    break
+                await self._read_redis(redis)
                 now = time.monotonic()
-                await self._look_up([feed for feed in self._feeds.values() if feed.look_up_at <= now])
-                self._feeds = {key: feed for key, feed in self._feeds.items() if not feed.over}
+                await self._read_database([feed for feed in self._feeds.values() if feed.next_look_up <= now])
+                self._feeds = {key: feed for key, feed in self._feeds.items() if not feed.is_over}
         finally:
-            # An ended task would hold its event loop, and this its key in _followers, for ever.
-            self._feeding = None
+            # A task that has ended would hold its event loop for ever, and with it this loop's entry in
+            # _followers.
+            self._task = None
             if redis:
                 await redis.aclose()
 
-    async def _listen(self, redis: Redis | None) -> None:
-        """Hear what Redis has for all of them at once."""
+    async def _read_redis(self, redis: Redis | None) -> None:
         if redis is None:
             await asyncio.sleep(conf().follow_seconds)
             return
         feeds = {stream_of(feed.key): feed for feed in self._feeds.values()}
-        places: dict[Any, Any] = {stream: feed.last_id for stream, feed in feeds.items()}
+        last_ids: dict[Any, Any] = {stream: feed.last_id for stream, feed in feeds.items()}
         try:
-            heard: Any = await redis.xread(places, block=BLOCK_MS)
-        except FAILURES as error:
-            logger.warning("live events not heard: %s", type(error).__name__)
+            responses: Any = await redis.xread(last_ids, block=BLOCK_MS)
+        except REDIS_ERRORS as error:
+            logger.warning("live events could not be read: %s", type(error).__name__)
             await asyncio.sleep(conf().follow_seconds)
             return
-        for stream, entries in heard:
+        for stream, entries in responses:
             for feeds[stream].last_id, fields in entries:
-                feeds[stream].hear(fields)
+                feeds[stream].apply_entry(fields)
 
-    async def _look_up(self, feeds: list[_Feed]) -> None:
-        """Let them take what the rows have, which know best whether a turn has ended."""
+    async def _read_database(self, feeds: list[_Feed]) -> None:
+        """Update these logs from the database, which knows best whether a turn has ended."""
         for feed in feeds:
-            feed.wait()
+            feed.postpone_look_up()
         try:
-            rows = await database.run(saved, [feed.key for feed in feeds]) if feeds else {}
-        except (Error, Unavailable) as error:
-            logger.warning("saved events not read: %s", type(error).__name__)
+            saved_replies = (
+                await database.run(load_saved_replies, [feed.key for feed in feeds]) if feeds else {}
+            )
+        except (Error, DatabaseUnavailable) as error:
+            logger.warning("saved replies could not be read: %s", database.describe_failure(error))
             return
         for feed in feeds:
-            feed.learn(rows[feed.key])
+            feed.apply_saved(saved_replies[feed.key])

@@ -4,17 +4,17 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from typing import Generic, NamedTuple, TypeVar
 
-from convo.models import Strand
+from convo.models import ReplyItem
 
 E = TypeVar("E")
 
 
-# So many deltas are given at once: a reader that is slow takes them in one after the other.
-MOST_AT_ONCE = 256
+# A reader gets at most this many deltas at once; a slow one takes one batch after the other.
+MAX_BATCH_SIZE = 256
 
 
 class Delta(NamedTuple):
-    """The next piece of one of a reply's items; of a call the first one bears id and name."""
+    """The next text of one of a reply's items; the first delta of a call has its id and name."""
 
     item: int
     kind: str
@@ -23,66 +23,66 @@ class Delta(NamedTuple):
     name: str = ""
 
 
-def delta_of(strand: Strand, at: int) -> Delta:
-    """The piece of an item at this place as a log has it."""
-    called = (strand.call_id, strand.name) if at == 0 else ("", "")
-    return Delta(strand.index, strand.kind, strand.parts[at], *called)
+def delta_of(item: ReplyItem, index: int) -> Delta:
+    """Return the delta of an item at this index."""
+    call_fields = (item.call_id, item.name) if index == 0 else ("", "")
+    return Delta(item.index, item.kind, item.parts[index], *call_fields)
 
 
 class Log(Generic[E]):
-    """What a reply has said so far, delta by delta, and how it ended. Lives on one event loop."""
+    """The deltas of a reply so far, and how it ended. A log lives on one event loop."""
 
     def __init__(self) -> None:
         self.deltas: list[Delta] = []
         self.ending: E | None = None
-        self._opened = False
-        # Ends the writing; set by whoever writes.
+        self._is_accepted = False
+        # The writer of the log sets this; it stops the turn.
         self.stop: Callable[[], None] = lambda: None
         self._readers: set[asyncio.Future[None]] = set()
 
-    def open(self) -> None:
-        """Note that the model server has taken the question."""
-        self._opened = True
-        self._wake()
+    def mark_accepted(self) -> None:
+        """Record that the model server has accepted the question."""
+        self._is_accepted = True
+        self._wake_readers()
 
-    def say(self, *deltas: Delta) -> None:
-        """Add pieces of the reply and wake whoever waits for them."""
+    def append(self, *deltas: Delta) -> None:
         self.deltas.extend(deltas)
-        self._wake()
+        self._wake_readers()
 
-    def end(self, ending: E) -> None:
-        """Close the log: the readers finish with this."""
+    def close(self, ending: E) -> None:
+        """Close the log; the readers finish with this ending."""
         self.ending = ending
-        self._wake()
+        self._wake_readers()
 
-    async def follow(self, *, after: int = 0, beat: float) -> AsyncIterator[list[Delta]]:
-        """The deltas behind the first `after`, in batches as they come; after a silent beat an empty one."""
+    async def follow(self, *, after: int = 0, heartbeat_seconds: float) -> AsyncIterator[list[Delta]]:
+        """Yield batches of the deltas after the first `after`; an empty one as a heartbeat."""
         while True:
-            batch = self.deltas[after : after + MOST_AT_ONCE]
+            batch = self.deltas[after : after + MAX_BATCH_SIZE]
             after += len(batch)
             if batch:
                 yield batch
             elif self.ending is not None:
                 return
-            elif not await self._changed(beat):
+            elif not await self._wait_for_change(heartbeat_seconds):
                 yield []
 
-    async def ended(self) -> E:
-        """How it ended, once it has."""
+    async def wait_until_ended(self) -> E:
+        """Wait for the end of the log and return its ending."""
         while self.ending is None:
-            await self._changed(None)
+            await self._wait_for_change(None)
         return self.ending
 
-    async def begun(self) -> None:
-        """Wait until the model server has taken the question, or the reply has ended without."""
-        while not (self._opened or self.deltas or self.ending is not None):
-            await self._changed(None)
+    async def wait_until_begun(self) -> None:
+        """Wait until the model server has accepted the question, or the reply has ended without that."""
+        while not (self._is_accepted or self.deltas or self.ending is not None):
+            await self._wait_for_change(None)
 
-    async def _changed(self, seconds: float | None) -> bool:
+    async def _wait_for_change(self, seconds: float | None) -> bool:
         reader = asyncio.get_running_loop().create_future()
         self._readers.add(reader)
         try:
-            # Not wait_for: up to Python 3.11 it loses the cancellation of a reader that is just being woken.
+            # wait_for is not used: up to Python 3.11 it loses the cancellation of a reader that is just being
+            # woken.
             async with asyncio.timeout(seconds):
                 await reader
         except TimeoutError:
@@ -91,7 +91,7 @@ class Log(Generic[E]):
             self._readers.discard(reader)
         return True
 
-    def _wake(self) -> None:
+    def _wake_readers(self) -> None:
         for reader in self._readers:
             if not reader.done():
                 reader.set_result(None)

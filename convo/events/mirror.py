@@ -1,9 +1,11 @@
-"""The logs of this process in Redis, a batch every few hundredths of a second, for readers in others."""
+"""Copy this process's logs to Redis, in batches every few hundredths of a second, for readers elsewhere."""
 
 import asyncio
 import json
 import logging
 from collections.abc import Mapping
+from contextlib import suppress
+from contextvars import Context
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -19,18 +21,20 @@ from convo.events.log import Delta, Log
 
 logger = logging.getLogger(__name__)
 
-# After a failure Redis is left alone this long; readers follow the database meanwhile.
+# After a failure Redis is left alone for this long; readers follow the database meanwhile.
 REST_SECONDS = 2.0
-# So many batches are kept of one reply; a reader that finds the beginning gone asks the database.
-MOST_BATCHES = 5000
-# ValueError: what Redis holds is not even text.
-FAILURES = (RedisError, OSError, ValueError)
+# An idle connection is kept for this long, so that not every reply opens one.
+IDLE_SECONDS = 60.0
+# Redis keeps at most this many batches of a reply; a reader that misses the first ones asks the database.
+MAX_BATCHES = 5000
+# A ValueError means that the data in Redis is not even text.
+REDIS_ERRORS = (RedisError, OSError, ValueError)
 
 _mirrors: WeakKeyDictionary[asyncio.AbstractEventLoop, "Mirror"] = WeakKeyDictionary()
 
 
 def connect() -> Redis:
-    """A connection to Redis for this event loop: quick to fail, and with no retry of its own."""
+    """Return a Redis client for this event loop that fails quickly and never retries."""
     return Redis.from_url(
         conf().redis_url,
         socket_connect_timeout=0.2,
@@ -40,10 +44,18 @@ def connect() -> Redis:
     )
 
 
-def cancelled() -> bool:
-    """Was this task cancelled? Up to Python 3.11 the client of Redis swallows that now and then."""
+def is_cancelled() -> bool:
+    """Return whether this task was cancelled: up to Python 3.11 the Redis client sometimes swallows that."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
+
+
+async def wait_for_work(added: asyncio.Event) -> None:
+    """Wait until something is added, or until a connection has been idle long enough to be closed."""
+    added.clear()
+    with suppress(TimeoutError):
+        async with asyncio.timeout(IDLE_SECONDS):
+            await added.wait()
 
 
 def stream_of(key: UUID) -> str:
@@ -51,79 +63,97 @@ def stream_of(key: UUID) -> str:
 
 
 def read_entry(fields: Mapping[str, str]) -> tuple[int, list[Delta], bool]:
-    """Where a batch begins, its deltas, and whether it is the last."""
-    return int(fields["at"]), [_delta(*row) for row in json.loads(fields["deltas"])], fields["ended"] == "1"
+    """Return the index of a batch's first delta, its deltas, and whether it is the last batch."""
+    return (
+        int(fields["at"]),
+        [_parse_delta(*row) for row in json.loads(fields["deltas"])],
+        fields["ended"] == "1",
+    )
 
 
-def _delta(item: object, kind: object, text: object, call_id: object, name: object) -> Delta:
+def _parse_delta(item: object, kind: object, text: object, call_id: object, name: object) -> Delta:
     return Delta(int(str(item)), str(kind), str(text), str(call_id), str(name))
 
 
 def mirror(key: UUID, log: Log[Any]) -> None:
-    """Copy this log to Redis from now on, where there is one."""
+    """Copy this log to Redis from now on, if Redis is configured."""
     if conf().redis_url:
         _mirrors.setdefault(asyncio.get_running_loop(), Mirror()).add(key, log)
 
 
 @dataclass
 class _Copy:
-    """How much of a log is in Redis."""
+    """A log, and how many of its deltas Redis has."""
 
     key: UUID
     log: Log[Any]
-    sent: int = 0
+    sent_count: int = 0
 
     @property
-    def behind(self) -> bool:
-        return self.log.ending is not None or len(self.log.deltas) > self.sent
+    def is_behind(self) -> bool:
+        return self.log.ending is not None or len(self.log.deltas) > self.sent_count
 
     def entry(self) -> dict[Any, Any]:
-        deltas = self.log.deltas[self.sent :]
-        return {"at": self.sent, "deltas": json.dumps(deltas), "ended": int(self.log.ending is not None)}
+        deltas = self.log.deltas[self.sent_count :]
+        return {
+            "at": self.sent_count,
+            "deltas": json.dumps(deltas),
+            "ended": int(self.log.ending is not None),
+        }
 
 
 class Mirror:
-    """One event loop's logs on their way to Redis, in one pipeline; connected while there are any."""
+    """The logs of one event loop that are sent to Redis, all in one pipeline.
+
+    The connection stays open while there are logs, and for IDLE_SECONDS after that.
+    """
 
     def __init__(self) -> None:
         self._copies: dict[UUID, _Copy] = {}
-        self._copying: asyncio.Task[None] | None = None
+        self._copy_added = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
 
     def add(self, key: UUID, log: Log[Any]) -> None:
         self._copies[key] = _Copy(key, log)
-        if self._copying is None:
-            self._copying = asyncio.create_task(self._copy())
+        self._copy_added.set()
+        if self._task is None:
+            self._task = asyncio.create_task(self._run(), context=Context())
 
-    async def _copy(self) -> None:
+    async def _run(self) -> None:
         async with connect() as redis:
             try:
-                while self._copies and not cancelled():
+                while not is_cancelled():
+                    if not self._copies:
+                        await wait_for_work(self._copy_added)
+                    if not self._copies:
+                        break
                     await asyncio.sleep(conf().mirror_seconds)
                     await self._send_or_rest(redis)
             finally:
-                # An ended task would hold its event loop, and this its key in _mirrors, for ever.
-                self._copying = None
+                # A task that has ended would hold its event loop for ever, and with it this loop's entry in
+                # _mirrors.
+                self._task = None
 
     async def _send_or_rest(self, redis: Redis) -> None:
         try:
             await self._send(redis)
-        except FAILURES as error:
-            logger.warning("live events not mirrored: %s", type(error).__name__)
-            # What ended while Redis was away is in the database.
+        except REDIS_ERRORS as error:
+            logger.warning("live events could not be copied to Redis: %s", type(error).__name__)
+            # Logs that ended while Redis was away are in the database.
             self._copies = {key: copy for key, copy in self._copies.items() if copy.log.ending is None}
             await asyncio.sleep(REST_SECONDS)
 
     async def _send(self, redis: Redis) -> None:
-        news = [copy for copy in self._copies.values() if copy.behind]
-        if not news:
+        copies = [copy for copy in self._copies.values() if copy.is_behind]
+        if not copies:
             return
-        reached = [(len(copy.log.deltas), copy.log.ending is not None) for copy in news]
+        states = [(len(copy.log.deltas), copy.log.ending is not None) for copy in copies]
         pipeline = redis.pipeline(transaction=False)
-        for copy in news:
-            pipeline.xadd(stream_of(copy.key), copy.entry(), maxlen=MOST_BATCHES, approximate=True)
+        for copy in copies:
+            pipeline.xadd(stream_of(copy.key), copy.entry(), maxlen=MAX_BATCHES, approximate=True)
             pipeline.expire(stream_of(copy.key), conf().events_seconds)
         outcomes = await pipeline.execute(raise_on_error=False)
-        for copy, (copy.sent, ended), outcome in zip(news, reached, outcomes[::2], strict=True):
-            # Redis may be full, or hold something else under this key: such a log is followed by its rows.
-            if ended or isinstance(outcome, RedisError):
+        for copy, (copy.sent_count, has_ended), outcome in zip(copies, states, outcomes[::2], strict=True):
+            # Redis may be full, or hold something else under this key: readers then follow the database.
+            if has_ended or isinstance(outcome, RedisError):
                 del self._copies[copy.key]

@@ -1,7 +1,7 @@
-"""Images and files are kept apart from the messages that show them, each once for a person.
+"""Store images and files apart from the messages that show them, each content once per person.
 
-What is to be written brings its data along; a message that is stored refers to it; and where messages leave,
-to a model or to a caller, the data stands in them again as it came.
+A new message carries its data inline; a stored message refers to an attachment instead. When messages leave,
+to a model or to a caller, the data is put back byte for byte.
 """
 
 import dataclasses
@@ -12,56 +12,59 @@ from typing import Any, TypeVar
 from django.db.models import Exists, OuterRef, QuerySet
 
 from convo.errors import InvalidRequest
-from convo.history.contents import (
-    FIELDS,
-    TEXT,
-    Content,
+from convo.history.files import (
+    DATA_FIELDS,
+    TEXT_TYPE,
     File,
+    FileContent,
     Part,
-    changed,
     clean_name,
     content_of,
-    encoded,
+    encode_base64,
     files_of_item,
+    map_parts,
     parts_of,
 )
 from convo.history.images import image_of
-from convo.history.lines import Draft, Line
-from convo.models import Attached, Attachment, Message
+from convo.history.messages import NewMessage, TranscriptMessage
+from convo.models import Attachment, AttachmentUse, Message
 
-MOST_FILES = 10
-# What stands in the place of an image or a file that is gone, which only a reader who came late can see.
-GONE = {"type": "input_text", "text": "[a file that was deleted]"}
+MAX_FILES = 10
+# This part replaces a deleted file. Only a reader that loaded the message before its deletion can see it.
+DELETED_FILE_PART = {"type": "input_text", "text": "[a file that was deleted]"}
 
-Key = tuple[str, str]
-Row = TypeVar("Row", Line, Message)
+ContentKey = tuple[str, str]
+Row = TypeVar("Row", TranscriptMessage, Message)
 
 
 @dataclasses.dataclass(frozen=True)
 class Upload:
-    """A file as somebody hands it over. What it is, its bytes say."""
+    """A file as a caller hands it over. Its type is read from the bytes, not from the name."""
 
     name: str
     data: bytes
 
 
-def with_files(text: str, files: Sequence[Upload], place: str = "files") -> Draft:
-    """A user's message with images and text files; InvalidRequest for a file that is neither."""
-    if len(files) > MOST_FILES:
-        raise InvalidRequest(f"A message takes at most {MOST_FILES} files.", param=place)
+def with_files(text: str, files: Sequence[Upload], param: str = "files") -> NewMessage:
+    """Build a user's message with images and text files.
+
+    Raise InvalidRequest for a file that is neither; the error names it as an element of `param`.
+    """
+    if len(files) > MAX_FILES:
+        raise InvalidRequest(f"A message takes at most {MAX_FILES} files.", param=param)
     if not files:
-        return Draft(role="user", content=text)
-    words = [{"type": "input_text", "text": text}] if text else []
-    parts = [_uploaded(file, f"{place}[{index}]") for index, file in enumerate(files)]
-    item = {"type": "message", "role": "user", "status": "completed", "content": [*words, *parts]}
-    return Draft(role="user", content=text, item=item)
+        return NewMessage(role="user", content=text)
+    text_parts = [{"type": "input_text", "text": text}] if text else []
+    file_parts = [_part_of_upload(file, f"{param}[{index}]") for index, file in enumerate(files)]
+    item = {"type": "message", "role": "user", "status": "completed", "content": [*text_parts, *file_parts]}
+    return NewMessage(role="user", content=text, item=item)
 
 
-def _uploaded(file: Upload, place: str) -> dict[str, Any]:
+def _part_of_upload(file: Upload, param: str) -> dict[str, Any]:
     name, image = clean_name(file.name), image_of(file.data)
-    shown = f"{name!r}" if name else "This file"
-    mime = image.mime if image else TEXT
-    url = f"data:{mime};base64,{encoded(file.data)}"
+    label = f"{name!r}" if name else "This file"
+    mime = image.mime if image else TEXT_TYPE
+    url = f"data:{mime};base64,{encode_base64(file.data)}"
     part: dict[str, Any]
     if image:
         part = {"type": "input_image", "filename": name, "image_url": url, "detail": "auto"}
@@ -70,97 +73,100 @@ def _uploaded(file: Upload, place: str) -> dict[str, Any]:
     try:
         content = content_of(part)
     except InvalidRequest as error:
-        raise InvalidRequest(f"{shown}: {error.message}", param=place) from error
+        raise InvalidRequest(f"{label}: {error.message}", param=param) from error
     if not file.data:
-        raise InvalidRequest(f"{shown} is empty.", param=place)
-    if image is None and (content is None or content.mime != TEXT):
+        raise InvalidRequest(f"{label} is empty.", param=param)
+    if image is None and (content is None or content.mime != TEXT_TYPE):
         raise InvalidRequest(
-            f"{shown} is neither an image (PNG, JPEG, GIF or WebP) nor a text in UTF-8.", param=place
+            f"{label} is neither an image (PNG, JPEG, GIF or WebP) nor UTF-8 text.", param=param
         )
     return part
 
 
 def files_of(message: Message) -> list[File]:
-    """The images and files that a message shows; nothing is read for it."""
     return files_of_item(message.item)
 
 
-def insert(person_id: int, rows: Sequence[Message]) -> None:
-    """Insert these messages of a person's, and apart from them what they bring along."""
+def insert_with_attachments(person_id: int, rows: Sequence[Message]) -> None:
+    """Insert these messages of one person, and store their images and files as attachments."""
     parts = [part for row in rows for part in parts_of(row.item)]
-    contents = {id(part): content for part in parts if (content := _taken(part))}
-    keys = _kept(person_id, {content.key: content for content in contents.values()})
+    contents = {id(part): content for part in parts if (content := _content_to_store(part))}
+    attachment_ids = _get_or_create(person_id, {content.key: content for content in contents.values()})
 
-    def referring(part: Part) -> Part:
+    def refer_to_attachment(part: Part) -> Part:
         content = contents.get(id(part))
-        return _referring(part, content, keys[content.key]) if content else part
+        return _with_reference(part, content, attachment_ids[content.key]) if content else part
 
     for row in rows:
-        row.item = changed(row.item, referring) if row.item else row.item
+        row.item = map_parts(row.item, refer_to_attachment) if row.item else row.item
     Message.objects.bulk_create(rows)
-    Attached.objects.bulk_create(
-        Attached(message=row, attachment_id=attachment)
+    AttachmentUse.objects.bulk_create(
+        AttachmentUse(message=row, attachment_id=attachment)
         for row in rows
         for attachment in dict.fromkeys(reference["attachment"] for reference in _references(row.item))
     )
 
 
-def check_brought(rows: Sequence[Message]) -> None:
-    """Refuse what only stored rows may say, where these keep what they bring along within."""
+def refuse_references(rows: Sequence[Message]) -> None:
+    """Refuse items that refer to attachments, in rows whose items `insert_with_attachments` will not see.
+
+    The rows of ephemeral sessions keep their data inline, in the cache.
+    """
     for row in rows:
         for part in parts_of(row.item):
-            _taken(part)
+            _content_to_store(part)
 
 
-def _taken(part: Part) -> Content | None:
-    """What a part brings along; what is no image or file after all stays where it is."""
+def _content_to_store(part: Part) -> FileContent | None:
     if _reference(part):
-        # Only rows refer to what is kept: nobody may name what he does not bring.
-        raise InvalidRequest("An image or a file is a text: its URL, or its data.", param="item")
+        # Only `insert_with_attachments` writes references: otherwise a client could name somebody else's
+        # attachment.
+        raise InvalidRequest("An image or a file must be a string: its URL or its data.", param="item")
     try:
         return content_of(part)
     except InvalidRequest:
+        # Data that is no image or file after all stays in its part.
         return None
 
 
-def _kept(person_id: int, contents: Mapping[Key, Content]) -> dict[Key, int]:
-    """The rows of these contents, each made if need be and locked, so that none of them is let go now."""
-    found = _locked(person_id, contents) if contents else {}
-    while missing := sorted(contents.keys() - found.keys()):
-        made = [
+def _get_or_create(person_id: int, contents: Mapping[ContentKey, FileContent]) -> dict[ContentKey, int]:
+    """Get or create the attachments of these contents, locked so that `detach` can't delete them now."""
+    attachment_ids = _lock_existing(person_id, contents) if contents else {}
+    while missing := sorted(contents.keys() - attachment_ids.keys()):
+        new_attachments = [
             Attachment(person_id=person_id, sha256=sha256, mime=mime, size=len(data), data=data)
             for sha256, mime in missing
             for data in (contents[sha256, mime].data,)
         ]
-        Attachment.objects.bulk_create(made, ignore_conflicts=True)
-        found = _locked(person_id, contents)
-    return found
+        Attachment.objects.bulk_create(new_attachments, ignore_conflicts=True)
+        attachment_ids = _lock_existing(person_id, contents)
+    return attachment_ids
 
 
-def _locked(person_id: int, keys: Collection[Key]) -> dict[Key, int]:
-    rows = Attachment.objects.select_for_update(no_key=True).filter(
+def _lock_existing(person_id: int, keys: Collection[ContentKey]) -> dict[ContentKey, int]:
+    attachments = Attachment.objects.select_for_update(no_key=True).filter(
         person=person_id, sha256__in={sha256 for sha256, _ in keys}
     )
-    found = rows.order_by("pk").values_list("sha256", "mime", "pk")
-    return {(sha256, mime): pk for sha256, mime, pk in found if (sha256, mime) in keys}
+    values = attachments.order_by("pk").values_list("sha256", "mime", "pk")
+    return {(sha256, mime): pk for sha256, mime, pk in values if (sha256, mime) in keys}
 
 
-def _referring(part: Part, content: Content, attachment: int) -> Part:
+def _with_reference(part: Part, content: FileContent, attachment_id: int) -> Part:
     reference = {
-        "attachment": attachment,
+        "attachment": attachment_id,
         "sha256": content.sha256,
-        "head": content.head,
+        "head": content.data_url_prefix,
         "mime": content.mime,
         "size": len(content.data),
         "tokens": content.tokens,
         "width": content.width,
         "height": content.height,
     }
-    return {**part, FIELDS[part["type"]]: reference}
+    return {**part, DATA_FIELDS[part["type"]]: reference}
 
 
 def _reference(part: Part) -> Mapping[str, Any] | None:
-    value = part.get(FIELDS.get(str(part.get("type")), ""))
+    value = part.get(DATA_FIELDS.get(str(part.get("type")), ""))
     return value if isinstance(value, Mapping) else None
 
 
@@ -168,61 +174,65 @@ def _references(item: Mapping[str, Any] | None) -> Iterator[Mapping[str, Any]]:
     yield from filter(None, map(_reference, parts_of(item)))
 
 
-def inlined(rows: Sequence[Row]) -> list[Row]:
-    """These messages with their data in them, byte for byte as it came."""
-    keys = {reference["attachment"] for row in rows for reference in _references(row.item)}
-    if not keys:
+def with_inline_data(rows: Sequence[Row]) -> list[Row]:
+    """Return these messages with their data inline, byte for byte as it came."""
+    attachment_ids = {reference["attachment"] for row in rows for reference in _references(row.item)}
+    if not attachment_ids:
         return list(rows)
-    found = Attachment.objects.filter(pk__in=keys).values_list("pk", "sha256", "data")
-    data = {(pk, sha256): bytes(data) for pk, sha256, data in found}
-    return [_inlined(row, data) for row in rows]
+    contents = Attachment.objects.filter(pk__in=attachment_ids).values_list("pk", "sha256", "data")
+    data_by_key = {(pk, sha256): bytes(data) for pk, sha256, data in contents}
+    return [_with_inline_data(row, data_by_key) for row in rows]
 
 
-def _inlined(row: Row, data: Mapping[tuple[int, str], bytes]) -> Row:
+def _with_inline_data(row: Row, data_by_key: Mapping[tuple[int, str], bytes]) -> Row:
     if not any(_references(row.item)):
         return row
     assert row.item is not None  # it has references
-    item = changed(row.item, lambda part: _whole(part, data))
-    if isinstance(row, Line):
+    item = map_parts(row.item, lambda part: _inline_part(part, data_by_key))
+    if isinstance(row, TranscriptMessage):
         return dataclasses.replace(row, item=item)
-    whole = copy(row)
-    whole.item = item
-    return whole
+    row_copy = copy(row)
+    row_copy.item = item
+    return row_copy
 
 
-def _whole(part: Part, data: Mapping[tuple[int, str], bytes]) -> Part:
+def _inline_part(part: Part, data_by_key: Mapping[tuple[int, str], bytes]) -> Part:
     reference = _reference(part)
     if reference is None:
         return part
-    found = data.get((reference["attachment"], reference["sha256"]))
-    return GONE if found is None else {**part, FIELDS[part["type"]]: reference["head"] + encoded(found)}
+    data = data_by_key.get((reference["attachment"], reference["sha256"]))
+    return (
+        DELETED_FILE_PART
+        if data is None
+        else {**part, DATA_FIELDS[part["type"]]: reference["head"] + encode_base64(data)}
+    )
 
 
-def show_twin(attachment: int, twin: int) -> None:
-    """Let the messages that show this attachment show another one, which has the same data."""
+def replace_attachment(attachment: int, twin: int) -> None:
+    """Make the messages that show an attachment show its twin, an attachment with the same data."""
 
-    def changed_place(part: Part) -> Part:
+    def refer_to_twin(part: Part) -> Part:
         reference = _reference(part)
         if reference is None or reference["attachment"] != attachment:
             return part
-        return {**part, FIELDS[part["type"]]: {**reference, "attachment": twin}}
+        return {**part, DATA_FIELDS[part["type"]]: {**reference, "attachment": twin}}
 
-    uses = Attached.objects.filter(attachment=attachment)
-    for row in Message.objects.filter(attached__in=uses, item__isnull=False):
-        row.item = changed(row.item or {}, changed_place)
+    uses = AttachmentUse.objects.filter(attachment=attachment)
+    for row in Message.objects.filter(attachment_uses__in=uses, item__isnull=False):
+        row.item = map_parts(row.item or {}, refer_to_twin)
         row.save(update_fields=["item"])
     uses.update(attachment=twin)
 
 
-def let_go(messages: QuerySet[Message]) -> None:
-    """Take from these messages what they show, and delete what no other message shows."""
-    uses = Attached.objects.filter(message__in=messages)
-    shown = set(uses.values_list("attachment", flat=True))
-    if not shown:
+def detach(messages: QuerySet[Message]) -> None:
+    """Detach the attachments of these messages, and delete those that no other message shows."""
+    uses = AttachmentUse.objects.filter(message__in=messages)
+    attachment_ids = set(uses.values_list("attachment", flat=True))
+    if not attachment_ids:
         return
     uses._raw_delete(uses.db)
-    kept = Attachment.objects.filter(pk__in=shown)
-    # Locked before it is asked who else shows it: whoever begins to show it now has locked it, too.
-    list(kept.select_for_update().order_by("pk").values_list("pk"))
-    unused = kept.filter(~Exists(Attached.objects.filter(attachment=OuterRef("pk"))))
-    unused._raw_delete(unused.db)
+    attachments = Attachment.objects.filter(pk__in=attachment_ids)
+    # Lock first, then look for other uses: a writer that is about to show one of these locks it as well.
+    list(attachments.select_for_update().order_by("pk").values_list("pk"))
+    orphans = attachments.filter(~Exists(AttachmentUse.objects.filter(attachment=OuterRef("pk"))))
+    orphans._raw_delete(orphans.db)

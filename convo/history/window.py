@@ -1,4 +1,4 @@
-"""The hot copy of a transcript's newest lines. Its key names their version, so it can't be stale."""
+"""The hot window: a cached copy of the newest messages. Its key names their version, so it can't be stale."""
 
 import json
 import logging
@@ -7,110 +7,92 @@ import zlib
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
-from types import TracebackType
 from typing import Any
 from uuid import UUID
 
 import redis
 from django.core.cache import cache
 
+from convo.breaker import Breaker, BreakerOpen
 from convo.conf import conf
-from convo.history.lines import Line
+from convo.history.messages import TranscriptMessage
 
 logger = logging.getLogger(__name__)
 
-SCHEMA = 2
-LENGTH = 64  # lines: a window of ten pairs, tool calls included, and its next few turns
+SCHEMA = 3
+MAX_MESSAGES = 64  # messages: enough for ten pairs with their tool calls, and for the next few turns
+# A larger window is not cached: it would take memory in every process, and reading it keeps Redis busy.
+MAX_BYTES = 256_000
 REST_SECONDS = 3.0
-AWAY = (redis.ConnectionError, redis.TimeoutError, OSError)
-# A window that is read after this share of its time is kept anew; before it, a read costs one round trip.
-RENEWED_AFTER = 0.1
+CONNECTION_ERRORS = (redis.ConnectionError, redis.TimeoutError, OSError)
+# The lifetime is renewed only after this share of it has passed: until then, a read costs one round trip.
+RENEW_AFTER = 0.1
+
+# The database answers while Redis is down: a second cache, in the process, would be one more to keep right.
+_breaker = Breaker(open_seconds=REST_SECONDS, failure_types=CONNECTION_ERRORS)
 
 
-class Resting(Exception):
-    """The cache failed a moment ago and is left alone."""
-
-
-class Breaker:
-    """Keeps callers away from a cache that failed; later one at a time tries whether it is back."""
-
-    def __init__(self, *, rest_seconds: float) -> None:
-        self._rest_seconds = rest_seconds
-        self._resting_until = 0.0
-
-    def __enter__(self) -> None:
-        now = time.monotonic()
-        if now < self._resting_until:
-            raise Resting
-        if self._resting_until:
-            # This caller tries; nobody else is to wait for what it finds.
-            self._resting_until = now + self._rest_seconds
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._resting_until = time.monotonic() + self._rest_seconds if isinstance(error, AWAY) else 0.0
-
-
-# While Redis is away the database answers: a second cache, in the process, would be one more to keep right.
-_breaker = Breaker(rest_seconds=REST_SECONDS)
-
-
-def load(session_id: UUID, version: tuple[int, int]) -> list[Line] | None:
-    """The newest lines of this version of the transcript, oldest first, or None when they aren't at hand."""
+def load(session_id: UUID, version: tuple[int, int]) -> list[TranscriptMessage] | None:
+    """Return the newest messages of this version, oldest first, or None if they aren't cached."""
     key = _key(session_id, version)
     try:
         with _breaker:
-            kept = cache.get(key)
-        if kept is None:
+            cached = cache.get(key)
+        if cached is None:
             return None
-        lines = _unpacked(kept, _name(session_id, version))
-        age = time.time() - kept["kept_at"]
-    except Resting:
+        messages = _unpack(cached, _version_name(session_id, version))
+        age = time.time() - cached["stored_at"]
+    except BreakerOpen:
         return None
-    except Exception as error:  # a border: whatever is wrong with the cache, the database has the lines
+    except Exception as error:  # a border: whatever is wrong with the cache, the database has the messages
         logger.warning("hot window not usable: %s", type(error).__name__)
         _drop(key)
         return None
-    if not 0 <= age < conf().window_seconds * RENEWED_AFTER:
-        store(session_id, version, lines)
-    return lines
+    if not 0 <= age < conf().window_seconds * RENEW_AFTER:
+        store_window(session_id, version, messages)
+    return messages
 
 
-def store(session_id: UUID, version: tuple[int, int], lines: Sequence[Line]) -> None:
-    """Keep the newest lines of this version for the next turn."""
-    packed = _packed(lines[-LENGTH:], _name(session_id, version))
+def store_window(session_id: UUID, version: tuple[int, int], messages: Sequence[TranscriptMessage]) -> None:
+    """Cache the newest messages of this version for the next turn, unless they are very long."""
+    newest = messages[-MAX_MESSAGES:]
+    if sum(len(message.content) for message in newest) > MAX_BYTES:
+        # This check avoids packing messages that are known to be too long.
+        return
+    payload = _pack(newest, _version_name(session_id, version))
+    if len(payload["messages"].encode()) > MAX_BYTES:
+        return
     try:
         with _breaker:
-            cache.set(_key(session_id, version), packed, conf().window_seconds)
-    except Resting:
+            cache.set(_key(session_id, version), payload, conf().window_seconds)
+    except BreakerOpen:
         return
-    except Exception as error:  # a border: a window that wasn't kept is read from the database
-        logger.warning("hot window not kept: %s", type(error).__name__)
+    except Exception as error:  # a border: without a cached window, the next turn reads the database
+        logger.warning("hot window not stored: %s", type(error).__name__)
 
 
 def _drop(key: str) -> None:
-    # A border. Where it was the cache that failed, not the value, it rests now and this asks nothing.
+    # This is a border, too. If the cache failed, not its value, the breaker is open and no call is made.
     with suppress(Exception), _breaker:
         cache.delete(key)
 
 
-def _packed(lines: Sequence[Line], name: list[Any]) -> dict[str, Any]:
-    text = json.dumps([asdict(line) for line in lines], ensure_ascii=False)
-    return {"name": name, "kept_at": time.time(), "lines": text, "sum": zlib.crc32(text.encode())}
+def _pack(messages: Sequence[TranscriptMessage], name: list[Any]) -> dict[str, Any]:
+    text = json.dumps([asdict(message) for message in messages], ensure_ascii=False)
+    return {"name": name, "stored_at": time.time(), "messages": text, "sum": zlib.crc32(text.encode())}
 
 
-def _unpacked(kept: Any, name: list[Any]) -> list[Line]:
-    if kept["name"] != name:
-        raise ValueError("another transcript's lines")
-    if kept["sum"] != zlib.crc32(kept["lines"].encode()):
-        raise ValueError("damaged lines")
-    return [Line(**line) for line in json.loads(kept["lines"])]
+def _unpack(payload: Any, name: list[Any]) -> list[TranscriptMessage]:
+    if payload["name"] != name:
+        raise ValueError("messages of another transcript")
+    if payload["sum"] != zlib.crc32(payload["messages"].encode()):
+        raise ValueError("damaged messages")
+    return [TranscriptMessage(**message) for message in json.loads(payload["messages"])]
 
 
-def _name(session_id: UUID, version: tuple[int, int]) -> list[Any]:
+def _version_name(session_id: UUID, version: tuple[int, int]) -> list[Any]:
     return [SCHEMA, str(session_id), *version]
 
 
 def _key(session_id: UUID, version: tuple[int, int]) -> str:
-    return "convo:window:" + ":".join(map(str, _name(session_id, version)))
+    return "convo:window:" + ":".join(map(str, _version_name(session_id, version)))

@@ -1,4 +1,4 @@
-"""Writing the transcript: every change happens under the session's row lock, in one short transaction."""
+"""Change the transcript: every change happens under the session's row lock, in one short transaction."""
 
 from collections.abc import Sequence
 from uuid import UUID
@@ -8,37 +8,39 @@ from django.db.models import Count, QuerySet, Sum
 from django.utils import timezone
 
 from convo import database
-from convo.errors import Gone, NotFound
-from convo.history import attachments, fleeting
-from convo.history.lines import Draft
+from convo.errors import NotFound, ResultDeleted
+from convo.history import attachments, ephemeral
+from convo.history.messages import NewMessage
 from convo.models import (
-    Asked,
     Evidence,
     Feedback,
-    Idempotency,
+    IdempotencyRecord,
     IndexedMessage,
     Message,
     Session,
     Summary,
     Turn,
+    TurnRequest,
     UserMemory,
     new_item_id,
 )
 
 
 def lock(session_id: UUID) -> Session:
-    """The session's row, locked until the transaction ends; of one that is deleted there is none."""
-    session = Session.objects.locked(session_id)
+    """Lock the session's row until the transaction ends, and return it; raise NotFound if it is deleted."""
+    session = Session.objects.lock(session_id)
     if session is None or session.state == Session.State.DELETED:
         raise NotFound("There is no such session.")
     return session
 
 
-def append(session: Session, entries: Sequence[tuple[Turn, Draft]], *, active: bool = True) -> list[Message]:
-    """Add messages at the end of a locked session, and save where it stands now.
+def append(
+    session: Session, entries: Sequence[tuple[Turn, NewMessage]], *, active: bool = True
+) -> list[Message]:
+    """Add messages at the end of a locked session, and save its counters.
 
-    Of a session whose storage is none, nothing is written: the rows are there for this turn alone. Those of
-    a temporary chat are stored without their words.
+    With storage `none` no message is stored: the returned rows are for this turn alone. In an ephemeral
+    session the rows are stored without their contents.
     """
     rows = [
         Message(
@@ -58,15 +60,15 @@ def append(session: Session, entries: Sequence[tuple[Turn, Draft]], *, active: b
         )
         for position, (turn, draft) in enumerate(entries, session.last_position + 1)
     ]
-    if session.storage == Session.Storage.NONE:
-        return rows
-    with fleeting.apart(session, rows):
-        attachments.insert(session.person_id, rows)
-    _behind_again(entries)
-    session.last_position += len(rows)
-    if active:
-        session.message_count += len(rows)
-        session.token_count += sum(row.tokens for row in rows)
+    if session.storage != Session.Storage.NONE:
+        with ephemeral.store_contents(session, rows):
+            attachments.insert_with_attachments(session.person_id, rows)
+        _mark_unindexed(entries)
+        session.last_position += len(rows)
+        if active:
+            session.message_count += len(rows)
+            session.token_count += sum(row.tokens for row in rows)
+    # Every session is saved: the turns are stored even where their messages are not.
     session.last_activity = timezone.now()
     session.save(
         update_fields=[
@@ -81,78 +83,82 @@ def append(session: Session, entries: Sequence[tuple[Turn, Draft]], *, active: b
     return rows
 
 
-def _behind_again(entries: Sequence[tuple[Turn, Draft]]) -> None:
-    """What was indexed of a recorded turn before it went on doesn't hold for the whole of it.
+def _mark_unindexed(entries: Sequence[tuple[Turn, NewMessage]]) -> None:
+    """Mark the turns that these messages continue as not indexed, if they were indexed before.
 
-    What was learned does: a turn goes on with replies, and a user's message opens another one.
+    Nothing needs to be learned again: a turn continues with replies, and a user's message opens another one.
     """
-    if done := {turn.pk for turn, _ in entries if turn.indexed_at}:
-        Turn.objects.filter(pk__in=done).update(indexed_at=None)
+    if indexed_turn_ids := {turn.pk for turn, _ in entries if turn.indexed_at}:
+        Turn.objects.filter(pk__in=indexed_turn_ids).update(indexed_at=None)
 
 
 def recount(session: Session) -> None:
-    """Count the transcript of a locked session afresh, after its branches or messages have changed."""
-    counted = Message.objects.transcript(session).aggregate(messages=Count("id"), tokens=Sum("tokens"))
-    session.message_count, session.token_count = counted["messages"], counted["tokens"] or 0
-    # A turn without a message is one that has none yet, or another answer that failed: it counts.
-    emptied = session.turns.filter(messages__isnull=False).exclude(messages__erased_at=None).distinct()
-    session.turn_count = session.turns.count() - emptied.count()
+    """Recount a locked session whose branches or messages have changed, and raise its epoch."""
+    totals = Message.objects.transcript(session).aggregate(messages=Count("id"), tokens=Sum("tokens"))
+    session.message_count, session.token_count = totals["messages"], totals["tokens"] or 0
+    # A turn without any message counts: it has none yet, or it is a regenerated reply that failed.
+    erased_turns = session.turns.filter(messages__isnull=False).exclude(messages__erased_at=None).distinct()
+    session.turn_count = session.turns.count() - erased_turns.count()
     session.epoch += 1
     session.save(update_fields=["message_count", "token_count", "turn_count", "epoch"])
 
 
-def stale_from(session: Session, position: int, *, erase: bool = False) -> None:
-    """Mark the summaries that reach this position: what they tell has changed, or must not be told."""
-    reaching = Summary.objects.filter(session=session, to_position__gte=position)
-    reaching.filter(stale=False).update(stale=True)
+def mark_summaries_stale(session: Session, position: int, *, erase: bool = False) -> None:
+    """Mark the summaries that reach this position as stale; with `erase`, delete their texts as well."""
+    summaries = Summary.objects.filter(session=session, to_position__gte=position)
+    summaries.filter(stale=False).update(stale=True)
     if erase:
-        reaching.update(text="")
+        summaries.update(text="")
 
 
-def take_title_back(session: Session, gone: QuerySet[Message]) -> None:
-    """Take the title of a locked session back if it was learned from these messages, which are gone.
+def reset_title(session: Session, hidden_messages: QuerySet[Message]) -> None:
+    """Remove the title of a locked session if it was learned from these messages, which are no longer shown.
 
-    What is left teaches another one; a title that a person set stays.
+    Another one is learned from the messages that are left; a title that a person set stays.
     """
     if session.title_turn is None:
         return
-    if not gone.filter(turn__number=session.title_turn, role=Message.Role.USER).exists():
+    if not hidden_messages.filter(turn__number=session.title_turn, role=Message.Role.USER).exists():
         return
     session.title, session.title_turn = "", None
     session.save(update_fields=["title", "title_turn"])
-    left = Message.objects.transcript(session).filter(role=Message.Role.USER, recallable=True)
-    if first := left.exclude(content="").first():
-        Turn.objects.filter(pk=first.turn_id).update(learned_at=None)
+    questions = Message.objects.transcript(session).filter(role=Message.Role.USER, recallable=True)
+    if first_question := questions.exclude(content="").first():
+        Turn.objects.filter(pk=first_question.turn_id).update(learned_at=None)
 
 
-@database.retried
+@database.retry_conflicts
 @transaction.atomic
 def clear(session_id: UUID) -> None:
-    """Empty the transcript and keep the session. A running turn ends, because its row is gone."""
+    """Delete the transcript and keep the session. A running turn ends, because its row is gone."""
     session = lock(session_id)
     if session.base_position == session.last_position and not session.turns.exists():
+        delete_set_aside(session)
         return
-    take_title_back(session, Message.objects.filter(session=session))
+    reset_title(session, Message.objects.filter(session=session))
     _delete_contents(session)
+    save_as_empty(session)
+
+
+def save_as_empty(session: Session) -> None:
     session.epoch += 1
     session.base_position = session.last_position
     session.message_count = session.turn_count = session.token_count = 0
     session.save(update_fields=["epoch", "base_position", "message_count", "turn_count", "token_count"])
 
 
-@database.retried
+@database.retry_conflicts
 @transaction.atomic
 def remove(session_id: UUID) -> None:
-    """Delete the session with everything in it."""
     if not remove_if(Session.objects.all(), session_id):
         raise NotFound("There is no such session.")
 
 
-@database.retried
+@database.retry_conflicts
 @transaction.atomic
-def remove_if(still: QuerySet[Session], session_id: UUID) -> bool:
-    """Delete the session of this id, if it is one of these when its row is locked; was it?"""
-    session = still.select_for_update().filter(pk=session_id).first()
+def remove_if(sessions: QuerySet[Session], session_id: UUID) -> bool:
+    """Delete the session of this id if, once its row is locked, it is one of these; return whether it was."""
+    session = sessions.select_for_update().filter(pk=session_id).first()
     if session is None:
         return False
     _delete_contents(session)
@@ -160,20 +166,29 @@ def remove_if(still: QuerySet[Session], session_id: UUID) -> bool:
     return True
 
 
+def delete_set_aside(session: Session) -> None:
+    for cleared_session in Session.objects.cleared_from(session):
+        _delete_contents(cleared_session)
+        cleared_session.delete()
+
+
 def _delete_contents(session: Session) -> None:
-    # A late retry must neither bring back what is deleted here nor ask it again.
-    Idempotency.objects.filter(turn__session=session).update(turn=None, status=Gone.status, body=None)
-    attachments.let_go(Message.objects.filter(session=session))
-    # One statement a table: Django's own cascade would load every message of a long session first.
+    delete_set_aside(session)
+    # A late retry must neither restore a message that is deleted here nor send it to a model again.
+    IdempotencyRecord.objects.filter(turn__session=session).update(
+        turn=None, status=ResultDeleted.status, body=None
+    )
+    attachments.detach(Message.objects.filter(session=session))
+    # There is one statement per table: Django's own cascade would load every message of a long session first.
     for rows in (
         Evidence.objects.filter(message__session=session),
         IndexedMessage.objects.filter(session=session),
         Message.objects.filter(session=session),
         Summary.objects.filter(session=session),
-        Asked.objects.filter(turn__session=session),
+        TurnRequest.objects.filter(turn__session=session),
         Feedback.objects.filter(turn__session=session),
         Turn.objects.filter(session=session),
     ):
         rows._raw_delete(rows.db)
-    fleeting.tidy(session)
+    ephemeral.prune_contents(session)
     UserMemory.objects.unsupported(session.person_id).retract()

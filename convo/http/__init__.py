@@ -1,0 +1,1 @@
+"""The shared parts of the HTTP surfaces: errors, authentication, events, idempotency, pagination, ASGI."""

@@ -1,5 +1,6 @@
-"""What browsers may do with an answer: the Content-Security-Policy and its kin, and what they may keep."""
+"""Headers for browsers: the Content-Security-Policy, the Permissions-Policy and Cache-Control."""
 
+import re
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from inspect import iscoroutinefunction
@@ -12,7 +13,7 @@ from django.utils.decorators import sync_and_async_middleware
 
 SELF, NONE, NONCE = "'self'", "'none'", "<CSP_NONCE_SENTINEL>"
 
-# A project may have another one: SECURE_CSP in its settings, as from Django 6 on.
+# A project can replace this policy with SECURE_CSP in its settings, as in Django 6.
 POLICY: Mapping[str, Sequence[str]] = {
     "default-src": [NONE],
     "script-src": [NONCE],
@@ -25,55 +26,56 @@ POLICY: Mapping[str, Sequence[str]] = {
     "frame-ancestors": [NONE],
     "object-src": [NONE],
 }
-NOT_NEEDED = "camera=(), geolocation=(), microphone=(), payment=(), usb=()"
+PERMISSIONS_POLICY = "camera=(), geolocation=(), microphone=(), payment=(), usb=()"
 
 
 class Nonce:
-    """A word that this answer's scripts must say to be run; made when a template asks for it."""
+    """The nonce that lets the scripts of this response run; generated when a template first asks for it."""
 
     def __init__(self) -> None:
-        self.told = ""
+        self.value = ""
 
     def __str__(self) -> str:
-        self.told = self.told or secrets.token_urlsafe(16)
-        return self.told
+        self.value = self.value or secrets.token_urlsafe(16)
+        return self.value
 
 
 @sync_and_async_middleware
 def content_policy(get_response: Callable[[HttpRequest], Any]) -> Callable[[HttpRequest], Any]:
-    """Give each request its `csp_nonce`, and each answer the headers that hold its page to it."""
+    """Give each request its `csp_nonce`, and each response the headers that restrict its page."""
     if iscoroutinefunction(get_response):
 
-        async def answer_later(request: HttpRequest) -> HttpResponseBase:
-            nonce = _given(request)
-            return _held(await get_response(request), nonce)
+        async def async_middleware(request: HttpRequest) -> HttpResponseBase:
+            nonce = _add_nonce(request)
+            return _add_headers(await get_response(request), nonce)
 
-        return answer_later
+        return async_middleware
 
-    def answer(request: HttpRequest) -> HttpResponseBase:
-        nonce = _given(request)
-        return _held(get_response(request), nonce)
+    def middleware(request: HttpRequest) -> HttpResponseBase:
+        nonce = _add_nonce(request)
+        return _add_headers(get_response(request), nonce)
 
-    return answer
+    return middleware
 
 
-def _given(request: HttpRequest) -> Nonce:
+def _add_nonce(request: HttpRequest) -> Nonce:
     request.csp_nonce = nonce = Nonce()  # type: ignore[attr-defined]
     return nonce
 
 
-def _held(response: HttpResponseBase, nonce: Nonce) -> HttpResponseBase:
+def _add_headers(response: HttpResponseBase, nonce: Nonce) -> HttpResponseBase:
     policy = getattr(settings, "SECURE_CSP", POLICY)
-    response.headers.setdefault("Content-Security-Policy", header(policy, nonce.told))
-    response.headers.setdefault("Permissions-Policy", NOT_NEEDED)
-    # Static files don't come by here. What does is somebody's, and stays in no cache and no drawer.
-    if "no-store" not in response.headers.get("Cache-Control", ""):
+    response.headers.setdefault("Content-Security-Policy", policy_header(policy, nonce.value))
+    response.headers.setdefault("Permissions-Policy", PERMISSIONS_POLICY)
+    # Static files don't pass through here. Everything else is private to somebody, so neither caches nor
+    # browsers store it, unless its view says that it is public.
+    if not re.search(r"\b(no-store|public)\b", response.headers.get("Cache-Control", "")):
         response.headers["Cache-Control"] = "no-store"
     return response
 
 
-def header(policy: Mapping[str, Sequence[str]], nonce: str) -> str:
-    """The policy as a header. A page that gives its scripts no nonce may run files of this server's."""
+def policy_header(policy: Mapping[str, Sequence[str]], nonce: str) -> str:
+    """Return the policy as a header value. Without a nonce, a page may run the scripts of this server."""
     scripts = f"'nonce-{nonce}'" if nonce else SELF
     return "; ".join(
         " ".join([name, *(scripts if source == NONCE else source for source in sources)])

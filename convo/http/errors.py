@@ -1,4 +1,4 @@
-"""Every error, wherever it was raised, as the one envelope that all surfaces share."""
+"""Translate every error, wherever it was raised, into the JSON envelope of its surface."""
 
 import logging
 import math
@@ -9,51 +9,52 @@ from django.core.signals import got_request_exception
 from django.db import InternalError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponsePermanentRedirect, JsonResponse
 from django.urls import Resolver404, resolve
+from django.utils.deprecation import MiddlewareMixin
 from django.views import defaults
 from django.views.decorators.csrf import csrf_exempt
 from rest_framework import exceptions as drf
 from rest_framework.response import Response
 
-from convo import errors
+from convo import database, errors
 from convo.errors import ConvoError
-from convo.http.openai_api import ids
+from convo.request_context import request_id
 
 logger = logging.getLogger(__name__)
 
 _TRANSLATIONS: dict[type[Exception], type[ConvoError]] = {
-    drf.ParseError: errors.Malformed,
-    drf.NotAuthenticated: errors.Unauthenticated,
-    drf.AuthenticationFailed: errors.Unauthenticated,
+    drf.ParseError: errors.MalformedBody,
+    drf.NotAuthenticated: errors.NotAuthenticated,
+    drf.AuthenticationFailed: errors.NotAuthenticated,
     drf.PermissionDenied: errors.Forbidden,
     PermissionDenied: errors.Forbidden,
     drf.NotFound: errors.NotFound,
     Http404: errors.NotFound,
     drf.MethodNotAllowed: errors.MethodNotAllowed,
     drf.NotAcceptable: errors.NotAcceptable,
-    drf.UnsupportedMediaType: errors.UnsupportedMedia,
-    RequestDataTooBig: errors.TooLarge,
+    drf.UnsupportedMediaType: errors.UnsupportedMediaType,
+    RequestDataTooBig: errors.BodyTooLarge,
     SuspiciousOperation: errors.InvalidRequest,
     BadRequest: errors.InvalidRequest,
-    OperationalError: errors.Unavailable,
-    InternalError: errors.Unavailable,
+    OperationalError: errors.DatabaseUnavailable,
+    InternalError: errors.DatabaseUnavailable,
 }
-# Their messages say what is missing; those of most others in the libraries say less than ours.
-_TELLING = (drf.AuthenticationFailed, drf.PermissionDenied, SuspiciousOperation, BadRequest)
+# The messages of these say what is missing; the other messages of the libraries say less than ours.
+_WITH_OWN_MESSAGE = (drf.AuthenticationFailed, drf.PermissionDenied, SuspiciousOperation, BadRequest)
 
 
 def envelope(error: ConvoError) -> dict[str, Any]:
-    """The error as clients read it; beside it stand the ids of what it concerns."""
+    """Return the error as JSON, together with the ids of what it concerns."""
     inner = {"message": error.message, "type": error.type, "param": error.param, "code": error.code}
     return {"error": inner, **error.details}
 
 
 def headers(error: ConvoError) -> dict[str, str]:
-    found = {"Cache-Control": "no-store"}
+    header_values = {"Cache-Control": "no-store"}
     if error.retry_after is not None:
-        found["Retry-After"] = str(math.ceil(error.retry_after))
+        header_values["Retry-After"] = str(math.ceil(error.retry_after))
     if error.status == 401:
-        found["WWW-Authenticate"] = 'Bearer realm="convo"'
-    return found
+        header_values["WWW-Authenticate"] = 'Bearer realm="convo"'
+    return header_values
 
 
 def v1_status(error: ConvoError) -> int:
@@ -61,7 +62,7 @@ def v1_status(error: ConvoError) -> int:
 
 
 def v1_envelope(error: ConvoError) -> dict[str, Any]:
-    """The error as OpenAI's clients read it: four keys, and nothing beside them."""
+    """Return the error as OpenAI's clients read it: four keys and nothing else."""
     code = error.code if error.v1_code is None else error.v1_code or None
     param = error.v1_param or error.param
     kind = error.type if v1_status(error) >= 500 else "invalid_request_error"
@@ -69,106 +70,130 @@ def v1_envelope(error: ConvoError) -> dict[str, Any]:
 
 
 def v1_headers(error: ConvoError) -> dict[str, str]:
-    """These clients send a 409 and every 5xx again by themselves, unless they are told not to."""
+    """Return the headers for OpenAI's clients, which retry a 409 and every 5xx unless told not to."""
     status = v1_status(error)
-    in_vain = status == 409 and not isinstance(error, errors.KeyInFlight)
-    again = {"x-should-retry": "false"} if in_vain or (status >= 500 and error.kept) else {}
-    return {"x-request-id": ids.request_id(), **headers(error), **again}
+    is_final_conflict = status == 409 and not isinstance(error, errors.IdempotencyKeyInUse)
+    is_rejected = isinstance(error, errors.UpstreamRejected)
+    retry_header = (
+        {"x-should-retry": "false"}
+        if is_final_conflict or (status >= 500 and (is_rejected or error.has_stored_input))
+        else {}
+    )
+    return {"x-request-id": request_id(), **headers(error), **retry_header}
 
 
 def translate(error: Exception) -> ConvoError | None:
-    """The error of ours that says the same, or None for one that nobody expected."""
+    """Return the ConvoError that says the same, or None for an unexpected error."""
     if isinstance(error, ConvoError):
         return error
     if isinstance(error, drf.ValidationError):
-        return _invalid(error.detail)
+        return _validation_error(error.detail)
     if str(error).startswith("CSRF"):
         return errors.CsrfFailed(f"{error} Reload the page, or send an API key in place of a cookie.")
-    for kind, ours in _TRANSLATIONS.items():
-        if isinstance(error, kind):
-            told = str(error) if isinstance(error, _TELLING) else None
-            return ours(told, retry_after=1 if ours is errors.Unavailable else None)
+    for error_class, convo_class in _TRANSLATIONS.items():
+        if isinstance(error, error_class):
+            message = str(error) if isinstance(error, _WITH_OWN_MESSAGE) else None
+            return convo_class(message)
     return None
 
 
 def handle(error: Exception, context: dict[str, Any]) -> Response:
-    """Django REST framework's hook: what to answer when a view raises."""
-    ours = caught(error, context)
-    return Response(envelope(ours), status=ours.status, headers=headers(ours))
+    """Return the response to an error that a view raised: Django REST framework's EXCEPTION_HANDLER."""
+    convo_error = convo_error_for(error, context)
+    return Response(envelope(convo_error), status=convo_error.status, headers=headers(convo_error))
 
 
-def caught(error: Exception, context: dict[str, Any]) -> ConvoError:
-    """The error to answer with when a view raises; of one that nobody expected only the log tells more."""
-    ours = translate(error)
-    if ours is None:
-        # As Django does where nobody catches it: for the log, and for whoever watches over errors.
+def convo_error_for(error: Exception, context: dict[str, Any]) -> ConvoError:
+    """Return the error to answer with. Only the log has the details of an unexpected one."""
+    convo_error = translate(error)
+    if convo_error is None:
+        # Django sends this signal for every uncaught exception, and error trackers listen to it.
         got_request_exception.send(sender=type(context["view"]), request=context["request"]._request)
         logger.error("a view failed", exc_info=error)
         return ConvoError()
-    if isinstance(error, OperationalError):
-        # The caller hears only that the database is away.
-        logger.error("database: %s", type(error).__name__)
-    return ours
+    if isinstance(error, OperationalError | InternalError):
+        # The response says only that the database can't be reached.
+        logger.error("database: %s", database.describe_failure(error))
+    return convo_error
 
 
-def respond(error: ConvoError) -> HttpResponse:
-    """The same answer outside of Django REST framework."""
+def error_response(error: ConvoError) -> HttpResponse:
+    """Return the same response outside of Django REST framework."""
     return JsonResponse(envelope(error), status=error.status, headers=headers(error))
 
 
-def v1_respond(error: ConvoError) -> HttpResponse:
-    """An answer to OpenAI's clients, outside of Django REST framework."""
+def v1_error_response(error: ConvoError) -> HttpResponse:
     return JsonResponse(v1_envelope(error), status=v1_status(error), headers=v1_headers(error))
 
 
-# No page of ours sends anything here, so there is nothing to protect, and the helpful answer must come out.
+# No page posts here, so there is nothing to protect, and a CSRF error would hide the helpful answer.
 @csrf_exempt
-def missing(request: HttpRequest, rest: str = "") -> HttpResponse:
-    """Any address below /api/ that means nothing; one that only lacks its last slash is helped on."""
+def api_not_found(request: HttpRequest, rest: str = "") -> HttpResponse:
+    """Answer 404 for an unknown address below /api/; redirect if only the trailing slash is missing."""
     try:
-        resolved = resolve(request.path + "/")
+        match = resolve(request.path + "/")
     except Resolver404:
-        resolved = None
-    if resolved is None or resolved.func is missing or request.path.endswith("/"):
-        return respond(errors.NotFound(f"Nothing is at {request.path}. See /api/docs/ for what there is."))
+        match = None
+    if match is None or match.func is api_not_found or request.path.endswith("/"):
+        return error_response(
+            errors.NotFound(f"There is nothing at {request.path}. See /api/docs/ for what there is.")
+        )
     if request.method in {"GET", "HEAD"}:
         return HttpResponsePermanentRedirect(request.get_full_path(force_append_slash=True))
-    return respond(errors.NotFound(f"This address ends in a slash: {request.path}/"))
+    return error_response(errors.NotFound(f"The trailing slash is missing. Use {request.path}/"))
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
-    """Django's handler400: a forged host, or a form that cannot be read."""
+    """Answer a forged host or an unreadable form: Django's handler400."""
     error = translate(exception) or errors.InvalidRequest()
-    return v1_respond(error) if request.path.startswith("/v1/") else respond(error)
+    return v1_error_response(error) if request.path.startswith("/v1/") else error_response(error)
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
-    """Django's handler500: a bug is told to programs in the envelope, to people on a page."""
+    """Answer an unexpected error, with JSON on the APIs and a page elsewhere: Django's handler500."""
+    return _respond_by_path(request, ConvoError())
+
+
+class DatabaseErrors(MiddlewareMixin):
+    """Answer 503 on pages when the database is down or takes no writes. The APIs handle that themselves."""
+
+    def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
+        if not isinstance(error, OperationalError | InternalError):
+            return None
+        logger.error("database: %s", database.describe_failure(error))
+        return _respond_by_path(request, errors.DatabaseUnavailable())
+
+
+def _respond_by_path(request: HttpRequest, error: ConvoError) -> HttpResponse:
     if request.path.startswith("/v1/"):
-        return v1_respond(ConvoError())
+        return v1_error_response(error)
     if request.path.startswith("/api/"):
-        return respond(ConvoError())
-    return defaults.server_error(request)
+        return error_response(error)
+    page = defaults.server_error(request, f"{error.status}.html")
+    page.status_code = error.status
+    for name, value in headers(error).items():
+        page.headers[name] = value
+    return page
 
 
-def _invalid(detail: Any) -> ConvoError:
-    path, first = _first("", detail)
-    code = getattr(first, "code", "")
+def _validation_error(detail: Any) -> ConvoError:
+    path, message = _first_error("", detail)
+    code = getattr(message, "code", "")
     if code == "unknown":
-        return errors.UnknownParameter(str(first), param=path or None)
-    kind = errors.MissingParameter if code == "required" else errors.InvalidRequest
-    return kind(f"{path}: {first}" if path else str(first), param=path or None)
+        return errors.UnknownParameter(str(message), param=path or None)
+    error_class = errors.MissingParameter if code == "required" else errors.InvalidRequest
+    return error_class(f"{path}: {message}" if path else str(message), param=path or None)
 
 
-def _first(path: str, detail: Any) -> tuple[str, Any]:
-    """The first complaint, and the place that it is about, as messages[0].role."""
+def _first_error(path: str, detail: Any) -> tuple[str, Any]:
+    """Return the path of the first validation error, such as messages[0].role, and the error itself."""
     if isinstance(detail, dict):
         key, inner = next(iter(detail.items()))
         if key == "non_field_errors":
-            return _first(path, inner)
+            return _first_error(path, inner)
         step = f"[{key}]" if isinstance(key, int) else f".{key}" if path else str(key)
-        return _first(path + step, inner)
+        return _first_error(path + step, inner)
     if isinstance(detail, list):
         index, inner = next((pair for pair in enumerate(detail) if pair[1]), (0, "not valid"))
-        return _first(f"{path}[{index}]", inner) if isinstance(inner, dict | list) else (path, inner)
+        return _first_error(f"{path}[{index}]", inner) if isinstance(inner, dict | list) else (path, inner)
     return path, detail

@@ -1,4 +1,4 @@
-"""The images and files of messages, each under an address of its own: for their owner alone."""
+"""The images and files of messages, each at its own URL and for its owner only."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,30 +14,30 @@ from rest_framework.views import APIView
 
 from convo import history
 from convo.errors import NotFound
-from convo.history import IMAGE_TYPES, TEXT
+from convo.history import IMAGE_TYPES, TEXT_TYPE
 from convo.http import errors
-from convo.http.auth import AUTHENTICATION, HasScope, named_person
-from convo.models import Attached, Message, Session
+from convo.http.auth import AUTHENTICATION, HasScope, requested_person
+from convo.models import AttachmentUse, Message, Session
 
-# What came from somewhere never runs here, nor is it taken for anything that it is not said to be.
-_HEADERS = {
+# An uploaded file must never run as a page of this site, nor be taken for another type than its own.
+_SECURITY_HEADERS = {
     "Cache-Control": "private, no-store",
     "Content-Security-Policy": "default-src 'none'; sandbox",
     "Cross-Origin-Resource-Policy": "same-origin",
     "X-Content-Type-Options": "nosniff",
 }
-_TYPES = {**{mime: mime for mime in IMAGE_TYPES}, TEXT: "text/plain; charset=utf-8"}
-_UNKNOWN = "application/octet-stream"
+_CONTENT_TYPES = {**{mime: mime for mime in IMAGE_TYPES}, TEXT_TYPE: "text/plain; charset=utf-8"}
+_DEFAULT_CONTENT_TYPE = "application/octet-stream"
 
 
-def shown_files(message: Message) -> list[dict[str, Any]]:
-    """The images and files of a message, as pages and JSON show them; what is kept nowhere has no address."""
+def files_json(message: Message) -> list[dict[str, Any]]:
+    """Return the images and files of a message for pages and JSON. A file that isn't stored has no URL."""
     return [
         {
             "name": file.name,
             "mime": file.mime,
             "size": file.size,
-            "url": reverse("file", args=[file.attachment]) if file.attachment else None,
+            "url": reverse("file", args=[file.attachment_id]) if file.attachment_id else None,
             "is_image": file.is_image,
             "width": file.width or None,
             "height": file.height or None,
@@ -47,13 +47,13 @@ def shown_files(message: Message) -> list[dict[str, Any]]:
 
 
 class FileView(APIView):
-    """One image or file."""
+    """An image or a file of a message."""
 
     authentication_classes = AUTHENTICATION
     permission_classes = [HasScope]
 
     def perform_content_negotiation(self, request: Request, force: bool = False) -> tuple[BaseRenderer, str]:
-        # Browsers ask for images; what else is answered here are errors.
+        # Browsers accept only images here, and errors are sent as JSON all the same.
         return JSONRenderer(), JSONRenderer.media_type
 
     def get_exception_handler(self) -> Callable[[Exception, dict[str, Any]], Any]:
@@ -61,24 +61,26 @@ class FileView(APIView):
 
     @extend_schema(exclude=True)
     def get(self, request: Request, id: int) -> HttpResponse:
-        """It, as it came. An image may be shown in place; everything else is there to be saved."""
-        use = _uses(request).filter(attachment=id).select_related("attachment", "message").last()
+        """Return the file as it was uploaded. Browsers may show images; they download everything else."""
+        use = _visible_uses(request).filter(attachment=id).select_related("attachment", "message").last()
         if use is None:
             raise NotFound("There is no such file.")
-        kept = use.attachment
-        names = [file.name for file in history.files_of(use.message) if file.attachment == kept.pk]
-        saved = content_disposition_header(kept.mime not in IMAGE_TYPES, names[0] if names else "file")
-        response = HttpResponse(bytes(kept.data), content_type=_TYPES.get(kept.mime, _UNKNOWN))
-        for header, value in {**_HEADERS, "Content-Disposition": saved or "inline"}.items():
+        attachment = use.attachment
+        names = [file.name for file in history.files_of(use.message) if file.attachment_id == attachment.pk]
+        disposition = content_disposition_header(
+            attachment.mime not in IMAGE_TYPES, names[0] if names else "file"
+        )
+        content_type = _CONTENT_TYPES.get(attachment.mime, _DEFAULT_CONTENT_TYPE)
+        response = HttpResponse(bytes(attachment.data), content_type=content_type)
+        for header, value in {**_SECURITY_HEADERS, "Content-Disposition": disposition or "inline"}.items():
             response[header] = value
         return response
 
 
-def _uses(request: Request) -> QuerySet[Attached]:
-    """The caller's messages that show something."""
+def _visible_uses(request: Request) -> QuerySet[AttachmentUse]:
     owner: Any = request.user
-    mine = Attached.objects.filter(message__session__owner=owner, message__erased_at=None)
-    mine = mine.exclude(message__session__state=Session.State.DELETED)
-    person = named_person(request)
-    mine = mine if person is None else mine.filter(message__session__person__ref=person)
-    return mine.order_by("pk")
+    uses = AttachmentUse.objects.filter(message__session__owner=owner, message__erased_at=None)
+    uses = uses.exclude(message__session__state=Session.State.DELETED)
+    person = requested_person(request)
+    uses = uses if person is None else uses.filter(message__session__person__ref=person)
+    return uses.order_by("pk")

@@ -1,22 +1,28 @@
-"""Background work. The rows say what is behind; hints make it quick, a sweep makes it certain."""
+"""Background work: rows say what is overdue, hints make it quick, and sweeps make it certain."""
 
-from convo.jobs.behind import dead, lag
-from convo.jobs.hints import later
-from convo.jobs.kinds import job, swept, swept_anywhere
-from convo.jobs.ledger import want
+from convo.jobs.backlog import count_dead, is_sweep_late, lag_seconds
+from convo.jobs.hints import enqueue
+from convo.jobs.ledger import require
+from convo.jobs.registry import batch_job, bulk_job, job, quick_batch_job
 from convo.jobs.run import run
-from convo.jobs.sweep import sweep
+from convo.jobs.supervisor import Supervisor, supervisor
+from convo.jobs.sweep import sweep, sweep_quickly
 from convo.jobs.worker import Worker
 
 __all__ = [
+    "Supervisor",
     "Worker",
-    "dead",
+    "batch_job",
+    "bulk_job",
+    "count_dead",
+    "enqueue",
+    "is_sweep_late",
     "job",
-    "lag",
-    "later",
+    "lag_seconds",
+    "quick_batch_job",
+    "require",
     "run",
+    "supervisor",
     "sweep",
-    "swept",
-    "swept_anywhere",
-    "want",
+    "sweep_quickly",
 ]

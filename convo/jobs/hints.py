@@ -1,7 +1,8 @@
-"""Hints: there may be work for you. Losing one costs nothing but time, for the sweep finds the work."""
+"""Hints that there may be work to do. Losing one costs nothing but time, because the sweep finds the work."""
 
 import logging
 import threading
+from collections.abc import Callable
 from functools import partial
 from typing import NoReturn
 
@@ -13,11 +14,11 @@ from convo.conf import conf
 logger = logging.getLogger(__name__)
 
 Hint = tuple[str, str]
-MOST_WAITING = 1000
+MAX_WAITING = 1000
 
 
-class Waiting:
-    """Hints in the order in which they came, each of them once, and not too many."""
+class HintQueue:
+    """A queue of hints in order of arrival, each of them once, with a maximum length."""
 
     def __init__(self) -> None:
         self._hints: dict[Hint, None] = {}
@@ -28,12 +29,12 @@ class Waiting:
 
     def add(self, hint: Hint) -> None:
         with self._changed:
-            if len(self._hints) < MOST_WAITING:
+            if len(self._hints) < MAX_WAITING:
                 self._hints[hint] = None
                 self._changed.notify()
 
     def take(self, stop: threading.Event) -> Hint | None:
-        """The next one, as soon as there is one; None once `stop` is set."""
+        """Return the next hint as soon as there is one; None once `stop` is set."""
         with self._changed:
             self._changed.wait_for(lambda: self._hints or stop.is_set())
             if stop.is_set():
@@ -42,56 +43,68 @@ class Waiting:
             del self._hints[hint]
             return hint
 
-    def forget(self) -> None:
-        """Drop all of them, and wake those that wait for one."""
+    def clear(self) -> None:
         with self._changed:
             self._hints.clear()
             self._changed.notify_all()
 
 
-waiting = Waiting()
+queue = HintQueue()
 
 _lock = threading.Lock()
-_listening = 0
-_sender: threading.Thread | None = None
-_never = threading.Event()
+_listener_count = 0
+_sender_thread: threading.Thread | None = None
+_never_stop = threading.Event()
+_forward_hint: Callable[[Hint], None] | None = None
 
 
-def later(name: str, pk: object) -> None:
-    """Have this work begun soon after the transaction, elsewhere; whoever calls waits for nothing."""
-    transaction.on_commit(partial(_hint, (name, str(pk))), robust=True)
+def enqueue(name: str, pk: object) -> None:
+    """Request this work soon after the transaction commits; another thread or process does it."""
+    transaction.on_commit(partial(dispatch, (name, str(pk))), robust=True)
 
 
-def listen(change: int) -> None:
-    """So many threads more, or less, of this process take hints and do the work themselves."""
-    global _listening
+def change_listener_count(change: int) -> None:
+    """Change the number of this process's threads that take hints and do the work themselves."""
+    global _listener_count
     with _lock:
-        _listening += change
+        _listener_count += change
 
 
-def _hint(hint: Hint) -> None:
+def forward_to(forward: Callable[[Hint], None]) -> None:
+    """Pass each hint of this process to `forward` from now on, which sends it to the parent process."""
+    global _forward_hint
+    _forward_hint = forward
+
+
+def dispatch(hint: Hint) -> None:
+    """Pass this hint on to the parent, the broker or a thread of this process, without waiting for it."""
+    if _forward_hint is not None:
+        _forward_hint(hint)
+        return
     if conf().deliver:
         _start_sender()
-    elif not _listening:
+    elif not _listener_count:
         return
-    waiting.add(hint)
+    queue.add(hint)
 
 
 def _start_sender() -> None:
-    """See that the thread runs; a process that was forked has lost it."""
-    global _sender
+    global _sender_thread
     with _lock:
-        if _sender is None or not _sender.is_alive():
-            _sender = threading.Thread(target=_send, name="convo-hints", daemon=True)
-            _sender.start()
+        # A forked process does not inherit the thread.
+        if _sender_thread is None or not _sender_thread.is_alive():
+            _sender_thread = threading.Thread(target=_send, name="convo-hints", daemon=True)
+            _sender_thread.start()
 
 
 def _send() -> NoReturn:
-    """Hand hints to the broker, which may refuse, hang or be gone: only this thread waits for it."""
+    """Send hints to the broker, which may refuse, hang or be gone; only this thread waits for it."""
     while True:
-        hint = waiting.take(_never)
+        hint = queue.take(_never_stop)
         try:
             import_string(conf().deliver)(*(hint or ()))
-        except Exception as error:  # a border: whatever is wrong with the broker, the sweep makes up for it
-            logger.warning("the broker takes no hints, the sweep will do: %s", type(error).__name__)
-            waiting.forget()
+        except Exception as error:  # a boundary: whatever is wrong with the broker, the sweep finds the work
+            logger.warning(
+                "the broker accepts no hints, the next sweep does their work: %s", type(error).__name__
+            )
+            queue.clear()

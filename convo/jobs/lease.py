@@ -1,10 +1,11 @@
-"""The leases of this process's attempts, renewed together by one thread for as long as there are any."""
+"""The leases of running attempts. One thread renews them all, and runs only while there are any."""
 
 import logging
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Protocol
 
 from convo import database
 from convo.conf import conf
@@ -13,55 +14,89 @@ from convo.models import Work
 
 logger = logging.getLogger(__name__)
 
-_changed = threading.Condition()
-_held: dict[str, tuple[Work, float]] = {}
-_thread: threading.Thread | None = None
+
+class Leases:
+    """Leases that one thread of this process renews until they are removed or their time is over."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._entries: dict[str, tuple[Work, float]] = {}
+        self._thread: threading.Thread | None = None
+
+    def add(self, work: Work, *, until: float) -> None:
+        """Renew this lease until `until`, a time of `time.monotonic()`."""
+        with self._changed:
+            self._entries[work.holder] = work, until
+            # A forked process does not inherit the thread.
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(target=self._renew, name="convo-leases", daemon=True)
+                self._thread.start()
+
+    def remove(self, work: Work) -> None:
+        with self._changed:
+            self._entries.pop(work.holder, None)
+            self._changed.notify()
+
+    def cancel_all(self) -> None:
+        """Give up all leases so that others can do the work at once, because this process ends now."""
+        with self._changed:
+            unfinished_work = [work for work, _ in self._entries.values()]
+            self._entries.clear()
+            self._changed.notify()
+        for work in unfinished_work:
+            ledger.cancel_attempt(work)
+
+    def _renew(self) -> None:
+        while True:
+            with self._changed:
+                if self._changed.wait_for(lambda: not self._entries, timeout=conf().work_lease_seconds / 3):
+                    self._thread = None
+                    return
+                now = time.monotonic()
+                holders = {work.pk: work.holder for work, until in self._entries.values() if now < until}
+            try:
+                ledger.renew_leases(holders)
+            except Exception as error:  # a boundary: the lease outlasts one failed renewal
+                logger.warning("leases not renewed: %s", database.describe_failure(error))
+            finally:
+                database.close_connections()
+
+
+class Reporter(Protocol):
+    """A connection to the parent process, which renews the leases of what it is told about."""
+
+    def attempt(self, work: Work) -> AbstractContextManager[None]: ...
+
+    def batch(self, kind: str, targets: Sequence[str]) -> AbstractContextManager[None]: ...
+
+
+_leases = Leases()
+_report: Reporter | None = None
+
+
+def set_reporter(report: Reporter) -> None:
+    global _report
+    _report = report
 
 
 @contextmanager
-def renewed(work: Work) -> Iterator[None]:
-    """Keep this attempt's lease meanwhile, but not for ever: an attempt that hangs is given up."""
-    with _changed:
-        _held[work.holder] = work, time.monotonic() + conf().task_seconds
-        _start()
+def keep_lease(work: Work) -> Iterator[None]:
+    """Renew this attempt's lease while it runs, for CONVO_TASK_SECONDS at most: an attempt may hang."""
+    if _report is not None:
+        with _report.attempt(work):
+            yield
+        return
+    _leases.add(work, until=time.monotonic() + conf().task_seconds)
     try:
         yield
     finally:
-        with _changed:
-            _held.pop(work.holder, None)
-            _changed.notify()
+        _leases.remove(work)
 
 
-def give_back_all() -> None:
-    """Let others begin at once what this process is still doing, because it ends now."""
-    with _changed:
-        broken_off = [work for work, _ in _held.values()]
-        _held.clear()
-        _changed.notify()
-    for work in broken_off:
-        ledger.give_back(work)
+def report_batch(kind: str, targets: Sequence[str]) -> AbstractContextManager[None]:
+    """Report that these targets are worked on together, without a lease for each."""
+    return nullcontext() if _report is None else _report.batch(kind, targets)
 
 
-def _start() -> None:
-    """See that the thread runs; a process that was forked has lost it."""
-    global _thread
-    if _thread is None or not _thread.is_alive():
-        _thread = threading.Thread(target=_renew, name="convo-leases", daemon=True)
-        _thread.start()
-
-
-def _renew() -> None:
-    global _thread
-    while True:
-        with _changed:
-            if _changed.wait_for(lambda: not _held, timeout=conf().work_lease_seconds / 3):
-                _thread = None
-                return
-            now = time.monotonic()
-            alive = {work.pk: work.holder for work, end in _held.values() if now < end}
-        try:
-            ledger.renew(alive)
-        except Exception as error:  # a border: the lease outlasts this, and the next time it may go well
-            logger.warning("leases not renewed: %s", type(error).__name__)
-        finally:
-            database.release()
+def cancel_all() -> None:
+    _leases.cancel_all()

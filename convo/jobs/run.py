@@ -1,44 +1,44 @@
-"""One piece of work, done by whoever takes its lease."""
+"""Run one piece of work in whichever process gets its lease."""
 
 import logging
 
 from convo import database
-from convo.jobs import kinds, ledger
-from convo.jobs.lease import renewed
+from convo.jobs import ledger, registry
+from convo.jobs.lease import keep_lease
 from convo.models import Work
 
 logger = logging.getLogger(__name__)
 
 
 def run(name: str, pk: object) -> None:
-    """Do this work, unless somebody is at it, it waits, or it is dead; a failure is noted, not raised."""
-    kind = kinds.kind(name)
+    """Run this work, unless it is running, waiting or dead; a failure is recorded and not raised."""
+    kind = registry.get_job(name)
     if kind is None:
-        # Sent by another version of this program, whose sweep knows it.
-        logger.warning("there is no work called %s here", name)
+        # Another version of this program sent it, and its own sweep finds it.
+        logger.warning("unknown job %s: another version of Convo may have sent it", name)
         return
     try:
-        key = kinds.key(str(pk))
+        key = registry.parse_key(str(pk))
     except ValueError:
-        logger.warning("%s was sent without a primary key", name)
+        logger.warning("job %s was sent without a valid primary key", name)
         return
-    if work := ledger.take(name, str(pk)):
+    if work := ledger.start_attempt(name, str(pk)):
         _attempt(kind, key, work)
 
 
-def _attempt(kind: kinds.Kind, key: object, work: Work) -> None:
-    # Nothing is held while a model thinks, which is what most of this work waits for.
-    database.release()
+def _attempt(kind: registry.Job, key: object, work: Work) -> None:
+    # Most of this work waits for a model, and no connection may be held meanwhile.
+    database.close_connections()
     try:
-        with renewed(work):
-            kind.do(key)
-    except Exception as error:  # a border: the ledger is told, and the queue moves on
-        ledger.failed(work, error)
+        with keep_lease(work):
+            kind.run(key)
+    except Exception as error:  # a boundary: the ledger records it, and the queue moves on
+        ledger.record_failure(work, error)
     except BaseException:
-        # The process is told to end.
-        ledger.give_back(work)
+        # This process was told to end, so the attempt doesn't count.
+        ledger.cancel_attempt(work)
         raise
     else:
-        ledger.done(work)
+        ledger.complete(work)
     finally:
-        database.release()
+        database.close_connections()

@@ -1,115 +1,167 @@
-"""The sweep: asks the rows what is behind, and catches up. It needs no hint, no broker and no memory."""
+"""The sweep reads from the rows what is overdue, and does it. It needs no hint, no broker and no memory."""
 
 import logging
 import threading
 import time
+from collections.abc import Iterable, Sequence
 
 from django.db import DatabaseError
 
 from convo import database
 from convo.conf import conf
-from convo.jobs import kinds, ledger
-from convo.jobs.behind import behind
-from convo.jobs.kinds import Batch, Kind
-from convo.jobs.lease import renewed
+from convo.jobs import ledger, registry
+from convo.jobs.backlog import due_targets
+from convo.jobs.lease import keep_lease, report_batch
+from convo.jobs.registry import BatchJob, Job
 from convo.jobs.run import run
+from convo.models import Work
 
 logger = logging.getLogger(__name__)
 
-AT_A_TIME = 100
-# What is done for many rows at once goes first, for so long; then everything else has its turn.
+FULL_BATCH, BULK_LIMIT = 100, 500
+# Work for many rows at once goes first in a round, for this long at most; then the other work has its turn.
 BATCHES_SECONDS = 20
-# Work makes work, though not for so many rounds: what is new by then has its hints, and the next sweep.
-FEW_ROUNDS = 5
+# Work makes more work. After this many rounds with little of it, hints and the next sweep do the rest.
+MAX_SHORT_ROUNDS = 5
 
 
-def sweep(*, spare: bool = False, stop: threading.Event | None = None) -> None:
-    """Do what is overdue, unless another sweep is at it. It may run anywhere, twice at once, or late.
+def sweep(*, standby: bool = False, stop: threading.Event | None = None) -> None:
+    """Run the quick functions, and all other overdue work unless another sweep is running.
 
-    A spare one leaves what takes long to the others for as long as they keep up with it.
+    A standby sweep leaves slow work to other processes as long as they keep up with it.
     """
-    for batch in kinds.quick():
-        _done(batch)
-    work = ledger.take_sweep(spare=spare)
+    sweep_quickly()
+    catch_up(standby=standby, stop=stop)
+
+
+def sweep_quickly() -> None:
+    """Run the functions that are quick and can't wait; every process does so at every sweep."""
+    for batch in registry.quick_batch_jobs():
+        _call_batch(batch)
+
+
+def catch_up(*, standby: bool = False, stop: threading.Event | None = None) -> None:
+    """Run the rest of the overdue work, unless another sweep is running."""
+    work = ledger.start_sweep(standby=standby)
     if work is None:
         return
-    sweeping = Sweeping(stop or threading.Event())
+    sweeping = Sweep(stop or threading.Event())
     try:
-        with renewed(work):
-            sweeping.go_on()
+        with keep_lease(work):
+            sweeping.run()
     finally:
-        ledger.swept(work, caught_up=sweeping.caught_up)
+        ledger.end_sweep(work, caught_up=sweeping.caught_up)
 
 
-class Sweeping:
-    """One sweep: round after round over all there is to do, until nothing is left or its time is over."""
+class Sweep:
+    """One sweep: rounds over all jobs, until nothing is left or its time is over."""
 
     def __init__(self, stop: threading.Event) -> None:
         self.caught_up = False
         self._stop = stop
-        # Half of what a task may take, so that its last piece of work can be as long as the other half.
+        # A sweep takes half of a task's time, so that its last piece of work can take the other half.
         self._end = time.monotonic() + conf().task_seconds / 2
         self._failed = False
-        self._seen: set[tuple[str, str]] = set()
+        self._processed: set[tuple[str, str]] = set()
 
-    def go_on(self) -> None:
-        few = 0
-        while few < FEW_ROUNDS and not self._over():
-            done = max([self._batches(), *map(self._items, kinds.kinds())])
-            if not done:
+    def run(self) -> None:
+        short_rounds = 0
+        while short_rounds < MAX_SHORT_ROUNDS and not self._is_over():
+            single_jobs = [kind for kind in registry.all_jobs() if not kind.run_many]
+            count = max([self._run_batches(), *map(self._run_some, single_jobs)])
+            if not count:
                 break
-            few += done < AT_A_TIME
-        self.caught_up = not self._failed and not self._over()
+            short_rounds += count < FULL_BATCH
+        self.caught_up = not self._failed and not self._is_over()
 
-    def _batches(self) -> int:
-        """Do what is done for many rows at once, over and over, for as long as one does many."""
-        most, end = 0, time.monotonic() + BATCHES_SECONDS
+    def _run_batches(self) -> int:
+        """Run the jobs for many rows at once, and repeat them while one of them has much to do."""
+        max_count, end = 0, time.monotonic() + BATCHES_SECONDS
         while True:
-            done = max(map(self._batch, kinds.batches()), default=0)
-            most = max(most, done)
-            if done < AT_A_TIME or self._over() or time.monotonic() > end:
-                return most
+            batch_jobs = [kind for kind in registry.all_jobs() if kind.run_many]
+            count = max([0, *map(self._run_batch, registry.batch_jobs()), *map(self._run_many, batch_jobs)])
+            max_count = max(max_count, count)
+            if count < FULL_BATCH or self._is_over() or time.monotonic() > end:
+                return max_count
 
-    def _over(self) -> bool:
+    def _is_over(self) -> bool:
         return self._stop.is_set() or time.monotonic() > self._end
 
-    def _batch(self, batch: Batch) -> int:
-        if self._over():
+    def _run_batch(self, batch: BatchJob) -> int:
+        if self._is_over():
             return 0
-        done = _done(batch)
-        self._failed |= done is None
-        return done or 0
+        count = _call_batch(batch)
+        self._failed |= count is None
+        return count or 0
 
-    def _items(self, kind: Kind) -> int:
-        """Do some of what is behind of this kind; each once in a sweep, for it may stay behind."""
-        try:
-            found = behind(kind, AT_A_TIME, but={target for name, target in self._seen if name == kind.name})
-        except Exception as error:
-            _log(f"what is behind of {kind.name}", error)
-            self._failed = True
-            return 0
-        for target in found:
-            if self._over():
+    def _run_many(self, kind: Job) -> int:
+        targets = [] if self._is_over() else self._overdue_targets(kind, BULK_LIMIT)
+        # Targets that have failed before, or wait for an attempt of their own, have a row in the ledger.
+        in_ledger = set(
+            Work.objects.filter(kind=kind.name, target__in=targets).values_list("target", flat=True)
+        )
+        fresh = [target for target in targets if target not in in_ledger]
+        self._processed.update((kind.name, target) for target in targets)
+        if fresh and not _succeeds_at_once(kind, fresh):
+            self._run_each(kind, fresh)
+        self._run_each(kind, sorted(in_ledger))
+        return len(targets)
+
+    def _run_some(self, kind: Job) -> int:
+        targets = self._overdue_targets(kind, FULL_BATCH)
+        self._run_each(kind, targets)
+        return len(targets)
+
+    def _run_each(self, kind: Job, targets: Iterable[str]) -> None:
+        for target in targets:
+            if self._is_over():
                 break
-            self._seen.add((kind.name, target))
+            self._processed.add((kind.name, target))
             run(kind.name, target)
-        return len(found)
+
+    def _overdue_targets(self, kind: Job, limit: int) -> list[str]:
+        """Return overdue targets of this kind, each once in a sweep: they may stay overdue."""
+        try:
+            return due_targets(
+                kind, limit, exclude={target for name, target in self._processed if name == kind.name}
+            )
+        except Exception as error:
+            _log_failure(f"listing overdue {kind.name}", error)
+            self._failed = True
+            return []
 
 
-def _done(batch: Batch) -> int | None:
-    """How much this function did; None where it failed, which keeps no other one from its work."""
+def _succeeds_at_once(kind: Job, targets: Sequence[str]) -> bool:
+    assert kind.run_many  # only such jobs are passed
     try:
-        done = batch()
-    except Exception as error:  # a border: the next sweep tries again
-        _log(batch.__name__, error)
+        with report_batch(kind.name, targets):
+            kind.run_many([registry.parse_key(target) for target in targets])
+    except Exception as error:  # a boundary: one at a time shows which of them fails
+        _log_failure(f"{kind.name} for {len(targets)} at once", error)
+        return False
+    return True
+
+
+def _call_batch(batch: BatchJob) -> int | None:
+    """Return how much this function did; None if it failed, which keeps no other from its work."""
+    try:
+        with report_batch(batch.__name__, []):
+            count = batch()
+    except Exception as error:  # a boundary: the next sweep tries again
+        _log_failure(batch.__name__, error)
         return None
     finally:
-        database.release()
-    if done:
-        logger.info("sweep: %s did %d", batch.__name__, done)
-    return done
+        database.close_connections()
+    if count:
+        logger.info("sweep: %s processed %d", batch.__name__, count)
+    return count
 
 
-def _log(what: str, error: Exception) -> None:
-    lost = isinstance(error, DatabaseError)
-    logger.warning("sweep: %s failed: %s", what, type(error).__name__, exc_info=None if lost else error)
+def _log_failure(subject: str, error: Exception) -> None:
+    is_database_error = isinstance(error, DatabaseError)
+    logger.warning(
+        "sweep: %s failed: %s",
+        subject,
+        database.describe_failure(error),
+        exc_info=None if is_database_error else error,
+    )

@@ -1,16 +1,16 @@
-"""Models: ask one, get its reply piece by piece. The only package that talks to a model server."""
+"""Send a request to a model and stream its reply. Only this package talks to a model server."""
 
-from convo.llm.answer import complete, default_model, stream
-from convo.llm.ask import Ask, CallPart, Completion, Finish, Piece, Text, Usage
+from convo.llm.dispatch import complete, default_model, stream
+from convo.llm.types import Completion, Finish, ModelRequest, StreamEvent, TextDelta, ToolCallDelta, Usage
 from convo.llm.upstream import embed
 
 __all__ = [
-    "Ask",
-    "CallPart",
     "Completion",
     "Finish",
-    "Piece",
-    "Text",
+    "ModelRequest",
+    "StreamEvent",
+    "TextDelta",
+    "ToolCallDelta",
     "Usage",
     "complete",
     "default_model",

@@ -1,4 +1,4 @@
-"""The client of the model server: one per event loop, so that connections are used again."""
+"""The client of the model server: one per event loop, so that connections are reused."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -15,20 +15,20 @@ _clients: dict[Key, tuple[AsyncOpenAI, AsyncGenerator[None, None]]] = {}
 
 
 async def client() -> AsyncOpenAI:
-    """This event loop's client for the configured server; it is closed when the loop ends."""
+    """Return this event loop's client for the configured server; it is closed when the loop ends."""
     api_key, base_url = conf().openai_api_key or "none", conf().openai_base_url or OPENAI_URL
     key = (asyncio.get_running_loop(), api_key, base_url)
     if key not in _clients:
-        made = _made(api_key, base_url)
-        closing = _closes_with_its_loop(key, made)
-        _clients[key] = made, closing
-        await anext(closing)
+        new_client = _create_client(api_key, base_url)
+        closer = _close_with_loop(key, new_client)
+        _clients[key] = new_client, closer
+        await anext(closer)
     return _clients[key][0]
 
 
-def _made(api_key: str, base_url: str) -> AsyncOpenAI:
-    # `deadlines` watches the reading. Idle connections are given up before the 5 s after which common
-    # servers close them: a request sent into a connection that is just closing would fail.
+def _create_client(api_key: str, base_url: str) -> AsyncOpenAI:
+    # `Deadlines` limits the time to read. Idle connections are closed before the 5 s after which common
+    # servers close them: a request on a connection that is just closing would fail.
     timeout = httpx2.Timeout(None, connect=conf().connect_seconds)
     limits = httpx2.Limits(max_connections=1000, keepalive_expiry=4)
     transport = DefaultAioHttpClient(timeout=timeout, limits=limits)
@@ -37,10 +37,10 @@ def _made(api_key: str, base_url: str) -> AsyncOpenAI:
     )
 
 
-async def _closes_with_its_loop(key: Key, made: AsyncOpenAI) -> AsyncGenerator[None, None]:
-    """A loop that ends closes the generators begun in it, and with this one its client."""
+async def _close_with_loop(key: Key, new_client: AsyncOpenAI) -> AsyncGenerator[None, None]:
+    """Close the client with its loop: a loop that ends closes the async generators started in it."""
     try:
         yield
     finally:
         del _clients[key]
-        await made.close()
+        await new_client.close()

@@ -1,74 +1,106 @@
-"""Asking a real model server: the one place where a request leaves the process for a model."""
+"""Requests to a real model server: the one place where a request for a model leaves the process."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+import re
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, suppress
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from openai import AsyncAPIResponse, AsyncOpenAI
+from openai import APIStatusError, AsyncAPIResponse, AsyncOpenAI
 
 from convo.conf import conf
-from convo.errors import NotConfigured, UpstreamProtocolError
-from convo.llm.ask import Ask, Piece
+from convo.errors import NotConfigured, ReplyTruncated, UpstreamProtocolError, UpstreamTimeout
 from convo.llm.clients import OPENAI_URL, client
-from convo.llm.deadlines import Deadlines
-from convo.llm.failures import in_our_words
-from convo.llm.frames import Frames
-from convo.llm.reaching import reached
-from convo.llm.reading import Reading
+from convo.llm.failures import translate_errors
+from convo.llm.reply_parser import ReplyParser
+from convo.llm.retries import send_with_retry
+from convo.llm.types import ModelRequest, StreamEvent
 
-LINGER_SECONDS = 0.1
+DRAIN_SECONDS = 0.1
+# These OpenAI models reason by default, and while they do, they refuse these fields of a chat completion.
+_REASONS_BY_DEFAULT = re.compile(r"gpt-6-(luna|sol)\b")
+_REFUSED_WHILE_REASONING = {"tools", "temperature", "top_p"}
+
+# The servers with these base URLs answered only without `stream_options`.
+_refuse_stream_options: set[str] = set()
 
 
-async def reply(ask: Ask, opened: Callable[[], None]) -> AsyncGenerator[Piece, None]:
-    """The reply piece by piece; every way in which it can fail is one of our errors, none is silent."""
-    most = conf().max_reply_bytes
-    frames, reading = Frames(max_bytes=most), Reading(max_bytes=most)
-    with in_our_words():
+T = TypeVar("T")
+
+
+async def reply(ask: ModelRequest, opened: Callable[[], None]) -> AsyncGenerator[StreamEvent, None]:
+    """Stream the reply; every way in which it can fail raises one of our errors, and none is silent."""
+    max_bytes = conf().max_reply_bytes
+    frames, reading = FrameSplitter(max_bytes=max_bytes), ReplyParser(max_bytes=max_bytes)
+    with translate_errors():
         server = await client()
         deadlines = Deadlines()
         async with AsyncExitStack() as stack:
-            response = await deadlines.keep(reached(server, lambda: _opened(server, ask, stack)))
+            response = await deadlines.wait_for(send_with_retry(server, lambda: _open(server, ask, stack)))
             opened()
             chunks = response.iter_bytes()
-            while not reading.done and (chunk := await deadlines.keep(anext(chunks, b""))):
+            while not reading.is_done and (chunk := await deadlines.wait_for(anext(chunks, b""))):
                 for data in frames.feed(chunk):
-                    deadlines.speaking()
-                    for piece in reading.pieces(data):
+                    deadlines.start_reply()
+                    for piece in reading.feed(data):
                         yield piece
-            for piece in reading.end():
+            for data in frames.finish():
+                for piece in reading.feed_last(data):
+                    yield piece
+            for piece in reading.finish():
                 yield piece
             await _drain(chunks)
 
 
 async def embed(texts: Sequence[str]) -> list[list[float]]:
-    """One vector per text, in the order of the texts."""
+    """Return one vector per text, in the order of the texts."""
     if not conf().embedding_model:
         raise NotConfigured("Embeddings need a model. Set CONVO_EMBEDDING_MODEL, and restart.")
     if conf().offline:
         raise NotConfigured("Embeddings need a server. Set OPENAI_API_KEY or OPENAI_BASE_URL, and restart.")
     if not texts:
         return []
-    with in_our_words():
+    with translate_errors():
         server = await client()
         async with asyncio.timeout(conf().first_byte_seconds):
-            answer = await reached(
+            response = await send_with_retry(
                 server, lambda: server.embeddings.create(model=conf().embedding_model, input=list(texts))
             )
-        vectors = [found.embedding for found in sorted(answer.data, key=lambda found: found.index)]
+        vectors = [item.embedding for item in sorted(response.data, key=lambda item: item.index)]
         if len(vectors) != len(texts):
             raise UpstreamProtocolError(f"The model server sent {len(vectors)} vectors, not {len(texts)}.")
         return vectors
 
 
-async def _opened(server: AsyncOpenAI, ask: Ask, stack: AsyncExitStack) -> AsyncAPIResponse[Any]:
-    """The answer whose body is still to be read; closed, and its connection with it, when the stack ends."""
+async def _open(server: AsyncOpenAI, ask: ModelRequest, stack: AsyncExitStack) -> AsyncAPIResponse[Any]:
+    """Return the response, its body still unread; the exit stack closes it together with its connection.
+
+    A server that refuses `stream_options` is asked once more without them, and from then on always. Convo
+    then counts its tokens.
+    """
+    body, url = _body(ask), str(server.base_url)
+    if url not in _refuse_stream_options:
+        try:
+            return await _send(server, ask.model, body, stack)
+        except APIStatusError as error:
+            # Servers that name the refused field do so in different places.
+            if error.status_code not in (400, 422) or "stream_options" not in str(error.body):
+                raise
+    del body["stream_options"]
+    response = await _send(server, ask.model, body, stack)
+    _refuse_stream_options.add(url)
+    return response
+
+
+async def _send(
+    server: AsyncOpenAI, model: str, body: dict[str, Any], stack: AsyncExitStack
+) -> AsyncAPIResponse[Any]:
     completions = server.chat.completions.with_streaming_response
-    # What goes as `extra_body` is sent as it is; arguments are compared with the client's types, message by
-    # message, which for twenty of them takes longer than all the rest of a reply.
-    opening = completions.create(model=ask.model, messages=[], stream=True, extra_body=_body(ask))
-    response = await stack.enter_async_context(opening)
+    # `extra_body` is sent as it is. The client checks its arguments against its types, message by message,
+    # which for twenty messages takes longer than all the rest of a reply.
+    request = completions.create(model=model, messages=[], stream=True, extra_body=body)
+    response = await stack.enter_async_context(request)
     content_type = response.headers.get("content-type", "")
     if not content_type.lower().startswith("text/event-stream"):
         raise UpstreamProtocolError(
@@ -78,22 +110,25 @@ async def _opened(server: AsyncOpenAI, ask: Ask, stack: AsyncExitStack) -> Async
     return response
 
 
-def _body(ask: Ask) -> dict[str, Any]:
-    wanted = {
+def _body(ask: ModelRequest) -> dict[str, Any]:
+    options = {
         "temperature": ask.temperature,
-        limit_name(): ask.max_output_tokens,
+        max_tokens_field(): ask.max_output_tokens,
     }
-    return {
-        **{name: value for name, value in wanted.items() if value is not None},
-        # What was asked for with this one turn holds, whatever its agent says.
+    body = {
+        **{name: value for name, value in options.items() if value is not None},
+        # The options of this turn override those of its agent.
         **ask.extra,
         "messages": list(ask.messages),
         "stream_options": {"include_usage": True},
     }
+    if _REASONS_BY_DEFAULT.match(ask.model) and body.keys() & _REFUSED_WHILE_REASONING:
+        body.setdefault("reasoning_effort", "none")
+    return body
 
 
-def limit_name() -> str:
-    """The name under which this server knows the greatest length of a reply.
+def max_tokens_field() -> str:
+    """Return the name of this server's field for the maximum length of a reply.
 
     OpenAI's newer models refuse `max_tokens`. Ollama and llama.cpp before 2026 accept `max_completion_tokens`
     and ignore it in silence, while they and vLLM honour `max_tokens`: so the host decides.
@@ -106,9 +141,83 @@ def limit_name() -> str:
 async def _drain(chunks: AsyncIterator[bytes]) -> None:
     """Read the few bytes after a whole reply, so that its connection can serve the next one.
 
-    Whatever goes wrong here costs only that: the reply has been given.
+    A failure here costs only the connection, as the reply is complete.
     """
     with suppress(Exception):
-        async with asyncio.timeout(LINGER_SECONDS):
+        async with asyncio.timeout(DRAIN_SECONDS):
             async for _ in chunks:
                 pass
+
+
+class Deadlines:
+    """The deadlines of one reply. They run only while we wait for the server, never for a slow reader.
+
+    A server that is too slow raises UpstreamTimeout; one that still writes after the total raises Truncated.
+    """
+
+    def __init__(self) -> None:
+        self._clock = asyncio.get_running_loop().time
+        self._chunk_seconds = conf().between_chunks_seconds
+        self._final_deadline = self._clock() + conf().total_seconds
+        self._first_deadline = min(self._clock() + conf().first_byte_seconds, self._final_deadline)
+        self._has_started = False
+
+    def start_reply(self) -> None:
+        """Note that the server has begun its answer: from now on the limit between two chunks applies."""
+        self._has_started = True
+
+    async def wait_for(self, awaitable: Awaitable[T]) -> T:
+        deadline = (
+            min(self._clock() + self._chunk_seconds, self._final_deadline)
+            if self._has_started
+            else self._first_deadline
+        )
+        try:
+            async with asyncio.timeout_at(deadline):
+                return await awaitable
+        except TimeoutError as error:
+            if self._has_started and self._clock() >= self._final_deadline:
+                raise ReplyTruncated("The model's answer took longer than CONVO_TOTAL_SECONDS.") from error
+            raise UpstreamTimeout from error
+
+
+class FrameSplitter:
+    """A splitter for an event stream: feed it chunks, and it returns the data of the completed frames.
+
+    It works on bytes, so that a character cut in two is never decoded before its other half arrives.
+    Lines end in LF or CRLF; comments and fields other than `data` are ignored.
+    """
+
+    def __init__(self, *, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._line_parts: list[bytes] = []
+        self._line_bytes = 0
+        self._data_lines: list[bytes] = []
+
+    def feed(self, chunk: bytes) -> list[bytes]:
+        lines = chunk.split(b"\n")
+        # The parts of a line stay in a list: joining them at each chunk would copy a long line over and over.
+        self._line_parts.append(lines[0])
+        self._line_bytes += len(lines[0])
+        if self._line_bytes > self._max_bytes:
+            raise ReplyTruncated("The model's answer came in one piece longer than CONVO_MAX_REPLY_BYTES.")
+        if len(lines) == 1:
+            return []
+        lines[0] = b"".join(self._line_parts)
+        self._line_parts = [lines.pop()]
+        self._line_bytes = len(self._line_parts[0])
+        return self._complete_frames(lines)
+
+    def finish(self) -> list[bytes]:
+        """Return the data of a last frame whose empty line never came."""
+        return self._complete_frames([b"".join(self._line_parts), b""])
+
+    def _complete_frames(self, lines: list[bytes]) -> list[bytes]:
+        frames = []
+        for line in lines:
+            if line.startswith(b"data:"):
+                self._data_lines.append(line[5:].strip())
+            elif self._data_lines and line in (b"", b"\r"):
+                frames.append(b"\n".join(self._data_lines))
+                self._data_lines = []
+        return frames

@@ -1,44 +1,44 @@
-"""Thinking afterwards: summaries of what was said, and what is known about the person who said it."""
+"""Summaries of conversations, and memories: facts about people that are learned from what they say."""
 
 from convo.memory.compact import compact
-from convo.memory.edit import LONGEST_TEXT, change, remember
-from convo.memory.facts import doubt
+from convo.memory.edit import MAX_TEXT_LENGTH, change, remember
+from convo.memory.facts import review_reason
 from convo.memory.forget import forget, forget_all, forget_matching
-from convo.memory.hints import hint
-from convo.memory.join import take_over
-from convo.memory.known import known
-from convo.memory.learn import learn, unlearned
+from convo.memory.learn import has_unlearned_turns, learn
 from convo.memory.merge import merge
-from convo.memory.origins import evidence, evidence_of, history, replaced
-from convo.memory.rules import LONGEST_RULE, add_rule, drop_rule, set_rules
-from convo.memory.screen import KIND, text_key
-from convo.memory.summarise import summarise, want_summary
+from convo.memory.people import merge_people
+from convo.memory.provenance import evidence, evidence_by_memory, predecessors, versions
+from convo.memory.rules import MAX_RULE_LENGTH, add_rule, remove_rule, set_rules
+from convo.memory.scheduling import schedule
+from convo.memory.screen import KIND_PREFIX, text_key
+from convo.memory.store import known_memories
+from convo.memory.summarise import request_summary, summarise
 
 __all__ = [
-    "KIND",
-    "LONGEST_RULE",
-    "LONGEST_TEXT",
+    "KIND_PREFIX",
+    "MAX_RULE_LENGTH",
+    "MAX_TEXT_LENGTH",
     "add_rule",
     "change",
     "compact",
-    "doubt",
-    "drop_rule",
     "evidence",
-    "evidence_of",
+    "evidence_by_memory",
     "forget",
     "forget_all",
     "forget_matching",
-    "hint",
-    "history",
-    "known",
+    "has_unlearned_turns",
+    "known_memories",
     "learn",
     "merge",
+    "merge_people",
+    "predecessors",
     "remember",
-    "replaced",
+    "remove_rule",
+    "request_summary",
+    "review_reason",
+    "schedule",
     "set_rules",
     "summarise",
-    "take_over",
     "text_key",
-    "unlearned",
-    "want_summary",
+    "versions",
 ]

@@ -1,4 +1,4 @@
-"""What a person does about their own memories: adds one, corrects it, keeps it at hand, lets it be used."""
+"""Edit memories on a person's behalf: state, correct, pin and approve them."""
 
 from typing import Any
 
@@ -6,23 +6,26 @@ from django.db import transaction
 from django.utils import timezone
 
 from convo import database
-from convo.errors import MemoryNotCurrent, NeverStored, NotFound
+from convo.errors import MemoryNotAllowed, MemoryNotCurrent, NotFound
 from convo.memory import screen
-from convo.memory.facts import slot_name
+from convo.memory.facts import normalize_slot
 from convo.models import Person, UserMemory
 
-LONGEST_TEXT = 1000
+MAX_TEXT_LENGTH = 1000
 Status = UserMemory.Status
 
 
-@database.retried
+@database.retry_conflicts
 @transaction.atomic
 def remember(person: Person, text: str, *, kind: str, slot: str | None = None) -> tuple[UserMemory, bool]:
-    """A fact that the person states themself, and whether it is new; one that is known stays as it is."""
-    return _put(Person.objects.locked(person), text, kind=kind.strip().casefold(), slot=slot_name(slot))
+    """Store a fact that the person states; return the memory and whether it is new.
+
+    A fact that is known already stays as it is.
+    """
+    return _store(Person.objects.lock(person), text, kind=kind.strip().casefold(), slot=normalize_slot(slot))
 
 
-@database.retried
+@database.retry_conflicts
 @transaction.atomic
 def change(
     memory: UserMemory,
@@ -32,15 +35,15 @@ def change(
     confidence: float | None = None,
     approve: bool = False,
 ) -> UserMemory:
-    """The fact as it is after this change: with another text it is a new one, which replaces the old."""
-    person = Person.objects.locked(memory.person)
+    """Change a memory and return it. A new text makes a new memory, which supersedes the old one."""
+    person = Person.objects.lock(memory.person)
     row = UserMemory.objects.filter(pk=memory.pk).first()
     if row is None or row.status == Status.FORGOTTEN:
         raise NotFound("There is no such memory.", param="memory")
     if row.status == Status.SUPERSEDED:
         raise MemoryNotCurrent
     if text is not None:
-        row = _corrected(person, row, text)
+        row = _replace_text(person, row, text)
     if approve and row.status == Status.NEEDS_REVIEW:
         _activate(row)
     row.pinned = row.pinned if pinned is None else pinned
@@ -49,30 +52,32 @@ def change(
     return row
 
 
-def _corrected(person: Person, row: UserMemory, text: str) -> UserMemory:
+def _replace_text(person: Person, row: UserMemory, text: str) -> UserMemory:
     if screen.text_key(person, text) == row.text_key:
         row.text = text
         row.save(update_fields=["text"])
         return row
     row.status, row.valid_to = Status.SUPERSEDED, timezone.now()
     row.save(update_fields=["status", "valid_to"])
-    made, _ = _put(person, text, kind=row.kind, slot=row.slot, pinned=row.pinned)
-    row.superseded_by = made
+    replacement, _ = _store(person, text, kind=row.kind, slot=row.slot, pinned=row.pinned)
+    row.superseded_by = replacement
     row.save(update_fields=["superseded_by"])
-    return made
+    return replacement
 
 
-def _put(person: Person, text: str, **fields: Any) -> tuple[UserMemory, bool]:
+def _store(person: Person, text: str, **fields: Any) -> tuple[UserMemory, bool]:
     if screen.is_never_stored(person, text, fields["kind"]):
-        raise NeverStored(param="text")
+        raise MemoryNotAllowed(param="text")
     key = screen.text_key(person, text)
-    known = UserMemory.objects.filter(person=person, text_key=key).exclude(status=Status.SUPERSEDED).first()
-    if known and known.status != Status.FORGOTTEN:
-        return known, False
-    if known:
-        # Nobody learned it again: the person says it themself.
-        known.delete()
-    made = UserMemory(
+    existing = (
+        UserMemory.objects.filter(person=person, text_key=key).exclude(status=Status.SUPERSEDED).first()
+    )
+    if existing and existing.status != Status.FORGOTTEN:
+        return existing, False
+    if existing:
+        # A forgotten fact is never learned again, but the person may state it again.
+        existing.delete()
+    memory = UserMemory(
         person=person,
         text=text,
         text_key=key,
@@ -80,16 +85,15 @@ def _put(person: Person, text: str, **fields: Any) -> tuple[UserMemory, bool]:
         source=UserMemory.Source.USER,
         **fields,
     )
-    made.save()
+    memory.save()
     if not screen.is_instruction(text):
-        _activate(made)
-    return made, True
+        _activate(memory)
+    return memory, True
 
 
 def _activate(memory: UserMemory) -> None:
-    """Let this fact be used, in the place of the one that it excludes."""
     if memory.slot is not None:
-        others = UserMemory.objects.filter(person=memory.person_id, slot=memory.slot, status=Status.ACTIVE)
-        others.update(status=Status.SUPERSEDED, valid_to=timezone.now(), superseded_by=memory)
+        rivals = UserMemory.objects.filter(person=memory.person_id, slot=memory.slot, status=Status.ACTIVE)
+        rivals.update(status=Status.SUPERSEDED, valid_to=timezone.now(), superseded_by=memory)
     memory.status = Status.ACTIVE
     memory.save(update_fields=["status"])

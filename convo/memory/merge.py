@@ -1,4 +1,4 @@
-"""Several facts that say the same: one of them stands for all, and rests on what each of them rested on."""
+"""Merge facts that say the same: one of them supersedes the others and gains their evidence."""
 
 from collections.abc import Sequence
 
@@ -13,43 +13,43 @@ from convo.models import Evidence, Person, Session, UserMemory
 Status = UserMemory.Status
 
 
-@database.retried
+@database.retry_conflicts
 @transaction.atomic
-def merge(kept: UserMemory, others: Sequence[UserMemory]) -> UserMemory:
-    """Let this fact take the place of the others, all about one person; to forget it forgets them too."""
-    keys = {row.pk for row in others} - {kept.pk}
-    if any(row.person_id != kept.person_id for row in others):
-        raise InvalidRequest("These are about different people. Merge what is known about one of them.")
-    # Who deletes a message locks its session, and takes away what is rested on it: none may slip in between.
+def merge(target: UserMemory, duplicates: Sequence[UserMemory]) -> UserMemory:
+    """Supersede the duplicates by the target, all about one person; forgetting it forgets them too."""
+    keys = {row.pk for row in duplicates} - {target.pk}
+    if any(row.person_id != target.person_id for row in duplicates):
+        raise InvalidRequest("These memories are about different people. Merge memories of one person only.")
+    # Deleting a message locks its session and retracts the facts that rested on it alone. With the sessions
+    # locked here, no deletion can come in between.
     for session in sorted(set(_evidence(keys).values_list("message__session", flat=True))):
-        Session.objects.locked(session)
-    person = Person.objects.locked(kept.person)
-    rows = UserMemory.objects.filter(person=person, pk__in=keys | {kept.pk})
+        Session.objects.lock(session)
+    person = Person.objects.lock(target.person)
+    rows = UserMemory.objects.filter(person=person, pk__in=keys | {target.pk})
     current = {row.pk: row for row in rows.filter(status__in=[Status.ACTIVE, Status.NEEDS_REVIEW])}
-    if current.keys() != keys | {kept.pk}:
+    if current.keys() != keys | {target.pk}:
         raise MemoryNotCurrent
-    one = current.pop(kept.pk)
-    if one.status == Status.NEEDS_REVIEW and any(row.status == Status.ACTIVE for row in current.values()):
-        raise InvalidRequest("The one to keep waits for review, and others are in use. Approve it first.")
-    _take_the_place(one, list(current.values()))
-    return one
+    merged = current.pop(target.pk)
+    if merged.status == Status.NEEDS_REVIEW and any(row.status == Status.ACTIVE for row in current.values()):
+        raise InvalidRequest("The memory to keep waits for review, but others are in use. Approve it first.")
+    _supersede(merged, list(current.values()))
+    return merged
 
 
-def _take_the_place(kept: UserMemory, others: Sequence[UserMemory]) -> None:
-    slots = {row.slot for row in others if row.slot and row.status == Status.ACTIVE}
-    for row in others:
-        row.status, row.valid_to, row.superseded_by = Status.SUPERSEDED, timezone.now(), kept
+def _supersede(target: UserMemory, duplicates: Sequence[UserMemory]) -> None:
+    slots = {row.slot for row in duplicates if row.slot and row.status == Status.ACTIVE}
+    for row in duplicates:
+        row.status, row.valid_to, row.superseded_by = Status.SUPERSEDED, timezone.now(), target
         row.save(update_fields=["status", "valid_to", "superseded_by"])
-    if kept.slot is None and len(slots) == 1:
-        kept.slot = slots.pop()
-    kept.pinned = kept.pinned or any(row.pinned for row in others)
-    kept.confidence = max(kept.confidence, *(row.confidence for row in others), 0)
-    kept.save(update_fields=["slot", "pinned", "confidence"])
-    rested_on = _evidence({row.pk for row in others}).values_list("message", flat=True)
-    # They keep their own, too: what one of them alone rested on is told of it when it is looked at.
-    Evidence.objects.bulk_create(
-        [Evidence(memory=kept, message_id=message) for message in set(rested_on)], ignore_conflicts=True
-    )
+    if target.slot is None and len(slots) == 1:
+        target.slot = slots.pop()
+    target.pinned = target.pinned or any(row.pinned for row in duplicates)
+    target.confidence = max(target.confidence, *(row.confidence for row in duplicates), 0)
+    target.save(update_fields=["slot", "pinned", "confidence"])
+    message_keys = _evidence({row.pk for row in duplicates}).values_list("message", flat=True)
+    # The duplicates keep their evidence, too, so that the history still shows what each of them rested on.
+    evidence = [Evidence(memory=target, message_id=message_key) for message_key in set(message_keys)]
+    Evidence.objects.bulk_create(evidence, ignore_conflicts=True)
 
 
 def _evidence(memories: set[int]) -> QuerySet[Evidence]:

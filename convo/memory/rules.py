@@ -1,4 +1,4 @@
-"""What a person has ruled out: words, or kinds of facts, that are never remembered about them."""
+"""Rules of a person: words, or kinds of facts, that are never remembered about them."""
 
 from collections.abc import Sequence
 
@@ -9,49 +9,49 @@ from convo.errors import InvalidRequest
 from convo.memory import screen
 from convo.models import Person
 
-LONGEST_RULE = 200
-MOST_RULES = 50
+MAX_RULE_LENGTH = 200
+MAX_RULES = 50
 
 
-@database.retried
+@database.retry_conflicts
 @transaction.atomic
 def set_rules(person: Person, never_store: Sequence[str]) -> Person:
-    """Set what must never be remembered about this person, from now on."""
-    _check(never_store)
-    return _ruled(Person.objects.locked(person), never_store)
+    _validate(never_store)
+    return _save_rules(Person.objects.lock(person), never_store)
 
 
-@database.retried
+@database.retry_conflicts
 @transaction.atomic
 def add_rule(person: Person, rule: str) -> Person:
-    """Rule this out as well, from now on."""
-    kept = Person.objects.locked(person)
-    rules = [*(known for known in kept.never_store if known != rule), rule]
-    _check(rules)
-    return _ruled(kept, rules)
+    person = Person.objects.lock(person)
+    rules = [*(other for other in person.never_store if other != rule), rule]
+    _validate(rules)
+    return _save_rules(person, rules)
 
 
-@database.retried
+@database.retry_conflicts
 @transaction.atomic
-def drop_rule(person: Person, rule: str) -> Person:
-    """Let this be remembered again, from now on."""
-    kept = Person.objects.locked(person)
-    return _ruled(kept, [known for known in kept.never_store if known != rule])
+def remove_rule(person: Person, rule: str) -> Person:
+    person = Person.objects.lock(person)
+    return _save_rules(person, [other for other in person.never_store if other != rule])
 
 
-def _ruled(person: Person, rules: Sequence[str]) -> Person:
+def _save_rules(person: Person, rules: Sequence[str]) -> Person:
     person.never_store = list(rules)
     person.save(update_fields=["never_store"])
     return person
 
 
-def _check(rules: Sequence[str]) -> None:
-    if len(rules) > MOST_RULES:
-        raise InvalidRequest(f"A person has at most {MOST_RULES} rules.", param="rules")
+def _validate(rules: Sequence[str]) -> None:
+    if len(rules) > MAX_RULES:
+        raise InvalidRequest(f"A person has at most {MAX_RULES} rules.", param="rules")
     for number, rule in enumerate(rules):
-        # A rule without a word would rule out nothing, or everything.
-        if len(rule) > LONGEST_RULE or not any(sign.isalnum() for sign in rule.removeprefix(screen.KIND)):
+        # A rule without a letter or digit would rule out nothing, or everything.
+        if len(rule) > MAX_RULE_LENGTH or not any(
+            character.isalnum() for character in rule.removeprefix(screen.KIND_PREFIX)
+        ):
             raise InvalidRequest(
-                f"A rule is words, or {screen.KIND!r} and a kind, of at most {LONGEST_RULE} characters.",
+                f"A rule must be words, or {screen.KIND_PREFIX!r} and a kind, of at most "
+                f"{MAX_RULE_LENGTH} characters.",
                 param=f"rules[{number}]",
             )

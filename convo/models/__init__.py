@@ -1,17 +1,20 @@
-"""The tables. Where a rule concerns one row it is a method here; where it concerns many, a QuerySet's."""
+"""The tables. A rule about one row is a method of its model, a rule about many rows one of its QuerySet.
 
-from convo.models.asked import Asked
-from convo.models.attachments import Attached, Attachment
+A foreign key has `db_index=False` where it is the first column of another index, which serves its lookups.
+"""
+
+from convo.models.attachments import Attachment, AttachmentUse
 from convo.models.feedback import Feedback
-from convo.models.idempotency import Idempotency
+from convo.models.idempotency import IdempotencyRecord
 from convo.models.memories import Evidence, UserMemory
 from convo.models.messages import Message, Summary, new_item_id
-from convo.models.people import ME, NOBODY, ApiKey, Person, pepper
-from convo.models.search import IndexedMemory, IndexedMessage, place_of, wide_place
+from convo.models.people import ME, NOBODY, ApiKey, Guest, Person, pepper
+from convo.models.reply_items import ReplyItem, rebuild_draft_items, rebuild_items, reply_item_id
+from convo.models.search import IndexedMemory, IndexedMessage, owner_key_of, scope_key_of
 from convo.models.sessions import Session
-from convo.models.strands import Strand, cut, cut_draft, reply_item_id
+from convo.models.turn_requests import TurnRequest
 from convo.models.turns import AgentVersion, Turn
-from convo.models.usage import TalliedDay, Tally
+from convo.models.usage import DailyUsage, UsageDay
 from convo.models.work import Work
 
 __all__ = [
@@ -19,29 +22,30 @@ __all__ = [
     "NOBODY",
     "AgentVersion",
     "ApiKey",
-    "Asked",
-    "Attached",
     "Attachment",
+    "AttachmentUse",
+    "DailyUsage",
     "Evidence",
     "Feedback",
-    "Idempotency",
+    "Guest",
+    "IdempotencyRecord",
     "IndexedMemory",
     "IndexedMessage",
     "Message",
     "Person",
+    "ReplyItem",
     "Session",
-    "Strand",
     "Summary",
-    "TalliedDay",
-    "Tally",
     "Turn",
+    "TurnRequest",
+    "UsageDay",
     "UserMemory",
     "Work",
-    "cut",
-    "cut_draft",
     "new_item_id",
+    "owner_key_of",
     "pepper",
-    "place_of",
+    "rebuild_draft_items",
+    "rebuild_items",
     "reply_item_id",
-    "wide_place",
+    "scope_key_of",
 ]

@@ -1,4 +1,4 @@
-"""Images and files that people hand over, each kept once, and the messages that they belong to."""
+"""Images and files that people send, each stored once per person, and the messages that show them."""
 
 from django.db import models
 from django.utils import timezone
@@ -8,9 +8,9 @@ from convo.models.people import Person
 
 
 class Attachment(models.Model):
-    """A file as it came. It lies in the database, where every process finds it and one backup holds it."""
+    """A file as it was sent. It is in the database, where every process finds it and one backup holds it."""
 
-    person = models.ForeignKey(Person, models.CASCADE, related_name="attachments")
+    person = models.ForeignKey(Person, models.CASCADE, related_name="attachments", db_index=False)
     sha256 = models.CharField(max_length=64)
     mime = models.CharField(max_length=100)
     size = models.PositiveBigIntegerField()
@@ -26,14 +26,13 @@ class Attachment(models.Model):
         return f"{self.mime}, {self.size} bytes"
 
 
-class Attached(models.Model):
-    """This message shows this attachment; what no message shows is removed."""
+class AttachmentUse(models.Model):
+    """The use of an attachment by a message. An attachment that no message shows is deleted."""
 
-    message = models.ForeignKey(Message, models.CASCADE, related_name="attached")
-    attachment = models.ForeignKey(Attachment, models.CASCADE, related_name="shown_in")
+    message = models.ForeignKey(Message, models.CASCADE, related_name="attachment_uses", db_index=False)
+    attachment = models.ForeignKey(Attachment, models.CASCADE, related_name="uses")
 
     class Meta:
-        verbose_name_plural = "attached"
         constraints = [
             models.UniqueConstraint(fields=["message", "attachment"], name="one_use_per_attachment")
         ]

@@ -1,4 +1,4 @@
-"""What people think of replies."""
+"""Feedback on replies."""
 
 from django.db import models
 from django.utils import timezone

@@ -1,4 +1,4 @@
-"""The keys under which writes were made, so that the same write sent twice is made once."""
+"""Idempotency keys: a write that is sent twice with the same key is made once."""
 
 from datetime import timedelta
 
@@ -9,31 +9,34 @@ from django.utils import timezone
 
 from convo.models.turns import Turn
 
-KEPT = timedelta(hours=24)
+KEY_LIFETIME = timedelta(hours=24)
 
 
-class IdempotencyQuerySet(models.QuerySet["Idempotency"]):
-    def old(self) -> "IdempotencyQuerySet":
-        """Keys whose time is over: the same key is a new one."""
-        return self.filter(created_at__lt=Now() - KEPT)
+class IdempotencyRecordQuerySet(models.QuerySet["IdempotencyRecord"]):
+    def expired(self) -> "IdempotencyRecordQuerySet":
+        return self.filter(created_at__lt=Now() - KEY_LIFETIME)
 
 
-class Idempotency(models.Model):
-    """One write under one key: the turn that it made, or the answer that it got."""
+class IdempotencyRecord(models.Model):
+    """One write with an idempotency key: the turn that it created, or the response that it got."""
 
-    owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="convo_idempotency_keys")
+    owner = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        models.CASCADE,
+        related_name="convo_idempotency_records",
+        db_index=False,
+    )
     person = models.CharField(max_length=255, blank=True, help_text="The end user named; '' when none was.")
     key = models.CharField(max_length=255)
     fingerprint = models.CharField(max_length=64, help_text="Hash of method, path and body.")
-    turn = models.ForeignKey(Turn, models.CASCADE, null=True, blank=True, related_name="idempotency_keys")
+    turn = models.ForeignKey(Turn, models.CASCADE, null=True, blank=True, related_name="idempotency_records")
     status = models.PositiveSmallIntegerField(null=True, blank=True)
     body = models.JSONField(null=True, blank=True)
     created_at = models.DateTimeField(default=timezone.now)
 
-    objects = IdempotencyQuerySet.as_manager()
+    objects = IdempotencyRecordQuerySet.as_manager()
 
     class Meta:
-        verbose_name_plural = "idempotency keys"
         constraints = [
             models.UniqueConstraint(fields=["owner", "person", "key"], name="one_write_per_idempotency_key")
         ]

@@ -1,4 +1,4 @@
-"""What is known about a person across sessions, and the messages that it was learned from."""
+"""Memories of people across sessions, and the messages that they were learned from."""
 
 import uuid
 from collections.abc import Mapping
@@ -14,71 +14,80 @@ from convo.models.people import NOBODY, Person
 
 
 class UserMemoryQuerySet(models.QuerySet["UserMemory"]):
-    def of(self, owner: Any, person_ref: str) -> "UserMemoryQuerySet":
-        """The memories of one person of this owner's, in whatever state."""
+    def owned_by(self, owner: Any, person_ref: str) -> "UserMemoryQuerySet":
         return self.filter(person__owner=owner, person__ref=person_ref)
 
-    def known(self, person: Person) -> "UserMemoryQuerySet":
-        """What may be told to a model about this person: pinned first, then in the order it was learned."""
+    def for_prompt(self, person: Person) -> "UserMemoryQuerySet":
+        """Return the memories of this person that a model may see: pinned first, then as learned."""
         active = self.filter(person=person, status=UserMemory.Status.ACTIVE).exclude(person__ref=NOBODY)
-        return active.exclude(_shaken(person)).order_by("-pinned", "valid_from", "id")
+        return active.exclude(_has_only_deleted_sources(person)).order_by("-pinned", "valid_from", "id")
 
-    def about(self, *, kind: str = "", words: str = "") -> "UserMemoryQuerySet":
-        """Those of this kind, and those that have these words, where any are given."""
+    def matching(self, *, kind: str = "", words: str = "") -> "UserMemoryQuerySet":
         rows = self.filter(kind=kind.casefold()) if kind else self
         return rows.filter(text__icontains=words) if words else rows
 
     def unsupported(self, person_id: int) -> "UserMemoryQuerySet":
-        """What was learned about this person from messages of which none is shown any more."""
-        shown = Evidence.objects.filter(memory=OuterRef("pk"), message__active=True, message__erased_at=None)
-        learned = self.filter(person=person_id).exclude(source=UserMemory.Source.USER)
-        return learned.exclude(status=UserMemory.Status.FORGOTTEN).filter(~Exists(shown))
+        """Return this person's memories that were learned from messages of which none is shown any more."""
+        active_evidence = Evidence.objects.filter(
+            memory=OuterRef("pk"), message__active=True, message__erased_at=None
+        )
+        memories = self.filter(person=person_id).exclude(source=UserMemory.Source.USER)
+        return memories.exclude(status=UserMemory.Status.FORGOTTEN).filter(~Exists(active_evidence))
 
     def retract(self) -> int:
-        """Take these back, as if they had never been learned: what they had replaced holds again."""
+        """Delete these memories as if they had never been learned, and return how many there were.
+
+        The memories that they superseded become active again, unless others took their place.
+        """
         people = set(self.values_list("person_id", flat=True))
         if not people:
             return 0
-        # Whoever learns holds these locks too. They are taken behind a session's, never before it.
+        # Learning takes these locks as well. They are taken after the lock of a session, never before it.
         list(Person.objects.select_for_update(no_key=True).filter(pk__in=people).order_by("pk"))
-        doomed = {memory.pk: memory for memory in self.all()}
-        orphans = UserMemory.objects.filter(superseded_by__in=doomed).exclude(pk__in=doomed)
-        ends = [(memory, *_end(memory, doomed)) for memory in orphans.order_by("-valid_from", "-id")]
-        UserMemory.objects.filter(pk__in=doomed).delete()
-        holding: dict[int, UserMemory] = {}
-        for memory, last, heir in ends:
-            memory.superseded_by = heir or holding.get(last)
+        to_delete = {memory.pk: memory for memory in self.all()}
+        survivors = UserMemory.objects.filter(superseded_by__in=to_delete).exclude(pk__in=to_delete)
+        chains = [
+            (memory, *_end_of_chain(memory, to_delete)) for memory in survivors.order_by("-valid_from", "-id")
+        ]
+        UserMemory.objects.filter(pk__in=to_delete).delete()
+        active_by_end: dict[int, UserMemory] = {}
+        for memory, end_pk, successor in chains:
+            memory.superseded_by = successor or active_by_end.get(end_pk)
             if memory.superseded_by:
                 memory.valid_to = memory.superseded_by.valid_from
             elif memory.may_hold_again():
                 memory.status, memory.valid_to = UserMemory.Status.ACTIVE, None
-                holding[last] = memory
+                active_by_end[end_pk] = memory
             memory.save(update_fields=["superseded_by", "valid_to", "status"])
-        return len(doomed)
+        return len(to_delete)
 
 
-def _shaken(person: Person) -> Combinable:
-    """Was it learned from nothing but conversations that are on their way out?"""
-    shown = Evidence.objects.filter(message__active=True, message__erased_at=None)
-    there = shown.filter(memory=OuterRef("pk"), message__session__state_before__isnull=True)
-    # Whose conversations stand first in the query, for there are hardly ever any on their way out.
-    leaving = Evidence.objects.filter(
+def _has_only_deleted_sources(person: Person) -> Combinable:
+    """Return the condition that a memory was learned from nothing but deleted sessions."""
+    active_evidence = Evidence.objects.filter(message__active=True, message__erased_at=None)
+    remaining_evidence = active_evidence.filter(
+        memory=OuterRef("pk"), message__session__state_before__isnull=True
+    )
+    # The owner's deleted sessions come first in the query, because there are hardly ever any.
+    deleted_evidence = Evidence.objects.filter(
         message__session__owner=person.owner_id, message__session__state_before__isnull=False
     )
-    learned = ~Q(source=UserMemory.Source.USER)
-    return Q(pk__in=leaving.values("memory")) & learned & ~Exists(there)
+    is_learned = ~Q(source=UserMemory.Source.USER)
+    return Q(pk__in=deleted_evidence.values("memory")) & is_learned & ~Exists(remaining_evidence)
 
 
-def _end(memory: "UserMemory", doomed: Mapping[int, "UserMemory"]) -> tuple[int, "UserMemory | None"]:
-    """The last of the doomed in a row that replaced this memory, and what replaced that one in turn."""
-    last, heir = 0, memory.superseded_by
-    while heir and heir.pk in doomed:
-        last, heir = heir.pk, heir.superseded_by
-    return last, heir
+def _end_of_chain(
+    memory: "UserMemory", to_delete: Mapping[int, "UserMemory"]
+) -> tuple[int, "UserMemory | None"]:
+    """Return the last memory to delete in the chain that superseded this one, and that one's successor."""
+    end_pk, successor = 0, memory.superseded_by
+    while successor and successor.pk in to_delete:
+        end_pk, successor = successor.pk, successor.superseded_by
+    return end_pk, successor
 
 
 class UserMemory(models.Model):
-    """One fact about one person, with how long it has held and what replaced it."""
+    """One fact about one person, with the time for which it holds and the memory that superseded it."""
 
     class Status(models.TextChoices):
         ACTIVE = "active"
@@ -111,6 +120,7 @@ class UserMemory(models.Model):
 
     class Meta:
         verbose_name_plural = "user memories"
+        permissions = [("erase_usermemory", "Can forget many memories at once")]
         constraints = [
             models.UniqueConstraint(
                 fields=["person", "text_key"], condition=~Q(status="superseded"), name="one_memory_per_text"
@@ -127,17 +137,17 @@ class UserMemory(models.Model):
         return f"memory {self.pk} of {self.person}"
 
     def may_hold_again(self) -> bool:
-        """Has nothing else taken the place that this superseded memory had?"""
-        same = Q(text_key=self.text_key) & ~Q(status=self.Status.SUPERSEDED)
+        """Return whether this superseded memory can become active: no other one has its text or its slot."""
+        conflicting = Q(text_key=self.text_key) & ~Q(status=self.Status.SUPERSEDED)
         if self.slot is not None:
-            same |= Q(slot=self.slot, status=self.Status.ACTIVE)
-        return not UserMemory.objects.filter(same, person=self.person_id).exists()
+            conflicting |= Q(slot=self.slot, status=self.Status.ACTIVE)
+        return not UserMemory.objects.filter(conflicting, person=self.person_id).exists()
 
 
 class Evidence(models.Model):
-    """A message that a memory rests on. A memory that has lost its last one is retracted."""
+    """A message that a memory was learned from. A memory that loses its last one is retracted."""
 
-    memory = models.ForeignKey(UserMemory, models.CASCADE, related_name="evidence")
+    memory = models.ForeignKey(UserMemory, models.CASCADE, related_name="evidence", db_index=False)
     message = models.ForeignKey(Message, models.CASCADE, related_name="evidence")
 
     class Meta:

@@ -1,9 +1,10 @@
-"""The transcript's rows, and the summaries that stand for stretches of it."""
+"""The messages of transcripts, and the summaries that stand for ranges of them."""
 
 import secrets
 
 from django.db import models
 from django.db.models import F, Q
+from django.db.models.functions import Left
 from django.utils import timezone
 
 from convo.models.sessions import Session
@@ -20,23 +21,32 @@ _ID_PREFIX = {
 
 
 def new_item_id(type: str) -> str:
-    """A fresh id whose prefix tells the item's type, as clients of OpenAI's API expect."""
+    """Return a new id whose prefix tells the item's type, as clients of OpenAI's API expect."""
     return f"{prefix_of(type)}_{secrets.token_hex(24)}"
 
 
 def prefix_of(type: str) -> str:
-    """What the ids of items of this type begin with."""
     return _ID_PREFIX.get(type, "item")
 
 
 class MessageQuerySet(models.QuerySet["Message"]):
     def transcript(self, session: Session, thread: str = "") -> "MessageQuerySet":
-        """The messages that count today: active, not erased, by position."""
+        """Return the messages that count today: on the active branch, not erased, by position."""
         return self.filter(session=session, thread=thread, active=True, erased_at=None).order_by("position")
+
+    def beginnings(self, length: int) -> list["Message"]:
+        """Return these messages, for reading only, with the first `length` characters of each text.
+
+        A message of 20 MB would otherwise be in memory several times, for the sake of its first page.
+        """
+        rows = list(self.defer("content").annotate(beginning=Left("content", length)))
+        for row in rows:
+            row.content = vars(row)["beginning"]
+        return rows
 
 
 class Message(models.Model):
-    """One item of a transcript. Rows are inserted once, whole; a deleted one leaves a tombstone."""
+    """One entry of a transcript. Rows are inserted once, whole; a deleted one leaves a tombstone."""
 
     class Role(models.TextChoices):
         USER = "user"
@@ -45,10 +55,10 @@ class Message(models.Model):
         SYSTEM = "system"
         DEVELOPER = "developer"
 
-    session = models.ForeignKey(Session, models.CASCADE, related_name="messages")
+    session = models.ForeignKey(Session, models.CASCADE, related_name="messages", db_index=False)
     turn = models.ForeignKey(Turn, models.CASCADE, related_name="messages")
     position = models.PositiveBigIntegerField()
-    thread = models.CharField(max_length=100, blank=True, help_text="'' is shared by all agents.")
+    thread = models.CharField(max_length=100, blank=True, help_text="Empty: shared by all agents.")
     item_id = models.CharField(max_length=80)
     type = models.CharField(max_length=40, default="message")
     role = models.CharField(max_length=9, choices=Role)
@@ -57,7 +67,7 @@ class Message(models.Model):
     content = models.TextField(blank=True)
     item = models.JSONField(null=True, blank=True, help_text="The item verbatim, when it is not plain text.")
     tokens = models.PositiveIntegerField(default=0)
-    active = models.BooleanField(default=True, help_text="Is it on the branch that is shown?")
+    active = models.BooleanField(default=True, help_text="On the branch that is shown.")
     recallable = models.BooleanField(default=True)
     erased_at = models.DateTimeField(null=True, blank=True)
     created_at = models.DateTimeField(default=timezone.now)
@@ -65,7 +75,7 @@ class Message(models.Model):
     objects = MessageQuerySet.as_manager()
 
     class Meta:
-        # Staff may look after conversations without reading them.
+        # Staff without this permission can manage conversations, but not read them.
         permissions = [("view_content", "Can read what people said")]
         constraints = [
             models.UniqueConstraint(fields=["session", "position"], name="one_message_per_position"),
@@ -83,7 +93,7 @@ class Message(models.Model):
 
     @property
     def reply_text(self) -> str:
-        """What was streamed of it: the arguments of a call, the words of everything else."""
+        """The text that was streamed: the arguments of a call, the text of any other item."""
         item = self.item or {}
         if self.type == "reasoning":
             return "".join(part["text"] for part in item.get("content") or ())
@@ -91,18 +101,17 @@ class Message(models.Model):
 
     @property
     def call_id(self) -> str:
-        """The id that ties a tool call to its result; '' for everything else."""
         return str((self.item or {}).get("call_id", ""))
 
 
 class SummaryQuerySet(models.QuerySet["Summary"]):
     def fresh(self, session: Session, thread: str = "") -> "SummaryQuerySet":
-        """The summaries that still tell what is there, newest first: that one says it all."""
+        """Return the summaries that are not stale, newest first; the newest includes all before it."""
         return self.filter(session=session, thread=thread, stale=False).order_by("-to_position")
 
 
 class Summary(models.Model):
-    """What a stretch of a transcript said, in few words. New ones build on old ones; none is overwritten."""
+    """A text that stands for a range of messages. New summaries build on old ones; none is overwritten."""
 
     class Source(models.TextChoices):
         MODEL = "model"
@@ -118,7 +127,7 @@ class Summary(models.Model):
     model = models.CharField(max_length=200, blank=True)
     prompt_version = models.CharField(max_length=20, blank=True)
     tokens = models.PositiveIntegerField(default=0)
-    stale = models.BooleanField(default=False, help_text="Something in its stretch has changed since.")
+    stale = models.BooleanField(default=False, help_text="A message in its range has changed since.")
     created_at = models.DateTimeField(default=timezone.now)
 
     objects = SummaryQuerySet.as_manager()

@@ -1,4 +1,4 @@
-"""Who a conversation belongs to, and the keys that programs come in with."""
+"""The people whom conversations belong to, guests, and API keys."""
 
 import hashlib
 import hmac
@@ -18,21 +18,24 @@ NOBODY, ME = "", "me"
 
 
 class PersonQuerySet(models.QuerySet["Person"]):
-    def named(self, owner: Any, ref: str) -> "Person":
-        """The owner's person of this name, made on first mention."""
+    def get_or_create_by_ref(self, owner: Any, ref: str) -> "Person":
         return self.get_or_create(owner=owner, ref=ref)[0]
 
-    def locked(self, person: "Person") -> "Person":
-        """The row, made if need be and locked until the transaction ends: who learns locks it too."""
-        row = person if person.pk else self.named(person.owner, person.ref)
+    def lock(self, person: "Person") -> "Person":
+        """Get or create the row, locked until the transaction ends. Learning locks it as well."""
+        row = person if person.pk else self.get_or_create_by_ref(person.owner, person.ref)
         return self.select_for_update(no_key=True).get(pk=row.pk)
 
 
 class Person(models.Model):
     """Somebody who talks: the owner (`me`), an end user behind the owner's key, or nobody in particular."""
 
-    owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="convo_people")
-    ref = models.CharField(max_length=255, blank=True, help_text="'' is nobody, 'me' the owner.")
+    owner = models.ForeignKey(
+        settings.AUTH_USER_MODEL, models.CASCADE, related_name="convo_people", db_index=False
+    )
+    ref = models.CharField(
+        max_length=255, blank=True, help_text="Empty: nobody in particular; 'me': the owner."
+    )
     epoch = models.PositiveIntegerField(default=0, help_text="Rises when something about them is forgotten.")
     never_store = models.JSONField(default=list, blank=True, help_text="What must never be remembered.")
 
@@ -47,64 +50,70 @@ class Person(models.Model):
         return f"{self.owner} / {self.ref or 'nobody'}"
 
 
+class Guest(models.Model):
+    """The mark of a user who is a visitor without an account: only a cookie leads back to this user."""
+
+    user = models.OneToOneField(
+        settings.AUTH_USER_MODEL, models.CASCADE, primary_key=True, related_name="convo_guest"
+    )
+
+    def __str__(self) -> str:
+        return str(self.user)
+
+
 def pepper() -> bytes:
-    """What makes the keyed hashes in the database worthless without this server."""
+    """Return the secret of all keyed hashes: without it, those in the database are worthless."""
     return (conf().key_pepper or settings.SECRET_KEY).encode()
 
 
-def _hash(raw: str) -> str:
-    return hmac.new(pepper(), raw.encode(), hashlib.sha256).hexdigest()
-
-
-def _pepper_id() -> str:
-    return hashlib.sha256(b"pepper id:" + pepper()).hexdigest()[:8]
+def _hash(secret: str) -> str:
+    return hmac.new(pepper(), secret.encode(), hashlib.sha256).hexdigest()
 
 
 class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
     def issue(
         self, owner: Any, *, scopes: Sequence[str] = ("read", "write"), lifetime: timedelta | None = None
     ) -> tuple["ApiKey", str]:
-        """A new key and its secret, which is shown this once and kept nowhere."""
+        """Create a key, and return it with its secret, which is stored nowhere and can be shown only now."""
         prefix = secrets.token_hex(6)
-        raw = f"convo_{prefix}_{secrets.token_urlsafe(32)}"
+        secret = f"convo_{prefix}_{secrets.token_urlsafe(32)}"
         expires_at = timezone.now() + lifetime if lifetime else None
         key = self.create(
             owner=owner,
             prefix=prefix,
-            hash=_hash(raw),
-            pepper_id=_pepper_id(),
+            hash=_hash(secret),
             scopes=list(scopes),
             expires_at=expires_at,
         )
-        return key, raw
+        return key, secret
 
     def rotate(self, old: "ApiKey", *, overlap: timedelta) -> tuple["ApiKey", str]:
-        """Another key in the place of this one, and its secret; the old one goes on for a while."""
+        """Create a key to replace this one, which stays valid for `overlap`; return it with its secret."""
         end = timezone.now() + overlap
         lifetime = old.expires_at - old.created_at if old.expires_at else None
-        key, raw = self.issue(old.owner, scopes=old.scopes, lifetime=lifetime)
-        # Whichever comes first: it is valid for no longer than it was.
+        key, secret = self.issue(old.owner, scopes=old.scopes, lifetime=lifetime)
+        # A key that expires earlier keeps its own expiry.
         self.filter(pk=old.pk).filter(Q(expires_at=None) | Q(expires_at__gt=end)).update(expires_at=end)
-        return key, raw
+        return key, secret
 
-    def find(self, raw: str) -> "ApiKey | None":
-        """The valid key behind this secret, or None; comparing takes the same time either way."""
-        parts = raw.split("_", 2)
+    def find(self, secret: str) -> "ApiKey | None":
+        """Return the valid key with this secret, or None; the comparison takes the same time either way."""
+        parts = secret.split("_", 2)
         prefix = parts[1] if len(parts) == 3 else ""
         key = self.filter(prefix=prefix).select_related("owner").first()
-        matches = hmac.compare_digest(_hash(raw), key.hash if key else "")
+        matches = hmac.compare_digest(_hash(secret), key.hash if key else "")
         return key if key and matches and key.is_valid else None
 
 
 class ApiKey(models.Model):
-    """A program's way in. Only a keyed hash of the secret is stored."""
+    """A key with which a program uses the API. Only a keyed hash of the secret is stored."""
 
-    SCOPES = ("read", "write", "memory:erase", "import", "admin")
+    # A new key can have these scopes. Older keys may also have `admin`, which grants nothing yet.
+    SCOPES = ("read", "write", "memory:erase", "import")
 
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="convo_keys")
     prefix = models.CharField(max_length=12, unique=True)
     hash = models.CharField(max_length=64)
-    pepper_id = models.CharField(max_length=8)
     scopes = models.JSONField(default=list)
     created_at = models.DateTimeField(default=timezone.now)
     expires_at = models.DateTimeField(null=True, blank=True)
@@ -119,11 +128,11 @@ class ApiKey(models.Model):
     @property
     def is_valid(self) -> bool:
         now = timezone.now()
-        alive = self.revoked_at is None and (self.expires_at is None or self.expires_at > now)
-        return alive and bool(self.owner.is_active)
+        is_current = self.revoked_at is None and (self.expires_at is None or self.expires_at > now)
+        return is_current and bool(self.owner.is_active)
 
-    def used(self) -> None:
-        """Note the use, at most once a minute: an audit trail, not a write per request."""
+    def record_use(self) -> None:
+        """Record the time of use, at most once a minute: an audit trail, not a write per request."""
         now = timezone.now()
         if self.last_used_at is None or now - self.last_used_at > timedelta(minutes=1):
             ApiKey.objects.filter(pk=self.pk).update(last_used_at=now)

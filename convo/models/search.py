@@ -1,4 +1,4 @@
-"""The index of what was said and what is known: droppable, rebuilt by `manage.py reindex`, read by search."""
+"""The search index of messages and memories: droppable, rebuilt by `manage.py reindex`, read by search."""
 
 import hashlib
 
@@ -12,29 +12,29 @@ from convo.models.people import Person
 from convo.models.sessions import Session
 
 
-def place_of(person: Person, session: Session) -> str:
-    """Under which words of this session are found: its person's, or, of nobody's, its own."""
+def scope_key_of(person: Person, session: Session) -> str:
+    """Return the search scope of a session's messages: its person, or for nobody the session itself."""
     return f"p{person.pk}" if person.ref else f"s{session.pk.hex}"
 
 
-def wide_place(owner_pk: object) -> str:
-    """Under which all words of an owner's are found; a user model may have keys of any kind."""
+def owner_key_of(owner_pk: object) -> str:
+    """Return the search scope of all that is an owner's: hashed, as a user model may have any kind of key."""
     return "o" + hashlib.blake2s(str(owner_pk).encode(), digest_size=8).hexdigest()
 
 
 class IndexedMessage(models.Model):
-    """A message as search knows it. The database's text index is kept in step by migration 0004."""
+    """A message as search knows it. Triggers or a generated column keep the text index in step."""
 
     message = models.OneToOneField(Message, models.CASCADE, primary_key=True, related_name="indexed")
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="+")
     person = models.ForeignKey(Person, models.CASCADE, related_name="+")
     session = models.ForeignKey(Session, models.CASCADE, related_name="+", db_index=False)
     position = models.PositiveBigIntegerField()
-    place = models.CharField(max_length=40, help_text="Where search meets it: a person, or nobody's session.")
-    wide = models.CharField(max_length=40, help_text="Where search meets it that asks for all of an owner's.")
-    words = models.TextField(blank=True, help_text="What it states, stemmed.")
-    asked = models.TextField(blank=True, help_text="What it asks of the other, stemmed.")
-    days = models.TextField(blank=True, help_text="Days and months that it is from, or speaks of.")
+    scope_key = models.CharField(max_length=40, help_text="The person, or for nobody the session.")
+    owner_key = models.CharField(max_length=40, help_text="A hash of the owner's primary key.")
+    statement_terms = models.TextField(blank=True, help_text="The stemmed words of its statements.")
+    question_terms = models.TextField(blank=True, help_text="The stemmed words of its questions.")
+    date_terms = models.TextField(blank=True, help_text="The days and months of its date and in its text.")
     vector = models.BinaryField(null=True)
     model = models.CharField(max_length=100, blank=True)
     dim = models.PositiveSmallIntegerField(default=0)
@@ -50,12 +50,12 @@ class IndexedMessage(models.Model):
 
 
 class IndexedMemory(models.Model):
-    """A memory as search knows it. A person has some hundred, so no text index is needed."""
+    """A memory as search knows it. A person has a few hundred, so no text index is needed."""
 
     memory = models.OneToOneField(UserMemory, models.CASCADE, primary_key=True, related_name="indexed")
     person = models.ForeignKey(Person, models.CASCADE, related_name="+")
-    text_key = models.CharField(max_length=64, help_text="Of the text that was indexed.")
-    words = models.TextField(blank=True)
+    text_key = models.CharField(max_length=64, help_text="The text_key of the memory when it was indexed.")
+    terms = models.TextField(blank=True, help_text="The stemmed words of its text.")
     vector = models.BinaryField(null=True)
     model = models.CharField(max_length=100, blank=True)
     dim = models.PositiveSmallIntegerField(default=0)

@@ -1,4 +1,4 @@
-"""A conversation: whose it is, where its transcript stands, and the counters that name its state."""
+"""Sessions: their owners and settings, and the counters that name the state of a transcript."""
 
 import uuid
 from typing import Any
@@ -13,51 +13,53 @@ from convo.models.people import Person
 
 
 class SessionQuerySet(models.QuerySet["Session"]):
-    def of(self, owner: Any, person_ref: str | None = None) -> "SessionQuerySet":
-        """The conversations of one owner; of one person of theirs, when one is named."""
-        mine = self.filter(owner=owner, kind=Session.Kind.CONVERSATION).exclude(state=Session.State.DELETED)
-        return mine if person_ref is None else mine.filter(person__ref=person_ref)
+    def owned_by(self, owner: Any, person_ref: str | None = None) -> "SessionQuerySet":
+        rows = self.filter(owner=owner, kind=Session.Kind.CONVERSATION).exclude(state=Session.State.DELETED)
+        return rows if person_ref is None else rows.filter(person__ref=person_ref)
 
     def discarded(self, owner: Any) -> "SessionQuerySet":
-        """Those of one owner that are on their way out: nothing of them is found, and they may come back."""
+        """Return the deleted sessions of an owner, which nobody finds and which can still be restored."""
         return self.filter(owner=owner, state_before__isnull=False)
 
-    def over(self) -> "SessionQuerySet":
-        """Those whose time is over, by the database's clock."""
+    def cleared_from(self, session: "Session") -> "SessionQuerySet":
+        """Return what was cleared from this session and can be restored: unlike forks, without a position."""
+        return self.filter(forked_from=session, fork_position=None, state_before__isnull=False)
+
+    def expired(self) -> "SessionQuerySet":
         return self.filter(expires_at__lt=Now())
 
-    def locked(self, session_id: uuid.UUID) -> "Session | None":
-        """The row, locked until the transaction ends: every write to a transcript begins here."""
+    def lock(self, session_id: uuid.UUID) -> "Session | None":
+        # Every write to a transcript begins with this lock.
         return self.select_for_update().filter(pk=session_id).first()
 
-    def changed(self) -> "SessionQuerySet":
-        """Those whose transcript has changed since it was weighed."""
-        return self.filter(weighed_version__lt=F("epoch") + F("last_position"))
+    def with_unchecked_changes(self) -> "SessionQuerySet":
+        """Return the sessions whose transcript has changed since they were checked for a due summary."""
+        return self.filter(checked_version__lt=F("epoch") + F("last_position"))
 
-    def weighed_otherwise(self, rules: str) -> "SessionQuerySet":
-        """Those that were weighed by other rules than these."""
-        # Not `exclude`: a column's index answers which values are less or greater.
-        return self.filter(Q(weighed_rules__lt=rules) | Q(weighed_rules__gt=rules))
+    def checked_by_other_rules(self, rules: str) -> "SessionQuerySet":
+        """Return the sessions that were checked for a due summary by other rules than these."""
+        # The index can't serve `exclude`, but it finds values that are less or greater.
+        return self.filter(Q(checked_rules__lt=rules) | Q(checked_rules__gt=rules))
 
-    def change(self, **given: Any) -> int:
-        """Save what a person changes: the title is theirs from now on, and another agent has other rules."""
-        if "title" in given:
-            given["title_turn"] = None
-        if "agent" in given:
-            given["weighed_rules"] = ""
-        # One that is deleted at this moment stays so.
-        return self.filter(state_before__isnull=True).update(**given)
+    def change(self, **fields: Any) -> int:
+        """Save a person's changes: no job replaces their title, and a new agent has other summary rules."""
+        if "title" in fields:
+            fields["title_turn"] = None
+        if "agent" in fields:
+            fields["checked_rules"] = ""
+        # A session that is being deleted at the same moment stays as it is.
+        return self.filter(state_before__isnull=True).update(**fields)
 
 
 class Session(models.Model):
-    """One conversation. `(epoch, last_position)` names the transcript exactly."""
+    """One conversation with its settings. `(epoch, last_position)` names its transcript exactly."""
 
     class Kind(models.TextChoices):
         CONVERSATION = "conversation"
         CHAIN = "chain"
 
     class Storage(models.TextChoices):
-        KEPT = "kept"
+        PERSISTENT = "persistent"
         EPHEMERAL = "ephemeral"
         NONE = "none"
 
@@ -65,14 +67,16 @@ class Session(models.Model):
         OPEN = "open"
         ARCHIVED = "archived"
         CLOSED = "closed"
-        # On its way out: nobody finds it any more, and until `expires_at` its owner may have it back.
+        # A deleted session is found by nobody, and until `expires_at` its owner can restore it.
         DELETED = "deleted"
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
-    owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="convo_sessions")
-    person = models.ForeignKey(Person, models.CASCADE, related_name="sessions")
+    owner = models.ForeignKey(
+        settings.AUTH_USER_MODEL, models.CASCADE, related_name="convo_sessions", db_index=False
+    )
+    person = models.ForeignKey(Person, models.CASCADE, related_name="sessions", db_index=False)
     kind = models.CharField(max_length=12, choices=Kind, default=Kind.CONVERSATION)
-    storage = models.CharField(max_length=9, choices=Storage, default=Storage.KEPT)
+    storage = models.CharField(max_length=10, choices=Storage, default=Storage.PERSISTENT)
     ref = models.CharField(max_length=255, null=True, blank=True)  # noqa: DJ001  null: no name of the application's own
     agent = models.CharField(max_length=100)
     title = models.TextField(blank=True)
@@ -92,17 +96,19 @@ class Session(models.Model):
     turn_count = models.PositiveIntegerField(default=0)
     token_count = models.PositiveBigIntegerField(default=0)
     forked_from = models.ForeignKey("self", models.SET_NULL, null=True, blank=True, related_name="forks")
-    forked_at = models.PositiveBigIntegerField(null=True, blank=True)
+    fork_position = models.PositiveBigIntegerField(null=True, blank=True)
     created_at = models.DateTimeField(default=timezone.now)
     last_activity = models.DateTimeField(default=timezone.now)
     expires_at = models.DateTimeField(null=True, blank=True)
 
-    # Weighed: it was found out whether a summary is due, which every sweep asks and few changes answer anew.
+    # The result of the last check for a due summary. Sweeps reuse it: few changes alter it.
     summary_due = models.BooleanField(default=False)
-    weighed_version = models.PositiveBigIntegerField(
-        default=0, help_text="What epoch + last_position was then; both of them only rise."
+    checked_version = models.PositiveBigIntegerField(
+        default=0, help_text="epoch + last_position at the check; both of them only rise."
     )
-    weighed_rules = models.CharField(max_length=16, blank=True, help_text="Names the agents' rules then.")
+    checked_rules = models.CharField(
+        max_length=16, blank=True, help_text="Hash of the agents' summary rules at the check."
+    )
 
     objects = SessionQuerySet.as_manager()
 
@@ -117,10 +123,10 @@ class Session(models.Model):
             models.Index(fields=["last_activity"], condition=Q(summary_due=True), name="session_due"),
             models.Index(
                 fields=["id"],
-                condition=Q(weighed_version__lt=F("epoch") + F("last_position")),
-                name="session_unweighed",
+                condition=Q(checked_version__lt=F("epoch") + F("last_position")),
+                name="session_unchecked",
             ),
-            models.Index(fields=["weighed_rules"], name="session_by_rules"),
+            models.Index(fields=["checked_rules"], name="session_by_rules"),
             models.Index(fields=["-last_activity", "-id"], name="session_newest"),
             models.Index(fields=["ref"], condition=Q(ref__isnull=False), name="session_by_ref"),
         ]
@@ -139,10 +145,15 @@ class Session(models.Model):
         ]
 
     def __str__(self) -> str:
-        # Not the title, which tells what was said: this stands in logs and in the admin.
+        # Logs and the admin show this string, so it must not be the title, which reveals what was said.
         return str(self.id)
 
     @property
+    def is_cleared_transcript(self) -> bool:
+        """Return whether it holds what was cleared from `forked_from`, while that can be undone."""
+        return self.state == self.State.DELETED and bool(self.forked_from_id) and self.fork_position is None
+
+    @property
     def version(self) -> tuple[int, int]:
-        """The name of the transcript as it stands: what caches and background writes carry and compare."""
+        """The name of the transcript as it stands now. Caches and background writes carry and compare it."""
         return self.epoch, self.last_position

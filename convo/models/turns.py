@@ -1,4 +1,4 @@
-"""One question and the reply to it, from the claim to the end; and the agent as it was that day."""
+"""Turns, each one question and the reply to it, and the agents' configurations of the time."""
 
 import uuid
 
@@ -11,7 +11,7 @@ from convo.models.sessions import Session
 
 
 class AgentVersion(models.Model):
-    """An agent's configuration at some time, so that an old turn can say what instructions it had."""
+    """An agent's configuration at some time, so that an old turn can show which instructions it had."""
 
     sha256 = models.CharField(max_length=64, primary_key=True)
     name = models.CharField(max_length=100)
@@ -32,17 +32,23 @@ class TurnQuerySet(models.QuerySet["Turn"]):
     def unfinished(self) -> "TurnQuerySet":
         return self.filter(status__in=[Turn.Status.QUEUED, Turn.Status.RUNNING])
 
+    def ahead_of(self, turn: "Turn") -> "TurnQuerySet":
+        return self.unfinished().filter(session=turn.session_id, id__lt=turn.pk)
+
     def orphaned(self) -> "TurnQuerySet":
-        """Queued turns that no process waits with: theirs died, and another one may begin them anew."""
+        """Return queued turns that no process waits with: theirs died, and another one may start them."""
         return self.queued().filter(worker="")
 
     def expired(self) -> "TurnQuerySet":
-        """Unfinished turns whose process stopped renewing them, by the database's clock."""
         return self.unfinished().filter(lease_until__lt=Now())
 
 
 class Turn(models.Model):
-    """queued → running → complete | partial | failed | cancelled, never back: the status is the fence."""
+    """One question and the reply to it.
+
+    Its status goes queued → running → complete | partial | failed | cancelled and never back: it is the fence
+    that lets only one process end a turn.
+    """
 
     class Kind(models.TextChoices):
         REPLY = "reply"
@@ -57,33 +63,37 @@ class Turn(models.Model):
         CANCELLED = "cancelled"
 
     key = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
-    session = models.ForeignKey(Session, models.CASCADE, related_name="turns")
+    session = models.ForeignKey(Session, models.CASCADE, related_name="turns", db_index=False)
     number = models.PositiveIntegerField()
     kind = models.CharField(max_length=8, choices=Kind, default=Kind.REPLY)
     status = models.CharField(max_length=9, choices=Status)
     # DO_NOTHING: a chain of ten thousand parents is deleted in one statement, with its session's other rows.
     parent = models.ForeignKey("self", models.DO_NOTHING, null=True, blank=True, related_name="children")
-    asks = models.ForeignKey("self", models.DO_NOTHING, null=True, blank=True, related_name="answers")
+    question_turn = models.ForeignKey(
+        "self", models.DO_NOTHING, null=True, blank=True, related_name="answers"
+    )
     agent = models.CharField(max_length=100)
     agent_version = models.ForeignKey(AgentVersion, models.PROTECT, null=True, blank=True)
     model = models.CharField(max_length=200, blank=True)
     route_reason = models.CharField(max_length=200, blank=True)
-    input = models.JSONField(default=list, blank=True, help_text="What a queued turn will ask.")
+    input = models.JSONField(default=list, blank=True, help_text="The question of a queued turn.")
     epoch = models.PositiveIntegerField(default=0, help_text="The session's epoch when this turn began.")
     draft = models.TextField(blank=True, help_text="The reply so far; its rows are written once, at the end.")
-    pieces = models.JSONField(
-        default=list, blank=True, help_text="Each item of the reply: its kind, and the lengths of its deltas."
+    chunks = models.JSONField(
+        default=list, blank=True, help_text="Each item of the reply: its kind, and the lengths of its chunks."
     )
     error = models.JSONField(null=True, blank=True)
-    manifest = models.JSONField(null=True, blank=True, help_text="What the model saw, and why. No text.")
+    manifest = models.JSONField(
+        null=True, blank=True, help_text="The parts of the prompt, with reasons; no text."
+    )
     gist = models.TextField(blank=True)
     input_tokens = models.PositiveIntegerField(null=True, blank=True)
     output_tokens = models.PositiveIntegerField(null=True, blank=True)
     cached_tokens = models.PositiveIntegerField(null=True, blank=True)
-    hot = models.BooleanField(
+    cache_hit = models.BooleanField(
         null=True,
         blank=True,
-        help_text="Was the transcript's end at hand in the cache? Null: not looked for.",
+        help_text="Whether the cache had the newest messages. Null: it was not read.",
     )
     cost = models.DecimalField(max_digits=12, decimal_places=6, null=True, blank=True)
     worker = models.CharField(max_length=100, blank=True)
@@ -108,7 +118,7 @@ class Turn(models.Model):
                 condition=~Q(status="running") | Q(lease_until__isnull=False), name="running_turn_has_lease"
             ),
         ]
-        # The partial ones are the work lists of the sweeps: empty when nothing is behind.
+        # The partial indexes are the work lists of the sweeps: they are empty when nothing waits.
         indexes = [
             models.Index(
                 fields=["lease_until"], condition=Q(status__in=["queued", "running"]), name="turn_leases"
@@ -126,5 +136,11 @@ class Turn(models.Model):
         return f"turn {self.number} of {self.session_id}"
 
     @property
-    def ended(self) -> bool:
+    def memory_keys(self) -> set[str]:
+        parts = (self.manifest or {}).get("parts", ())
+        sources = (source for part in parts for source in part.get("sources", ()))
+        return {source["memory"] for source in sources if "memory" in source}
+
+    @property
+    def has_ended(self) -> bool:
         return self.status not in {self.Status.QUEUED, self.Status.RUNNING}

@@ -1,4 +1,4 @@
-"""The ledger of background work that failed or is being done: attempts, waiting times, and what is dead."""
+"""The ledger of background work that is being done, waits after a failure, or is dead."""
 
 from django.db import models
 from django.db.models import Q
@@ -8,42 +8,40 @@ from django.utils import timezone
 
 class WorkQuerySet(models.QuerySet["Work"]):
     def items(self) -> "WorkQuerySet":
-        """Everything but the row by which sweeps take turns."""
+        """Return all rows except the one that the sweeps lock."""
         return self.exclude(kind=Work.SWEEP)
 
     def dead(self) -> "WorkQuerySet":
-        """What failed so often that a person has to look at it."""
         return self.filter(state=Work.State.DEAD)
 
     def free(self) -> "WorkQuerySet":
-        """What no living process is doing, by the database's clock."""
         return self.filter(Q(lease_until=None) | Q(lease_until__lte=Now()))
 
     def due(self) -> "WorkQuerySet":
-        """What may begin at this moment: its time has come and nobody is at it."""
         return self.free().filter(state=Work.State.TODO, next_at__lte=Now())
 
     def not_now(self) -> "WorkQuerySet":
-        """What nobody is to begin at this moment: it is being done, waits after a failure, or is dead."""
+        """Return work that must not start now: it is being done, waits after a failure, or is dead."""
         return self.filter(Q(state=Work.State.DEAD) | Q(next_at__gt=Now()) | Q(lease_until__gt=Now()))
 
     def given_up(self) -> "WorkQuerySet":
-        """What failed and is not begun again by itself, for good or for now."""
+        """Return failed work that is dead, or waits before its next attempt."""
         return self.items().free().filter(Q(state=Work.State.DEAD) | Q(next_at__gt=Now()))
 
     def retry(self) -> int:
-        """Make what is dead or waits due now, with all its attempts before it; how many those were."""
+        """Make dead and waiting work due now, with all its attempts ahead; return the number of rows."""
         return self.given_up().update(state=Work.State.TODO, attempts=0, next_at=Now())
 
 
 class Work(models.Model):
-    """One piece of work that is being done or has failed; work that is done leaves no row."""
+    """One piece of work that is being done, was asked for, or has failed; finished work leaves no row."""
 
     class State(models.TextChoices):
         TODO = "todo"
         DEAD = "dead"
 
-    # The kind of the one row that stays: its lease is the sweep's, its `next_at` when all was caught up.
+    # One row of this kind stays for good: the running sweep holds its lease, and its `next_at` is the time
+    # when a sweep last caught up with everything.
     SWEEP = "sweep"
 
     kind = models.CharField(max_length=40)

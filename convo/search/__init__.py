@@ -1,22 +1,34 @@
-"""Search: by words and by meaning, over all that a person said, heard, and is known for."""
+"""Search over messages and memories, by words and by meaning."""
 
-from convo.search.find import LONGEST, Hit, find, find_memories
-from convo.search.index import index_memories, index_these, index_turns, index_vectors
-from convo.search.reindex import index_anew, other_vectors, turns_after, vectors_anew
+from convo.search.candidates import message_ids_by_word
+from convo.search.find import MAX_QUERY_LENGTH, Hit, find, find_memories
+from convo.search.index import (
+    MAX_INDEXED_CHARACTERS,
+    index_memories,
+    index_turn_batch,
+    index_turns,
+    index_vectors,
+)
+from convo.search.reindex import reindex_turns, rows_without_vectors, turns_after, update_vectors
 from convo.search.score import TERMS
+from convo.search.words import search_words, stemmed_words
 
 __all__ = [
-    "LONGEST",
+    "MAX_INDEXED_CHARACTERS",
+    "MAX_QUERY_LENGTH",
     "TERMS",
     "Hit",
     "find",
     "find_memories",
-    "index_anew",
     "index_memories",
-    "index_these",
+    "index_turn_batch",
     "index_turns",
     "index_vectors",
-    "other_vectors",
+    "message_ids_by_word",
+    "reindex_turns",
+    "rows_without_vectors",
+    "search_words",
+    "stemmed_words",
     "turns_after",
-    "vectors_anew",
+    "update_vectors",
 ]

@@ -1,4 +1,4 @@
-"""The days that a text speaks of, as words: `20230507` and its month `202305`. English, for now."""
+"""Turn the days that a text mentions into words: `20230507` and its month `202305`. English only, for now."""
 
 import re
 from collections.abc import Iterator
@@ -20,133 +20,131 @@ _MONTHS = [
 ]
 _WEEKDAYS = ["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"]
 _NUMBERS = {"a": 1, "an": 1, "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "few": 3}
-_LENGTHS = {"day": 1, "week": 7, "month": 30, "year": 365}
+_UNIT_DAYS = {"day": 1, "week": 7, "month": 30, "year": 365}
 
 _MONTH = f"(?P<month>{'|'.join(f'{name}|{name[:3]}' for name in _MONTHS)})\\.?"
 _DAY = r"(?P<day>[0-3]?\d)(?:st|nd|rd|th)?"
 _YEAR = r"(?P<year>(?:19|20)\d\d)"
-_WRITTEN = [
+_DATE_PATTERNS = [
     re.compile(r"\b(?P<year>(?:19|20)\d\d)-(?P<month>[01]\d)-(?P<day>[0-3]\d)\b"),
     re.compile(rf"\b{_DAY} (?:of )?{_MONTH}(?:,? {_YEAR})?\b"),
     re.compile(rf"\b{_MONTH} {_DAY}\b(?:,? {_YEAR})?"),
     re.compile(rf"\b{_MONTH},? {_YEAR}\b"),
     re.compile(rf"\b(?:in|of|during|since|last|this|next|early|late) {_MONTH}(?=\W|$)"),
 ]
-_RELATIVE = re.compile(
-    r"\b(?:(?P<near>yesterday|today|tonight|tomorrow|last night|the other day)"
-    r"|(?P<number>\d{1,2}|a|an|one|two|three|four|five|six|few) (?P<length>day|week|month|year)s? ago"
-    r"|(?P<which>last|this|next|past) "
-    rf"(?P<what>week|weekend|month|year|{'|'.join(_WEEKDAYS)}))\b"
+_RELATIVE_DATE = re.compile(
+    r"\b(?:(?P<phrase>yesterday|today|tonight|tomorrow|last night|the other day)"
+    r"|(?P<number>\d{1,2}|a|an|one|two|three|four|five|six|few) (?P<ago_unit>day|week|month|year)s? ago"
+    r"|(?P<direction>last|this|next|past) "
+    rf"(?P<unit>week|weekend|month|year|{'|'.join(_WEEKDAYS)}))\b"
 )
-_NEAR = {"yesterday": -1, "last night": -1, "the other day": -2, "tomorrow": 1}
-_WHICH = {"last": -1, "past": -1, "this": 0, "next": 1}
-# What tells a time without naming a day.
-_TIME = re.compile(
+_PHRASE_OFFSETS = {"yesterday": -1, "last night": -1, "the other day": -2, "tomorrow": 1}
+_DIRECTIONS = {"last": -1, "past": -1, "this": 0, "next": 1}
+# These expressions state a time without naming a day.
+_TIME_EXPRESSION = re.compile(
     rf"\b(?:{'|'.join(_MONTHS)}|{'|'.join(_WEEKDAYS)}|(?:19|20)\d\d"
     r"|recently|lately|soon|ago|since|for (?:\w+ )?(?:day|week|month|year)s?)\b"
 )
-_WHEN = re.compile(r"\b(?:when|how long|(?:what|which) (?:day|date|month|year|time))\b")
+_TIME_QUESTION = re.compile(r"\b(?:when|how long|(?:what|which) (?:day|date|month|year|time))\b")
 
 
-# The last of a message's days, where it tells a time.
-WHEN = "when"
+# This word ends the days of a message that states a time.
+TIME_MARKER = "when"
 
 
-def days_of(text: str, said: date) -> list[str]:
-    """The words for the day that a message is from, and for those that it speaks of."""
-    found = dict.fromkeys([*said_on(said), *spoken_of(text, said)])
-    return [*found, WHEN] if tells_time(text) else list(found)
+def index_days(text: str, sent_on: date) -> list[str]:
+    date_words = dict.fromkeys([*day_and_month_words(sent_on), *mentioned_days(text, sent_on)])
+    return [*date_words, TIME_MARKER] if states_time(text) else list(date_words)
 
 
-def said_on(day: date) -> list[str]:
-    """The words for a day that something was said on."""
-    return [_day(day), _month(day)]
+def day_and_month_words(day: date) -> list[str]:
+    return [_day_word(day), _month_word(day)]
 
 
-def spoken_of(text: str, said: date) -> list[str]:
-    """The days and months that a text speaks of which was said on this day."""
-    lowered = text.lower()
-    found = [*_written(lowered, said), *_relative(lowered, said)]
-    return list(dict.fromkeys(found))
+def mentioned_days(text: str, sent_on: date) -> list[str]:
+    lower_text = text.lower()
+    date_words = [*_explicit_date_words(lower_text, sent_on), *_relative_date_words(lower_text, sent_on)]
+    return list(dict.fromkeys(date_words))
 
 
-def wanted(query: str, today: date) -> list[str]:
-    """The days and months that a question asks about; a month only where no day of it is named."""
-    lowered = query.lower()
-    found = [*_written(lowered, today), *_relative(lowered, today)]
-    days = {word for word in found if len(word) == 8}
-    months = {word for word in found if len(word) == 6 and not any(day.startswith(word) for day in days)}
+def query_days(query: str, today: date) -> list[str]:
+    """Return the days and months that a query names; a month only if none of its days is named."""
+    lower_text = query.lower()
+    date_words = [*_explicit_date_words(lower_text, today), *_relative_date_words(lower_text, today)]
+    days = {word for word in date_words if len(word) == 8}
+    months = {word for word in date_words if len(word) == 6 and not any(day.startswith(word) for day in days)}
     return sorted(days | months)
 
 
-def tells_time(text: str) -> bool:
-    """Does the text say when something was, or is to be?"""
-    lowered = text.lower()
-    return bool(_RELATIVE.search(lowered) or _TIME.search(lowered))
+def states_time(text: str) -> bool:
+    lower_text = text.lower()
+    return bool(_RELATIVE_DATE.search(lower_text) or _TIME_EXPRESSION.search(lower_text))
 
 
 def asks_when(query: str) -> bool:
-    return bool(_WHEN.search(query.lower()))
+    return bool(_TIME_QUESTION.search(query.lower()))
 
 
-def _day(day: date) -> str:
+def _day_word(day: date) -> str:
     return day.strftime("%Y%m%d")
 
 
-def _month(day: date) -> str:
+def _month_word(day: date) -> str:
     return day.strftime("%Y%m")
 
 
-def _written(text: str, said: date) -> Iterator[str]:
-    for pattern in _WRITTEN:
+def _explicit_date_words(text: str, base_date: date) -> Iterator[str]:
+    for pattern in _DATE_PATTERNS:
         for match in pattern.finditer(text):
             parts = match.groupdict()
-            month = _number_of(parts["month"])
-            year = int(parts.get("year") or _year_of(month, said))
+            month = _month_number(parts["month"])
+            year = int(parts.get("year") or _guess_year(month, base_date))
             if day := parts.get("day"):
                 try:
-                    found = date(year, month, int(day))
+                    parsed_date = date(year, month, int(day))
                 except ValueError:
                     continue
-                yield _day(found)
+                yield _day_word(parsed_date)
             yield f"{year}{month:02}"
 
 
-def _number_of(month: str) -> int:
+def _month_number(month: str) -> int:
     if month.isdecimal():
         return min(max(int(month), 1), 12)
     return next(number for number, name in enumerate(_MONTHS, 1) if name.startswith(month[:3]))
 
 
-def _year_of(month: int, said: date) -> int:
-    """Of a month without a year, the nearest one that is not far ahead."""
-    return said.year if month <= said.month + 2 else said.year - 1
+def _guess_year(month: int, base_date: date) -> int:
+    """Return the year of a month without one: last year if this year's is over two months ahead."""
+    return base_date.year if month <= base_date.month + 2 else base_date.year - 1
 
 
-def _relative(text: str, said: date) -> Iterator[str]:
-    for match in _RELATIVE.finditer(text):
-        near, length, what = match["near"], match["length"], match["what"]
-        if near:
-            yield from said_on(said + timedelta(days=_NEAR.get(near, 0)))
-        elif length:
+def _relative_date_words(text: str, base_date: date) -> Iterator[str]:
+    for match in _RELATIVE_DATE.finditer(text):
+        phrase, ago_unit, unit = match["phrase"], match["ago_unit"], match["unit"]
+        if phrase:
+            yield from day_and_month_words(base_date + timedelta(days=_PHRASE_OFFSETS.get(phrase, 0)))
+        elif ago_unit:
             number = match["number"]
             count = int(number) if number.isdecimal() else _NUMBERS[number]
-            yield from _around(said - timedelta(days=count * _LENGTHS[length]), length)
-        elif what in _WEEKDAYS:
-            ahead = (_WEEKDAYS.index(what) - said.weekday()) % 7
-            step = ahead - 7 if match["which"] in {"last", "past"} else ahead
-            yield from said_on(said + timedelta(days=step))
+            yield from _period_words(base_date - timedelta(days=count * _UNIT_DAYS[ago_unit]), ago_unit)
+        elif unit in _WEEKDAYS:
+            days_ahead = (_WEEKDAYS.index(unit) - base_date.weekday()) % 7
+            offset = days_ahead - 7 if match["direction"] in {"last", "past"} else days_ahead
+            yield from day_and_month_words(base_date + timedelta(days=offset))
         else:
-            span = "week" if what == "weekend" else what
-            yield from _around(said + timedelta(days=_WHICH[match["which"]] * _LENGTHS[span]), span)
+            period = "week" if unit == "weekend" else unit
+            yield from _period_words(
+                base_date + timedelta(days=_DIRECTIONS[match["direction"]] * _UNIT_DAYS[period]), period
+            )
 
 
-def _around(day: date, length: str) -> Iterator[str]:
-    """The words for a stretch of time: the days of a week, or a month; a year is too long to have any."""
-    if length == "day":
-        yield from said_on(day)
-    elif length == "week":
+def _period_words(day: date, unit: str) -> Iterator[str]:
+    """Yield the words for a period: the days of a week, or a month. A year is too long to have any."""
+    if unit == "day":
+        yield from day_and_month_words(day)
+    elif unit == "week":
         monday = day - timedelta(days=day.weekday())
-        yield from (_day(monday + timedelta(days=step)) for step in range(7))
-    elif length == "month":
-        yield _month(day)
+        yield from (_day_word(monday + timedelta(days=offset)) for offset in range(7))
+    elif unit == "month":
+        yield _month_word(day)

@@ -1,8 +1,9 @@
-"""Find: what was said before that answers a question, with the lines around it."""
+"""Find the earlier messages and the memories that answer a question."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from math import log10
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -10,30 +11,39 @@ import numpy as np
 from django.db.models import F
 
 from convo.errors import NotSearchable
-from convo.history import Line
+from convo.history import TranscriptMessage
 from convo.models import IndexedMemory, Person, Session, UserMemory
 from convo.search import dates, embed, score
-from convo.search.embed import without
-from convo.search.propose import propose
-from convo.search.score import Pool, Question, Rarity, Row
-from convo.search.shown import shown
-from convo.search.where import Where
-from convo.search.words import asked_words, spans
+from convo.search.candidates import select_candidates
+from convo.search.embed import remove_names
+from convo.search.load import load_messages
+from convo.search.scope import Scope
+from convo.search.score import CandidateSet, Question, Row, TermStats
+from convo.search.words import matching_spans, search_words
 
-LONGEST = 1000
-# A message without a word of the question is found when it means more of it than most do; much more where
-# none has one, for then the question may be about nothing that was ever said.
-NEAR, NEARER = 1.0, 3.0
+MAX_QUERY_LENGTH = 1000
+# A message that shares no word with the question is found if its similarity lies this many standard
+# deviations above the mean. The second threshold holds if no message shares a word, because then the question
+# may be about something that was never mentioned.
+SIMILARITY_THRESHOLD, SIMILARITY_THRESHOLD_WITHOUT_WORDS = 1.0, 3.0
+# Among few messages the similarity is compared with that of unrelated sentences instead, in standard
+# deviations of theirs. The second threshold again holds if no message shares a word. It rises with each
+# tenfold of messages, because the more there are, the nearer some are by chance.
+SIMILARITY_THRESHOLD_IN_FEW, SIMILARITY_THRESHOLD_IN_FEW_WITHOUT_WORDS, THRESHOLD_RISE_PER_TENFOLD = (
+    2.5,
+    3.4,
+    0.25,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Hit:
-    """A message that was found: how well it answers and why, and the lines before and after it."""
+    """A message that a search found, with its score and the messages before and after it."""
 
     message_id: int
     item_id: str
     session_id: UUID
-    turn: int
+    turn_number: int
     position: int
     role: str
     name: str
@@ -42,14 +52,13 @@ class Hit:
     created_at: datetime
     score: float
     parts: Mapping[str, float]
-    before: Sequence[Line] = ()
-    after: Sequence[Line] = ()
-    wanted: frozenset[str] = frozenset()
+    before: Sequence[TranscriptMessage] = ()
+    after: Sequence[TranscriptMessage] = ()
+    query_words: frozenset[str] = frozenset()
 
     @property
     def highlights(self) -> list[tuple[int, int]]:
-        """Where in the text the words stand that were looked for."""
-        return spans(self.content, self.wanted)
+        return matching_spans(self.content, self.query_words)
 
 
 def find(
@@ -64,19 +73,21 @@ def find(
     before_position: int | None = None,
     limit: int = 10,
     neighbours: int = 2,
-    without: Collection[str] = (),
+    excluded_terms: Collection[str] = (),
 ) -> list[Hit]:
-    """The messages that answer best, the best first: of one person, of all of an owner's, or of one session.
+    """Return the messages that answer the query best, the best first.
 
-    `without` leaves out terms of the score, to see what they are worth.
+    The search covers the session, or else the person, or else everything of the owner. `excluded_terms`
+    leaves out terms of the score, to measure what each contributes.
 
-    Nobody's sessions have nothing in common: without a session nothing is found of nobody, or of a stranger.
+    A person without a ref is nobody in particular, so that person's sessions have nothing in common. Such a
+    person, or one who was never saved, has no messages to find unless a session is given.
     """
-    if session is not None and session.storage != Session.Storage.KEPT:
+    if session is not None and session.storage != Session.Storage.PERSISTENT:
         raise NotSearchable
     if person is not None and session is None and not (person.pk and person.ref):
         return []
-    where = Where(
+    scope = Scope(
         owner=owner,
         person=person,
         session=session,
@@ -85,108 +96,141 @@ def find(
         before=before,
         before_position=before_position,
     )
-    question = ask(query)
-    pool, rarity = propose(where, question)
-    return _hits(where, question, ranked(pool, question, rarity, limit, without), neighbours)
+    question = parse_question(query)
+    candidates, term_stats = select_candidates(scope, question)
+    return _hits(scope, question, rank(candidates, question, term_stats, limit, excluded_terms), neighbours)
 
 
-def ask(query: str) -> Question:
-    """A question as search reads it."""
-    text = query[:LONGEST]
+def parse_question(query: str) -> Question:
+    text = query[:MAX_QUERY_LENGTH]
     today = datetime.now(UTC).date()
     return Question(
         text=text,
-        words=asked_words(text),
-        days=dates.wanted(text, today),
+        terms=search_words(text),
+        date_terms=dates.query_days(text, today),
         asks_when=dates.asks_when(text),
     )
 
 
-class Ranked(NamedTuple):
-    """A message with its score, and the terms that add up to it."""
+class RankedRow(NamedTuple):
+    """A row with its score, and the terms that add up to it."""
 
     row: Row
     score: float
     parts: Mapping[str, float]
 
 
-def ranked(
-    pool: Pool, question: Question, rarity: Rarity, limit: int, without: Collection[str] = ()
-) -> list[Ranked]:
-    """The best of these messages; a copy of one that is there is left out."""
-    if not pool.rows:
+def rank(
+    candidates: CandidateSet,
+    question: Question,
+    term_stats: TermStats,
+    limit: int,
+    excluded_terms: Collection[str] = (),
+) -> list[RankedRow]:
+    """Return the best rows. Of an item and its copies in forks, only one is returned."""
+    if not candidates.rows:
         return []
-    terms = score.scores(pool, question, rarity, _meaning(pool, question), without)
+    meaning = None if "meaning" in excluded_terms else _meaning(candidates, question, term_stats)
+    terms = score.score_terms(candidates, question, term_stats, meaning, excluded_terms)
     table = np.stack(list(terms.values()))
     total = table.sum(axis=0)
-    said = terms["words"].any()
-    answers = (terms["words"] > 0) | (terms["dates"] > 0) | (terms["meaning"] >= (NEAR if said else NEARER))
-    candidates = np.flatnonzero(answers)
+    is_similar = _similarity_mask(candidates, meaning, terms)
+    is_hit = (terms["words"] > 0) | (terms["dates"] > 0) | is_similar
+    hits = np.flatnonzero(is_hit)
     best: dict[str, int] = {}
-    for at in candidates[np.lexsort((pool.keys[candidates], -total[candidates]))].tolist():
-        best.setdefault(pool.rows[at].item_id, at)
+    for index in hits[np.lexsort((candidates.message_ids[hits], -total[hits]))].tolist():
+        best.setdefault(candidates.rows[index].item_id, index)
         if len(best) == limit:
             break
-    found = list(best.values())
-    scores, parts = total[found].round(4).tolist(), table[:, found].T.round(4).tolist()
+    best_indexes = list(best.values())
+    scores, parts = total[best_indexes].round(4).tolist(), table[:, best_indexes].T.round(4).tolist()
     return [
-        Ranked(
-            pool.rows[at], score, {term: value for term, value in zip(terms, values, strict=True) if value}
+        RankedRow(
+            candidates.rows[index],
+            row_score,
+            {term: value for term, value in zip(terms, values, strict=True) if value},
         )
-        for at, score, values in zip(found, scores, parts, strict=True)
+        for index, row_score, values in zip(best_indexes, scores, parts, strict=True)
     ]
 
 
-def _meaning(pool: Pool, question: Question) -> tuple[Any, Any] | None:
-    vectors = pool.vectors(embed.model_name())
+def _similarity_mask(
+    candidates: CandidateSet, meaning: score.Meaning | None, terms: Mapping[str, score.Numbers]
+) -> Any:
+    """Return a mask of the messages that are similar enough to be found without a word of the question."""
+    some_share_words = terms["words"].any()
+    if meaning is None or meaning.unrelated_vectors is None:
+        return terms["meaning"] >= (
+            SIMILARITY_THRESHOLD if some_share_words else SIMILARITY_THRESHOLD_WITHOUT_WORDS
+        )
+    threshold = (
+        SIMILARITY_THRESHOLD_IN_FEW
+        if some_share_words
+        else SIMILARITY_THRESHOLD_IN_FEW_WITHOUT_WORDS
+        + THRESHOLD_RISE_PER_TENFOLD * log10(len(candidates.rows))
+    )
+    # A message's neighbours don't count here: among few messages they are most of what there is.
+    return meaning.row_vectors.any(axis=1) & (meaning.nearness >= threshold)
+
+
+def _meaning(candidates: CandidateSet, question: Question, term_stats: TermStats) -> score.Meaning | None:
+    vectors = candidates.vectors(embed.model_name())
     if vectors is None:
         return None
-    asked = embed.embed([without(pool.names, question.text)])
-    if asked is None or asked.shape[1] != vectors.shape[1]:
+    query_vectors = embed.embed([remove_names(candidates.speaker_names, question.text)])
+    if query_vectors is None or query_vectors.shape[1] != vectors.shape[1]:
         return None
-    return vectors, asked[0]
+    unrelated_vectors = embed.unrelated_vectors() if term_stats.total < score.FEW_MESSAGES else None
+    is_comparable = unrelated_vectors is not None and unrelated_vectors.shape[1] == vectors.shape[1]
+    return score.Meaning(vectors, query_vectors[0], unrelated_vectors if is_comparable else None)
 
 
-def _hits(where: Where, question: Question, ranking: Sequence[Ranked], neighbours: int) -> list[Hit]:
-    said = shown([one.row.message_id for one in ranking], neighbours, where.before_position)
-    wanted = frozenset(question.words)
-    # What was deleted or forgotten since it was read is not there any more.
-    there = [(found, one) for one in ranking if (found := said.at(one.row.session, one.row.position))]
+def _hits(scope: Scope, question: Question, ranked_rows: Sequence[RankedRow], neighbours: int) -> list[Hit]:
+    messages = load_messages(
+        [result.row.message_id for result in ranked_rows], neighbours, scope.before_position
+    )
+    query_words = frozenset(question.terms)
+    # A message that was deleted or forgotten after it was ranked is no longer among those loaded.
+    results = [
+        (message, result)
+        for result in ranked_rows
+        if (message := messages.get(result.row.session_id, result.row.position))
+    ]
     return [
         Hit(
-            message_id=found.message_id,
-            item_id=found.item_id,
-            session_id=found.session_id,
-            turn=found.number,
-            position=found.position,
-            role=found.role,
-            name=found.name,
-            agent=found.agent,
-            content=found.content,
-            created_at=found.created_at,
-            score=one.score,
-            parts=one.parts,
-            before=said.around(found, range(-neighbours, 0)),
-            after=said.around(found, range(1, neighbours + 1)),
-            wanted=wanted,
+            message_id=message.message_id,
+            item_id=message.item_id,
+            session_id=message.session_id,
+            turn_number=message.turn_number,
+            position=message.position,
+            role=message.role,
+            name=message.name,
+            agent=message.agent,
+            content=message.content,
+            created_at=message.created_at,
+            score=result.score,
+            parts=result.parts,
+            before=messages.neighbours(message, range(-neighbours, 0)),
+            after=messages.neighbours(message, range(1, neighbours + 1)),
+            query_words=query_words,
         )
-        for found, one in there
+        for message, result in results
     ]
 
 
 def find_memories(person: Person, query: str, *, limit: int = 10) -> list[tuple[int, float]]:
-    """The person's active memories that bear on a question, as (primary key, score), the best first."""
-    question = ask(query)
-    # One that was changed since it was indexed waits until that is done again.
-    known = IndexedMemory.objects.filter(
+    """Return the person's active memories that match the query, as (primary key, score), the best first."""
+    question = parse_question(query)
+    # A memory that changed since it was indexed is left out until it is indexed again.
+    index_rows = IndexedMemory.objects.filter(
         person=person, memory__status=UserMemory.Status.ACTIVE, memory__text_key=F("text_key")
     )
-    values = known.values_list("memory_id", "words", "vector", "model", "dim")
-    # Facts stand for themselves: far apart, so that none is another one's neighbour.
+    values = index_rows.values_list("memory_id", "terms", "vector", "model", "dim")
+    # Memories have no neighbours, so their positions are spread far apart.
     rows = [
-        Row(pk, 0, pk * 100, words, "", "", vector, model, dim, "", str(pk))
-        for pk, words, vector, model, dim in values
+        Row(pk, 0, pk * 100, terms, "", "", vector, model, dim, "", str(pk))
+        for pk, terms, vector, model, dim in values
     ]
-    pool = Pool(rows)
-    found = ranked(pool, question, pool.rarity(question.words), limit)
-    return [(one.row.message_id, one.score) for one in found]
+    candidates = CandidateSet(rows)
+    results = rank(candidates, question, candidates.term_stats(question.terms), limit)
+    return [(result.row.message_id, result.score) for result in results]

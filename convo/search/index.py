@@ -1,4 +1,4 @@
-"""Keeping the index level with the transcripts: the turns say which of them are not in it yet."""
+"""Keep the search index up to date. A turn without `indexed_at` still has to be indexed."""
 
 import logging
 from collections import Counter
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import F, QuerySet
+from django.db.models import F, Q, QuerySet
 from django.db.models.functions import Now
 
 from convo import database, jobs
@@ -19,103 +19,136 @@ from convo.models import (
     Session,
     Turn,
     UserMemory,
-    place_of,
-    wide_place,
+    owner_key_of,
+    scope_key_of,
 )
 from convo.search import embed
-from convo.search.dates import days_of
-from convo.search.embed import Vectors, model_name, packed, without
-from convo.search.words import told_and_asked, words
+from convo.search.dates import index_days
+from convo.search.embed import Vectors, model_name, pack_vector, remove_names
+from convo.search.words import statement_and_question_words, stemmed_words
 
 logger = logging.getLogger(__name__)
 
-ROLES = (Message.Role.USER, Message.Role.ASSISTANT, Message.Role.TOOL)
-# A transaction writes so many messages at a time: a reply that is to be saved waits for no longer.
-AT_A_TIME = 200
-# A message of any length is stored; what can be found of it is what its first so many characters say.
-READ = 20_000
-ANEW = ("words", "asked", "days", "place", "wide", "position", "vector", "model", "dim")
+SEARCHABLE_ROLES = (Message.Role.USER, Message.Role.ASSISTANT, Message.Role.TOOL)
+# A transaction writes at most this many messages, because a reply can't be saved before it ends.
+BATCH_SIZE = 200
+# A message of any length is stored, but search finds it only by this many characters at its beginning.
+MAX_INDEXED_CHARACTERS = 20_000
+UPDATE_FIELDS = (
+    *("statement_terms", "question_terms", "date_terms", "scope_key", "owner_key", "position"),
+    *("vector", "model", "dim"),
+)
+
+
+def unindexed_turns(limit: int) -> list[int]:
+    ended_turns = Turn.objects.exclude(status__in=[Turn.Status.QUEUED, Turn.Status.RUNNING])
+    return list(ended_turns.filter(indexed_at=None).order_by("pk").values_list("pk", flat=True)[:limit])
 
 
 def index_turns(limit: int = 500) -> int:
-    """Index the turns that ended and are not in the index, so many at most; answers how many."""
-    ended = Turn.objects.exclude(status__in=[Turn.Status.QUEUED, Turn.Status.RUNNING])
-    turns = list(ended.filter(indexed_at=None).order_by("pk").values_list("pk", flat=True)[:limit])
-    return index_these(turns) if turns else 0
+    """Index up to `limit` turns that have ended and are not in the index; return how many were indexed."""
+    turn_ids = unindexed_turns(limit)
+    return index_turn_batch(turn_ids) if turn_ids else 0
 
 
-def index_these(turns: Sequence[int]) -> int:
-    """Index these turns; those whose session changes meanwhile stay as they are, for the next time."""
-    return written(made(turns))
+@jobs.bulk_job("index", overdue=unindexed_turns)
+def index_turn_batch(turn_ids: Sequence[int]) -> int:
+    """Index these turns. A turn whose session changes meanwhile is left for the next run."""
+    return save_index_batch(build_index_batch(turn_ids))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Made:
-    """What is to be written of some turns, and of which state of their sessions it was made."""
+class IndexBatch:
+    """The index rows of some turns, and the sessions as they were when the rows were built."""
 
-    turns: Sequence[int]
+    turn_ids: Sequence[int]
     sessions: Mapping[UUID, Session]
     rows: Sequence[IndexedMessage]
 
 
-def made(turns: Sequence[int]) -> Made:
-    """Read these turns, and make of them what the index is to hold; no transaction is open meanwhile."""
-    sessions = _sessions(turns)
-    rows = _rows(turns, sessions)
-    vectors = embed.embed([without([row.name], _text(row)) for row in rows]) if rows else None
-    indexed = [_indexed(row, sessions[row.session_id], at, vectors) for at, row in enumerate(rows)]
-    return Made(turns=turns, sessions=sessions, rows=indexed)
+def build_index_batch(turn_ids: Sequence[int]) -> IndexBatch:
+    """Build the index rows of these turns, vectors included, without an open transaction."""
+    sessions = _sessions(turn_ids)
+    messages = _searchable_messages(turn_ids, sessions)
+    vectors = (
+        embed.embed([remove_names([message.name], _index_text(message)) for message in messages])
+        if messages
+        else None
+    )
+    index_rows = [
+        _index_row(message, sessions[message.session_id], number, vectors)
+        for number, message in enumerate(messages)
+    ]
+    return IndexBatch(turn_ids=turn_ids, sessions=sessions, rows=index_rows)
 
 
-def written(new: Made) -> int:
-    """Write it, a few sessions at a time; answers how many turns are in the index now."""
-    return sum(_write(part, new) for part in _parts(new))
+def save_index_batch(prepared: IndexBatch) -> int:
+    return sum(_write_batch(batch, prepared) for batch in _batches(prepared))
 
 
 def index_vectors(limit: int = 500) -> int:
-    """Give their vectors to the messages and memories that were indexed while no model could be reached."""
+    """Add the vectors of messages or memories that were indexed while the model could not be reached."""
     rows = IndexedMessage.objects.filter(vector=None).order_by("pk")
-    return fill(rows, limit) or fill_memories(IndexedMemory.objects.filter(vector=None).order_by("pk"), limit)
+    return compute_message_vectors(rows, limit) or compute_memory_vectors(
+        IndexedMemory.objects.filter(vector=None).order_by("pk"), limit
+    )
 
 
-def fill(rows: QuerySet[IndexedMessage], limit: int) -> int:
-    """Make the vectors of the first of these messages anew; 0 when there are none, or no model for it."""
-    found = list(rows.select_related("message")[:limit])
-    texts = [without([row.message.name], _text(row.message)) for row in found]
-    vectors = embed.embed(texts) if found else None
+def compute_message_vectors(rows: QuerySet[IndexedMessage], limit: int) -> int:
+    """Compute the vectors of the first `limit` rows; return 0 if there are none or the model fails."""
+    rows_by_message = {row.pk: row for row in rows[:limit]}
+    messages = Message.objects.filter(pk__in=rows_by_message).beginnings(MAX_INDEXED_CHARACTERS)
+    texts = [remove_names([message.name], _index_text(message)) for message in messages]
+    vectors = embed.embed(texts) if texts else None
     if vectors is None:
         return 0
-    for row, vector in zip(found, vectors, strict=True):
-        row.vector, row.model, row.dim = packed(vector), model_name(), len(vector)
-    # Only rows that are still there: what was deleted meanwhile is not brought back.
-    return IndexedMessage.objects.bulk_update(found, ["vector", "model", "dim"], batch_size=AT_A_TIME)
+    updated_rows = [rows_by_message[message.pk] for message in messages]
+    for row, vector in zip(updated_rows, vectors, strict=True):
+        row.vector, row.model, row.dim = pack_vector(vector), model_name(), len(vector)
+    # An update leaves out rows that were deleted meanwhile, and doesn't create them again.
+    return IndexedMessage.objects.bulk_update(updated_rows, ["vector", "model", "dim"], batch_size=BATCH_SIZE)
 
 
-def fill_memories(rows: QuerySet[IndexedMemory], limit: int) -> int:
-    """The same for memories."""
-    found = list(rows.select_related("memory")[:limit])
-    vectors = embed.embed([row.memory.text for row in found]) if found else None
+def compute_memory_vectors(rows: QuerySet[IndexedMemory], limit: int) -> int:
+    index_rows = list(rows.select_related("memory")[:limit])
+    vectors = embed.embed([row.memory.text for row in index_rows]) if index_rows else None
     if vectors is None:
         return 0
-    for row, vector in zip(found, vectors, strict=True):
-        row.vector, row.model, row.dim = packed(vector), model_name(), len(vector)
-    return IndexedMemory.objects.bulk_update(found, ["vector", "model", "dim"], batch_size=AT_A_TIME)
+    for row, vector in zip(index_rows, vectors, strict=True):
+        row.vector, row.model, row.dim = pack_vector(vector), model_name(), len(vector)
+    return IndexedMemory.objects.bulk_update(index_rows, ["vector", "model", "dim"], batch_size=BATCH_SIZE)
+
+
+def unindexed_memories(limit: int) -> list[int]:
+    waiting = UserMemory.objects.filter(status=UserMemory.Status.ACTIVE, indexed=None)
+    return list(waiting.order_by("pk").values_list("pk", flat=True)[:limit])
 
 
 def index_memories(limit: int = 500) -> int:
-    """Index the active memories that are not in the index as they read now; answers how many."""
-    IndexedMemory.objects.exclude(memory__status=UserMemory.Status.ACTIVE).delete()
-    IndexedMemory.objects.exclude(text_key=F("memory__text_key")).delete()
-    waiting = UserMemory.objects.filter(status=UserMemory.Status.ACTIVE, indexed=None).order_by("pk")
-    found = list(waiting[:limit])
-    if not found:
+    """Index up to `limit` active memories that are new or have changed; return how many were indexed."""
+    drop_outdated_memories()
+    return index_memory_batch(unindexed_memories(limit))
+
+
+@jobs.batch_job
+def drop_outdated_memories() -> int:
+    """Remove memories from the index that are inactive or were changed; the latter are indexed again."""
+    is_inactive = ~Q(memory__status=UserMemory.Status.ACTIVE)
+    outdated_rows = IndexedMemory.objects.filter(is_inactive | ~Q(text_key=F("memory__text_key")))
+    return outdated_rows.delete()[0]
+
+
+@jobs.bulk_job("index_memory", overdue=unindexed_memories)
+def index_memory_batch(memory_ids: Sequence[int]) -> int:
+    new_memories = list(UserMemory.objects.filter(pk__in=memory_ids, indexed=None).order_by("pk"))
+    if not new_memories:
         return 0
-    vectors = embed.embed([memory.text for memory in found])
+    vectors = embed.embed([memory.text for memory in new_memories])
     with transaction.atomic():
-        # One that was forgotten meanwhile is not to be known again.
-        there = set(
+        # A memory that was forgotten while the vectors were computed must not return to the index.
+        unchanged_memories = set(
             UserMemory.objects.select_for_update()
-            .filter(pk__in=[memory.pk for memory in found], status=UserMemory.Status.ACTIVE)
+            .filter(pk__in=[memory.pk for memory in new_memories], status=UserMemory.Status.ACTIVE)
             .values_list("pk", "text_key")
         )
         IndexedMemory.objects.bulk_create(
@@ -124,94 +157,107 @@ def index_memories(limit: int = 500) -> int:
                     memory=memory,
                     person_id=memory.person_id,
                     text_key=memory.text_key,
-                    words=" ".join(words(memory.text)),
-                    **_stored(vectors, at),
+                    terms=" ".join(stemmed_words(memory.text)),
+                    **_vector_fields(vectors, number),
                 )
-                for at, memory in enumerate(found)
-                if (memory.pk, memory.text_key) in there
+                for number, memory in enumerate(new_memories)
+                if (memory.pk, memory.text_key) in unchanged_memories
             ],
             ignore_conflicts=True,
         )
-    return len(there)
+    return len(unchanged_memories)
 
 
-def _sessions(turns: Sequence[int]) -> dict[UUID, Session]:
-    found = Session.objects.filter(turns__in=turns).distinct().select_related("person", "owner")
-    return {session.pk: session for session in found}
+def _sessions(turn_ids: Sequence[int]) -> dict[UUID, Session]:
+    sessions = Session.objects.filter(turns__in=turn_ids).distinct().select_related("person", "owner")
+    return {session.pk: session for session in sessions}
 
 
-def _rows(turns: Sequence[int], sessions: dict[UUID, Session]) -> list[Message]:
-    """What of these turns may be found: what people, models and tools said, where it may be stored at all."""
-    places = [session.pk for session in sessions.values() if _searched(session)]
-    rows = Message.objects.filter(
-        turn__in=turns, session__in=places, thread="", erased_at=None, recallable=True, role__in=ROLES
+def _searchable_messages(turn_ids: Sequence[int], sessions: dict[UUID, Session]) -> list[Message]:
+    session_ids = [session.pk for session in sessions.values() if _is_searchable(session)]
+    messages = Message.objects.filter(
+        turn__in=turn_ids,
+        session__in=session_ids,
+        thread="",
+        erased_at=None,
+        recallable=True,
+        role__in=SEARCHABLE_ROLES,
     )
-    return list(rows.exclude(content="", attached=None).order_by("session", "position"))
+    return (
+        messages.exclude(content="", attachment_uses=None)
+        .order_by("session", "position")
+        .beginnings(MAX_INDEXED_CHARACTERS)
+    )
 
 
-def _text(row: Message) -> str:
-    """By what a message is found: its words, and the names of its files."""
-    names = [file.name for file in files_of(row)]
-    return "\n".join([row.content[:READ], *names])
+def _index_text(message: Message) -> str:
+    # A message with files is also found by their names.
+    file_names = [file.name for file in files_of(message)]
+    return "\n".join([message.content, *file_names])
 
 
-def _searched(session: Session) -> bool:
-    return session.kind == Session.Kind.CONVERSATION and session.storage == Session.Storage.KEPT
+def _is_searchable(session: Session) -> bool:
+    return session.kind == Session.Kind.CONVERSATION and session.storage == Session.Storage.PERSISTENT
 
 
-def _indexed(row: Message, session: Session, at: int, vectors: Vectors | None) -> IndexedMessage:
-    text, said = _text(row), row.created_at.date()
-    # Two people ask each other, and the answer explains the question; whoever asks a model explains himself.
-    told, asked = told_and_asked(text) if row.name else (words(text), [])
+def _index_row(message: Message, session: Session, number: int, vectors: Vectors | None) -> IndexedMessage:
+    text, sent_on = _index_text(message), message.created_at.date()
+    # Messages with a name are between people, where the answer explains the question. A question to a model
+    # explains itself, so its words count as statements.
+    statements, questions = statement_and_question_words(text) if message.name else (stemmed_words(text), [])
     return IndexedMessage(
-        message=row,
+        message=message,
         owner_id=session.owner_id,
         person_id=session.person_id,
         session=session,
-        position=row.position,
-        place=place_of(session.person, session),
-        wide=wide_place(session.owner_id),
-        words=" ".join(told),
-        asked=" ".join(asked),
-        days=" ".join(days_of(text, said)),
-        **_stored(vectors, at),
+        position=message.position,
+        scope_key=scope_key_of(session.person, session),
+        owner_key=owner_key_of(session.owner_id),
+        statement_terms=" ".join(statements),
+        question_terms=" ".join(questions),
+        date_terms=" ".join(index_days(text, sent_on)),
+        **_vector_fields(vectors, number),
     )
 
 
-def _stored(vectors: Vectors | None, at: int) -> dict[str, object]:
+def _vector_fields(vectors: Vectors | None, number: int) -> dict[str, object]:
     if vectors is None:
         return {}
-    return {"vector": packed(vectors[at]), "model": model_name(), "dim": vectors.shape[1]}
+    return {"vector": pack_vector(vectors[number]), "model": model_name(), "dim": vectors.shape[1]}
 
 
-def _parts(new: Made) -> list[list[UUID]]:
-    """The sessions in parts that are written together: each part has few messages, or a single session."""
-    counts = Counter(row.session_id for row in new.rows)
-    parts: list[list[UUID]] = [[]]
+def _batches(prepared: IndexBatch) -> list[list[UUID]]:
+    """Group the sessions so that each group has few messages, or is a single session."""
+    counts = Counter(row.session_id for row in prepared.rows)
+    batches: list[list[UUID]] = [[]]
     size = 0
-    # In the order of their keys, so that two that write at once don't wait for each other.
-    for session in sorted(new.sessions):
-        if parts[-1] and size + counts[session] > AT_A_TIME:
-            parts.append([])
+    # The order of their keys keeps two concurrent writers from a deadlock.
+    for session_id in sorted(prepared.sessions):
+        if batches[-1] and size + counts[session_id] > BATCH_SIZE:
+            batches.append([])
             size = 0
-        parts[-1].append(session)
-        size += counts[session]
-    return [part for part in parts if part]
+        batches[-1].append(session_id)
+        size += counts[session_id]
+    return [batch for batch in batches if batch]
 
 
-@database.retried
+@database.retry_conflicts
 @transaction.atomic
-def _write(part: Sequence[UUID], new: Made) -> int:
-    """Write what was made of these sessions, but nothing of one whose transcript has changed since."""
-    locked = Session.objects.select_for_update().filter(pk__in=part).order_by("pk")
-    steady = {session.pk for session in locked if session.version == new.sessions[session.pk].version}
-    rows = [row for row in new.rows if row.session_id in steady]
+def _write_batch(session_ids: Sequence[UUID], prepared: IndexBatch) -> int:
+    """Write the rows of these sessions, except of those whose transcript has changed since it was read."""
+    locked_sessions = Session.objects.select_for_update().filter(pk__in=session_ids).order_by("pk")
+    unchanged_ids = {
+        session.pk for session in locked_sessions if session.version == prepared.sessions[session.pk].version
+    }
+    rows = [row for row in prepared.rows if row.session_id in unchanged_ids]
     IndexedMessage.objects.bulk_create(
-        rows, update_conflicts=True, unique_fields=["message"], update_fields=ANEW, batch_size=AT_A_TIME
+        rows,
+        update_conflicts=True,
+        unique_fields=["message"],
+        update_fields=UPDATE_FIELDS,
+        batch_size=BATCH_SIZE,
     )
-    return Turn.objects.filter(pk__in=new.turns, session__in=steady).update(indexed_at=Now())
+    return Turn.objects.filter(pk__in=prepared.turn_ids, session__in=unchanged_ids).update(indexed_at=Now())
 
 
-jobs.swept(index_turns)
-jobs.swept(index_memories)
-jobs.swept(index_vectors)
+jobs.batch_job(index_vectors)

@@ -1,30 +1,30 @@
-"""What search knows of languages: data, by language. Of a language that isn't here it knows its script."""
+"""Stop words and irregular forms by language. A language that is not listed is indexed by its script."""
 
 from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, kw_only=True)
 class Language:
-    """A language by its words: those that carry no meaning of their own tell which language a text is in."""
+    """The words of a language. Its stop words also identify the language of a text."""
 
     stemmer: str
     stop_words: frozenset[str]
     forms: dict[str, str] = field(default_factory=dict)
 
 
-def _set(text: str) -> frozenset[str]:
+def _word_set(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-def _forms(text: str) -> dict[str, str]:
-    """From "go: went gone goes": each form to its word."""
+def _parse_forms(text: str) -> dict[str, str]:
+    # A line such as "go: went gone" gives two items, from each form to its word.
     pairs = (line.split(":") for line in text.strip().splitlines())
     return {form: word.strip() for word, forms in pairs for form in forms.split()}
 
 
 ENGLISH = Language(
     stemmer="english",
-    stop_words=_set("""
+    stop_words=_word_set("""
         a about after again all also am an and any are as at be because been before being both but by
         can could did do does doing done down during each either else ever few for from further had has
         have having he her here hers him himself his how i if in into is it its itself just let like
@@ -34,7 +34,7 @@ ENGLISH = Language(
         to too um under until up upon us very was we well were what when where whether which while who
         whom whose why will with within without would yeah yes yet you your yours
     """),
-    forms=_forms("""
+    forms=_parse_forms("""
         go: went gone
         buy: bought
         see: saw seen
@@ -129,7 +129,7 @@ ENGLISH = Language(
 )
 GERMAN = Language(
     stemmer="german",
-    stop_words=_set("""
+    stop_words=_word_set("""
         aber alle als also am an auch auf aus bei bin bis bist da damit dann das dass dein deine dem den
         der des dich die dies diese dieser dir doch du durch ein eine einem einen einer er es euch für
         gegen habe haben hat hatte hatten ich ihm ihn ihr ihre im in ist ja jede kann kein keine können
@@ -140,7 +140,7 @@ GERMAN = Language(
 )
 FRENCH = Language(
     stemmer="french",
-    stop_words=_set("""
+    stop_words=_word_set("""
         à ai au aux avec avait c ce ces cette d dans de des donc du elle en est et été être fait il ils
         j je l la le les leur lui ma mais me mes moi mon ne nos notre nous on où ou par pas pour qu
         quand que quel quelle qui s sa sans se ses son sont sur ta te tes toi ton tu un une vos votre
@@ -149,19 +149,19 @@ FRENCH = Language(
 )
 SPANISH = Language(
     stemmer="spanish",
-    stop_words=_set("""
+    stop_words=_word_set("""
         a al como con cuando cuál de del desde donde dónde el ella ellos en era es esta este están está
         fue ha han hay la las le lo los me mi mis muy más no nos para pero por porque que qué quién se
         ser si sin sobre son su sus también te tiene tu un una uno y ya yo
     """),
 )
-# The first is taken for granted where a text doesn't say.
+# The first language is assumed for a text without stop words of any.
 LATIN = {"en": ENGLISH, "de": GERMAN, "fr": FRENCH, "es": SPANISH}
 
-ARABIC_STOP_WORDS = _set(
+ARABIC_STOP_WORDS = _word_set(
     "في من على إلى عن هذا هذه ذلك التي الذي ما هل كان كانت أن إن لا مع هو هي أنا نحن متى أين كيف و يا قد"
 )
-RUSSIAN_STOP_WORDS = _set(
+RUSSIAN_STOP_WORDS = _word_set(
     """
     и в во не что он на я с со как а то все она так его но да ты к у же вы за бы по ее мне было вот от меня
     о из ему когда где кто это мой

@@ -1,4 +1,4 @@
-"""Making the index anew, in pieces that can be done in any number of runs, beside searches and replies."""
+"""Rebuild the index in batches, in one run or several, while searches and replies go on."""
 
 from collections.abc import Sequence
 
@@ -6,11 +6,11 @@ from django.db.models import Q, QuerySet
 
 from convo.models import IndexedMemory, IndexedMessage, Turn
 from convo.search.embed import model_name
-from convo.search.index import fill, fill_memories, index_these
+from convo.search.index import compute_memory_vectors, compute_message_vectors, index_turn_batch
 
 
 def turns_after(pk: int) -> QuerySet[Turn]:
-    """The turns behind this one that are in the index, or wait for it."""
+    """Return the ended turns after this one, indexed or not, in the order of their keys."""
     return (
         Turn.objects.exclude(status__in=[Turn.Status.QUEUED, Turn.Status.RUNNING])
         .filter(pk__gt=pk)
@@ -18,22 +18,22 @@ def turns_after(pk: int) -> QuerySet[Turn]:
     )
 
 
-def index_anew(turns: Sequence[int]) -> None:
-    """Index these turns once more. Until that is done they are found by what was known of them."""
-    # One whose session changes just now is left to the next sweep.
+def reindex_turns(turns: Sequence[int]) -> None:
+    """Index these turns again. Until then searches use their old index rows."""
+    # A turn whose session changes meanwhile is left to the next sweep.
     Turn.objects.filter(pk__in=turns).update(indexed_at=None)
-    index_these(turns)
+    index_turn_batch(turns)
 
 
-def other_vectors() -> tuple[QuerySet[IndexedMessage], QuerySet[IndexedMemory]]:
-    """What has no vector of today's model: none at all, or one that another model made."""
-    other = ~Q(model=model_name())
-    return IndexedMessage.objects.filter(other).order_by("pk"), IndexedMemory.objects.filter(other).order_by(
-        "pk"
-    )
+def rows_without_vectors() -> tuple[QuerySet[IndexedMessage], QuerySet[IndexedMemory]]:
+    """Return the messages and memories without a vector of the current model."""
+    needs_vector = ~Q(model=model_name())
+    return IndexedMessage.objects.filter(needs_vector).order_by("pk"), IndexedMemory.objects.filter(
+        needs_vector
+    ).order_by("pk")
 
 
-def vectors_anew(limit: int = 500) -> int:
-    """Give some of these their vectors; 0 when all have them, or when the model can't be reached."""
-    messages, memories = other_vectors()
-    return fill(messages, limit) or fill_memories(memories, limit)
+def update_vectors(limit: int = 500) -> int:
+    """Compute up to `limit` of these vectors; return 0 if none are left or the model can't be reached."""
+    messages, memories = rows_without_vectors()
+    return compute_message_vectors(messages, limit) or compute_memory_vectors(memories, limit)

@@ -1,4 +1,4 @@
-"""How well messages answer a question: one scorer for both databases, over the messages that they propose."""
+"""Score how well messages answer a question, with the same formula for both databases."""
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -10,21 +10,22 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from convo.search import words
-from convo.search.dates import WHEN
-from convo.search.embed import Vectors, unpacked
+from convo.search.dates import TIME_MARKER
+from convo.search.embed import Vectors, unpack_vectors
+from convo.search.words import stemmed_words
 
 Numbers = np.ndarray[Any, np.dtype[np.float64]]
 
-# BM25, with a message's neighbours counting as part of it: so many messages back and on, so much each.
+# The parameters of BM25. A message's neighbours count as part of it, with weights of their own before it and
+# after it, the nearest first.
 K1, B = 0.9, 0.4
-BACK = (0.4, 0.28, 0.2, 0.14)
-ON = (0.3, 0.15, 0.075, 0.04)
-REACH = len(BACK)
-# A question counts little for itself, and much for the answer that it gets.
-ASKS, ANSWERS = 0.3, 0.9
+WEIGHTS_BEFORE = (0.4, 0.28, 0.2, 0.14)
+WEIGHTS_AFTER = (0.3, 0.15, 0.075, 0.04)
+REACH = len(WEIGHTS_BEFORE)
+# The words of a question count little for the question itself, and much for the message that answers it.
+QUESTION_WEIGHT, ANSWER_WEIGHT = 0.3, 0.9
 
-# What the terms weigh against each other.
+# The weights of the score's terms.
 WEIGHTS = {
     "words": 20.0,
     "meaning": 1.0,
@@ -33,23 +34,43 @@ WEIGHTS = {
     "times": 1.0,
     "asking": -3.0,
 }
-# So many words' places are known at a time: a pool may be asked about any number of them.
-MOST_WORDS = 200
-# What a score can be looked at without.
+# The number of words whose occurrences a candidate set remembers: it may be searched for any number of words.
+MAX_CACHED_WORDS = 200
+# The terms that an evaluation can leave out of the score.
 TERMS = ("neighbours", *WEIGHTS)
-# To a question for a time an answer that tells one weighs more.
-ASKED_WHEN = 3.0
+# A message that states a time counts this many times as much if the question asks for one.
+TIME_QUESTION_FACTOR = 3.0
+# Fewer messages than this say too little about how similar a message is by chance.
+FEW_MESSAGES = 50
+
+
+class Meaning(NamedTuple):
+    """The vectors of the candidates and of the question, and among few messages of unrelated sentences."""
+
+    row_vectors: Vectors
+    question_vector: Numbers
+    unrelated_vectors: Vectors | None
+
+    @property
+    def nearness(self) -> Numbers:
+        """Each row's similarity to the question above the unrelated sentences', in standard deviations."""
+        assert self.unrelated_vectors is not None
+        unrelated_similarity = self.unrelated_vectors @ self.question_vector
+        return np.asarray(
+            (self.row_vectors @ self.question_vector - unrelated_similarity.mean())
+            / max(float(unrelated_similarity.std()), 0.01)
+        )
 
 
 class Row(NamedTuple):
-    """A message of the index, as much of it as the scorer needs."""
+    """The columns of an indexed message that the score needs."""
 
     message_id: int
-    session: Any  # as the database gives it: only compared
+    session_id: Any  # in the database's own type, because it is only compared
     position: int
-    words: str
-    asked: str
-    days: str
+    statement_terms: str
+    question_terms: str
+    date_terms: str
     vector: bytes | memoryview | None
     model: str
     dim: int
@@ -59,209 +80,239 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Question:
-    """What is looked for."""
+    """A query, with the stemmed words, and the days and months, to look for."""
 
     text: str
-    words: Sequence[str]
-    days: Sequence[str] = ()
+    terms: Sequence[str]
+    date_terms: Sequence[str] = ()
     asks_when: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rarity:
-    """In how many messages a word stands, of how many; of that follows what it says."""
+class TermStats:
+    """The number of messages, and of those that contain each word: the rarer a word, the more it counts."""
 
     counts: Mapping[str, int]
     total: int
 
-    def of(self, word: str) -> float:
+    def weight(self, word: str) -> float:
         count = min(self.counts.get(word, 0), self.total)
         return log(1 + (self.total - count + 0.5) / (count + 0.5))
 
 
-class Pool:
+class CandidateSet:
     """The messages to be ranked, in the order of their sessions and positions."""
 
     def __init__(self, rows: Sequence[Row]) -> None:
-        numbers: dict[Any, int] = {}
-        sessions = np.array([numbers.setdefault(row.session, len(numbers)) for row in rows], dtype=np.int64)
+        session_numbers: dict[Any, int] = {}
+        sessions = np.array(
+            [session_numbers.setdefault(row.session_id, len(session_numbers)) for row in rows], dtype=np.int64
+        )
         positions = np.array([row.position for row in rows], dtype=np.int64)
         order = np.lexsort((positions, sessions))
-        self.rows = [rows[at] for at in order]
+        self.rows = [rows[index] for index in order]
         self._vectors: dict[str, Vectors | None] = {}
-        self.keys = np.array([row.message_id for row in self.rows], dtype=np.int64)
+        self.message_ids = np.array([row.message_id for row in self.rows], dtype=np.int64)
         self._sessions, self._positions = sessions[order], positions[order]
-        self._steps = [self._apart(step) for step in range(1, min(REACH, len(rows) - 1) + 1)]
-        back, on = (np.array([0.0, *weights, 0.0]) for weights in (BACK, ON))
-        self._weights = [(back[apart], on[apart]) for apart in self._steps]
-        self._text = Text([text for row in self.rows for text in (row.words, row.asked)])
-        self.told, self.asked = self._text.lengths[0::2], self._text.lengths[1::2]
+        self._distances = [self._distances_to(step) for step in range(1, min(REACH, len(rows) - 1) + 1)]
+        weights_before, weights_after = (
+            np.array([0.0, *weights, 0.0]) for weights in (WEIGHTS_BEFORE, WEIGHTS_AFTER)
+        )
+        self._weights = [
+            (weights_before[distances], weights_after[distances]) for distances in self._distances
+        ]
+        texts = [text for row in self.rows for text in (row.statement_terms, row.question_terms)]
+        self._text = JoinedTexts(texts)
+        self.statement_lengths, self.question_lengths = self._text.lengths[0::2], self._text.lengths[1::2]
 
     @cached_property
-    def names(self) -> set[str]:
-        """Who speaks in them."""
+    def speaker_names(self) -> set[str]:
         return {row.name for row in self.rows}
 
     @cached_property
-    def times(self) -> Numbers:
-        """Which rows tell a time."""
-        return np.array([row.days.endswith(WHEN) for row in self.rows], dtype=float)
+    def states_time(self) -> Numbers:
+        return np.array([row.date_terms.endswith(TIME_MARKER) for row in self.rows], dtype=float)
 
     @cached_property
-    def _changes(self) -> Any:
-        """Between which rows and the next one the speaker changes."""
-        return np.array([one.name != other.name for one, other in pairwise(self.rows)], dtype=bool)
+    def _speaker_changes(self) -> Any:
+        return np.array([row.name != next_row.name for row, next_row in pairwise(self.rows)], dtype=bool)
 
     def vectors(self, model: str) -> Vectors | None:
-        """The rows' vectors of this model; None when it made none of them."""
+        """Return the rows' vectors of this model, or None if no row has one."""
         if model not in self._vectors:
             dim = next((row.dim for row in self.rows if row.model == model), 0)
-            stored = [row.vector if row.model == model and row.dim == dim else None for row in self.rows]
-            self._vectors[model] = unpacked(stored, dim) if dim else None
+            blobs = [row.vector if row.model == model and row.dim == dim else None for row in self.rows]
+            self._vectors[model] = unpack_vectors(blobs, dim) if dim else None
         return self._vectors[model]
 
-    def whole(self, model: str) -> bool:
-        """Has each row its vector of this model?"""
+    def has_all_vectors(self, model: str) -> bool:
         return all(row.model == model for row in self.rows)
 
     def occurrences(self, words: Sequence[str]) -> tuple[Numbers, Numbers]:
-        """How often each row states each of these words, and how often it asks with it."""
-        found = self._text.occurrences(words)
-        return found[0::2], found[1::2]
+        """Return how often each row has each word in its statements, and how often in its questions."""
+        counts = self._text.occurrences(words)
+        return counts[0::2], counts[1::2]
 
-    def rarity(self, words: Sequence[str]) -> "Rarity":
-        """How rare these words are among these rows."""
-        told, asked = self.occurrences(words)
-        counts = np.count_nonzero(told + asked, axis=0)
-        return Rarity(counts=dict(zip(words, counts.tolist(), strict=True)), total=len(self.rows))
+    def term_stats(self, words: Sequence[str]) -> "TermStats":
+        statement_counts, question_counts = self.occurrences(words)
+        counts = np.count_nonzero(statement_counts + question_counts, axis=0)
+        return TermStats(counts=dict(zip(words, counts.tolist(), strict=True)), total=len(self.rows))
 
-    def _apart(self, step: int) -> Any:
-        """How many positions each row and the one so many rows on are apart; REACH + 1 for too many."""
-        apart = np.minimum(self._positions[step:] - self._positions[:-step], REACH + 1)
-        return np.where(self._sessions[step:] == self._sessions[:-step], apart, REACH + 1)
+    def _distances_to(self, step: int) -> Any:
+        """Return the positions between each row and the row `step` further, or REACH + 1 if too far apart."""
+        distances = np.minimum(self._positions[step:] - self._positions[:-step], REACH + 1)
+        return np.where(self._sessions[step:] == self._sessions[:-step], distances, REACH + 1)
 
-    def around(self, values: Numbers) -> Numbers:
-        """Each row's value and, each with its weight, those of its neighbours; along the first axis."""
-        found = values.astype(float, copy=True)
+    def add_neighbours(self, values: Numbers) -> Numbers:
+        """Add the weighted values of its neighbours to each row's value, along the first axis."""
+        totals = values.astype(float, copy=True)
         shape = (-1,) + (1,) * (values.ndim - 1)
-        for step, (back, on) in enumerate(self._weights, 1):
-            found[step:] += back.reshape(shape) * values[:-step]
-            found[:-step] += on.reshape(shape) * values[step:]
-        return found
+        for step, (weights_before, weights_after) in enumerate(self._weights, 1):
+            totals[step:] += weights_before.reshape(shape) * values[:-step]
+            totals[:-step] += weights_after.reshape(shape) * values[step:]
+        return totals
 
-    def after(self, values: Numbers) -> Numbers:
-        """The value of the message right before each row, where somebody else said it."""
-        found = np.zeros_like(values, dtype=float)
-        if self._steps:
-            right_before = (self._steps[0] == 1) & self._changes
-            found[1:] = np.where(right_before.reshape((-1,) + (1,) * (values.ndim - 1)), values[:-1], 0)
-        return found
+    def preceding_values(self, values: Numbers) -> Numbers:
+        """Return for each row the value of the message right before it, or 0 if the speaker is the same."""
+        previous_values = np.zeros_like(values, dtype=float)
+        if self._distances:
+            right_before = (self._distances[0] == 1) & self._speaker_changes
+            previous_values[1:] = np.where(
+                right_before.reshape((-1,) + (1,) * (values.ndim - 1)), values[:-1], 0
+            )
+        return previous_values
 
 
-class Text:
-    """Many short texts as one, in which a word is found at the speed of the machine."""
+class JoinedTexts:
+    """Many short texts joined to one string, because `str.find` is faster than a loop over the texts."""
 
     def __init__(self, texts: Sequence[str]) -> None:
         lengths = np.array([len(text) for text in texts], dtype=np.int64)
-        # A space before each word and after it, and one more between texts.
-        self._found: dict[str, Numbers] = {}
+        self._counts_by_word: dict[str, Numbers] = {}
+        # Each word has a space before and after it, and a newline separates the texts.
         self._starts = np.concatenate([[0], np.cumsum(lengths + 3)[:-1]])
-        self._whole = " " + " \n ".join(texts) + " "
+        self._joined_text = " " + " \n ".join(texts) + " "
         self.lengths = np.array([text.count(" ") + bool(text) for text in texts], dtype=float)
 
     def occurrences(self, words: Sequence[str]) -> Numbers:
-        """How often each text has each word: a row a text, a column a word."""
-        columns = [self._column(word) for word in words]
+        # The result has a row per text and a column per word.
+        columns = [self._counts_of(word) for word in words]
         return np.stack(columns, axis=1) if columns else np.zeros((len(self._starts), 0))
 
-    def _column(self, word: str) -> Numbers:
-        if word not in self._found:
-            if len(self._found) >= MOST_WORDS:
-                self._found.clear()
-            places = list(self._places(f" {word} "))
-            texts = np.searchsorted(self._starts, places, side="right") - 1
-            self._found[word] = np.bincount(texts, minlength=len(self._starts)).astype(float)
-        return self._found[word]
+    def _counts_of(self, word: str) -> Numbers:
+        if word not in self._counts_by_word:
+            if len(self._counts_by_word) >= MAX_CACHED_WORDS:
+                self._counts_by_word.clear()
+            offsets = list(self._offsets(f" {word} "))
+            text_indexes = np.searchsorted(self._starts, offsets, side="right") - 1
+            self._counts_by_word[word] = np.bincount(text_indexes, minlength=len(self._starts)).astype(float)
+        return self._counts_by_word[word]
 
-    def _places(self, spaced: str) -> Iterator[int]:
-        at = self._whole.find(spaced)
-        while at >= 0:
-            yield at
-            at = self._whole.find(spaced, at + len(spaced) - 1)
+    def _offsets(self, needle: str) -> Iterator[int]:
+        offset = self._joined_text.find(needle)
+        while offset >= 0:
+            yield offset
+            offset = self._joined_text.find(needle, offset + len(needle) - 1)
 
 
-def scores(
-    pool: Pool,
+def score_terms(
+    candidates: CandidateSet,
     question: Question,
-    rarity: Rarity,
-    meaning: tuple[Vectors, Numbers] | None,
-    without: Collection[str] = (),
+    term_stats: TermStats,
+    meaning: Meaning | None,
+    excluded_terms: Collection[str] = (),
 ) -> dict[str, Numbers]:
-    """The terms of each row's score, weighted; their sum ranks."""
-    around = "neighbours" not in without
-    named = _named(pool, question.text)
-    told = [word for word in question.words if word not in named.stems]
-    found = {
-        "words": by_words(pool, told, rarity, around=around),
-        "meaning": by_meaning(pool, meaning, around=around),
-        "speaker": named.speaks,
-        "dates": by_dates(pool, question),
-        "times": pool.times * (ASKED_WHEN if question.asks_when else 1),
-        "asking": pool.asked / np.maximum(pool.told + pool.asked, 1),
+    """Return the weighted terms of each row's score; the sum of the terms is the score."""
+    with_neighbours = "neighbours" not in excluded_terms
+    named_speakers = _named_speakers(candidates, question.text)
+    query_words = [word for word in question.terms if word not in named_speakers.name_stems]
+    terms = {
+        "words": score_words(candidates, query_words, term_stats, with_neighbours=with_neighbours),
+        "meaning": score_meaning(candidates, meaning, with_neighbours=with_neighbours),
+        "speaker": named_speakers.is_speaker,
+        "dates": score_dates(candidates, question),
+        "times": candidates.states_time * (TIME_QUESTION_FACTOR if question.asks_when else 1),
+        "asking": candidates.question_lengths
+        / np.maximum(candidates.statement_lengths + candidates.question_lengths, 1),
     }
-    return {term: WEIGHTS[term] * values * (term not in without) for term, values in found.items()}
+    return {term: WEIGHTS[term] * values * (term not in excluded_terms) for term, values in terms.items()}
 
 
-def by_words(pool: Pool, asked_for: Sequence[str], rarity: Rarity, *, around: bool = True) -> Numbers:
-    """BM25F of the words asked for, as a share of what all of them together are worth."""
-    if not asked_for:
-        return np.zeros(len(pool.rows))
-    worth = {word: rarity.of(word) for word in asked_for}
-    # Of the stems that a word may have, most were never said here.
-    said = [word for word in asked_for if rarity.counts.get(word)]
-    told, asked = pool.occurrences(said)
-    heard = told + ASKS * asked
-    seen, lengths = heard, pool.told + ASKS * pool.asked
-    if around:
-        seen = pool.around(seen) + ANSWERS * pool.after(asked)
-        lengths = pool.around(lengths) + ANSWERS * pool.after(pool.asked)
-    norm = K1 * (1 - B + B * lengths / max(lengths.mean(), 1e-9))
-    found = (seen * (K1 + 1) / (seen + norm[:, None])) @ np.array([worth[word] for word in said])
-    return np.asarray(found / max(sum(worth.values()), 1e-9))
-
-
-def by_meaning(pool: Pool, meaning: tuple[Vectors, Numbers] | None, *, around: bool = True) -> Numbers:
-    """How near each row's vector is to the question's, in standard deviations of this pool."""
-    if meaning is None:
-        return np.zeros(len(pool.rows))
-    vectors, question = meaning
-    near = vectors @ question
-    known = vectors.any(axis=1)
-    smooth = pool.around(near) if around else near
-    if not known.any():
-        return np.zeros(len(pool.rows))
-    mean, deviation = smooth[known].mean(), max(float(smooth[known].std()), 0.01)
-    return np.where(known, (smooth - mean) / deviation, 0.0)
-
-
-def by_dates(pool: Pool, question: Question) -> Numbers:
-    """Is the message from a day that the question names, or does it speak of it?"""
-    if not question.days:
-        return np.zeros(len(pool.rows))
-    # A month is the beginning of each of its days.
-    return np.array([any(day in row.days for day in question.days) for row in pool.rows], dtype=float)
-
-
-class _Named(NamedTuple):
-    speaks: Numbers
-    stems: set[str]
-
-
-def _named(pool: Pool, text: str) -> _Named:
-    """Who of the speakers the question names: their messages, and the words that name them."""
-    asked = set(re.findall(r"\w+", text.lower()))
-    called = {name for name in pool.names if asked & set(name.lower().split())}
-    speaks = np.array(
-        [row.name in called for row in pool.rows] if called else [0] * len(pool.rows), dtype=float
+def score_words(
+    candidates: CandidateSet,
+    query_words: Sequence[str],
+    term_stats: TermStats,
+    *,
+    with_neighbours: bool = True,
+) -> Numbers:
+    """Score the words by BM25F, as a share of the total weight of the words."""
+    if not query_words:
+        return np.zeros(len(candidates.rows))
+    weights = {word: term_stats.weight(word) for word in query_words}
+    # A word is looked up under several stems, and no message contains most of these.
+    matched_words = [word for word in query_words if term_stats.counts.get(word)]
+    statement_counts, question_counts = candidates.occurrences(matched_words)
+    counts = statement_counts + QUESTION_WEIGHT * question_counts
+    frequencies, lengths = (
+        counts,
+        candidates.statement_lengths + QUESTION_WEIGHT * candidates.question_lengths,
     )
-    return _Named(speaks, {stem for name in called for stem in words.words(name)})
+    if with_neighbours:
+        frequencies = candidates.add_neighbours(frequencies) + ANSWER_WEIGHT * candidates.preceding_values(
+            question_counts
+        )
+        lengths = candidates.add_neighbours(lengths) + ANSWER_WEIGHT * candidates.preceding_values(
+            candidates.question_lengths
+        )
+    length_norm = K1 * (1 - B + B * lengths / max(lengths.mean(), 1e-9))
+    totals = (frequencies * (K1 + 1) / (frequencies + length_norm[:, None])) @ np.array(
+        [weights[word] for word in matched_words]
+    )
+    return np.asarray(totals / max(sum(weights.values()), 1e-9))
+
+
+def score_meaning(
+    candidates: CandidateSet, meaning: Meaning | None, *, with_neighbours: bool = True
+) -> Numbers:
+    """Score how similar each row's vector is to the question's, in standard deviations.
+
+    These are deviations from the mean of the candidates, or of unrelated sentences if there are few messages.
+    """
+    if meaning is None:
+        return np.zeros(len(candidates.rows))
+    has_vector = meaning.row_vectors.any(axis=1)
+    if not has_vector.any():
+        return np.zeros(len(candidates.rows))
+    if meaning.unrelated_vectors is not None:
+        similarity = np.where(has_vector, meaning.nearness, 0.0)
+        return np.where(
+            has_vector, candidates.add_neighbours(similarity) if with_neighbours else similarity, 0.0
+        )
+    similarity = meaning.row_vectors @ meaning.question_vector
+    similarity_around = candidates.add_neighbours(similarity) if with_neighbours else similarity
+    mean, deviation = (
+        similarity_around[has_vector].mean(),
+        max(float(similarity_around[has_vector].std()), 0.01),
+    )
+    return np.where(has_vector, (similarity_around - mean) / deviation, 0.0)
+
+
+def score_dates(candidates: CandidateSet, question: Question) -> Numbers:
+    if not question.date_terms:
+        return np.zeros(len(candidates.rows))
+    # A month is the beginning of each of its days, so a month also matches a message of one of its days.
+    is_match = [any(day in row.date_terms for day in question.date_terms) for row in candidates.rows]
+    return np.array(is_match, dtype=float)
+
+
+class _NamedSpeakers(NamedTuple):
+    is_speaker: Numbers
+    name_stems: set[str]
+
+
+def _named_speakers(candidates: CandidateSet, text: str) -> _NamedSpeakers:
+    """Find the speakers whom the question names: which rows are theirs, and the stems of their names."""
+    query_words = set(re.findall(r"\w+", text.lower()))
+    speakers = {name for name in candidates.speaker_names if query_words & set(name.lower().split())}
+    is_speaker = np.array([row.name in speakers for row in candidates.rows], dtype=float)
+    return _NamedSpeakers(is_speaker, {stem for name in speakers for stem in stemmed_words(name)})

@@ -1,16 +1,16 @@
-"""From text to the words by which it is found: stemmed by language and script, alike for both databases."""
+"""Split text into stemmed words, by language and script, in the same way for both databases."""
 
 import re
-import unicodedata
 from collections.abc import Iterator, Sequence, Set
 from functools import lru_cache
 
 import Stemmer
 
 from convo.search.languages import ARABIC_STOP_WORDS, LATIN, RUSSIAN_STOP_WORDS
+from convo.unicode import normalize
 
-# No database indexes a word of any length.
-LONGEST = 40
+# Longer words are truncated, because no database indexes a word of any length.
+MAX_WORD_LENGTH = 40
 
 _RUNS = re.compile(
     r"(?P<cjk>[぀-ヿㇰ-ㇿ㐀-䶿一-鿿豈-﫿가-힯\U00020000-\U0003ffff]+)"
@@ -18,120 +18,126 @@ _RUNS = re.compile(
     r"(?:[^\W_぀-ヿㇰ-ㇿ㐀-䶿一-鿿豈-﫿가-힯\U00020000-\U0003ffff]|[\u0300-\u036f\u064b-\u065f])*)"
 )
 _CONTRACTED = re.compile(r"(?<=\w)(?:n['’]t|['’](?:s|re|ve|ll|d|m))\b")
-_MARKS = re.compile("[\u0640\u064b-\u065f\u0670]")
+_ARABIC_MARKS = re.compile("[\u0640\u064b-\u065f\u0670]")
 _SENTENCES = re.compile(r"[^.!?。！？؟\n]+[.!?。！？؟\n]*")
-_ASKS = re.compile(r"[?？؟]")
+_QUESTION_MARK = re.compile(r"[?？؟]")
 
 
-def words(text: str) -> list[str]:
-    """The words that a text is found by, in their order."""
+def stemmed_words(text: str) -> list[str]:
+    """Return the stemmed words of a text, in their order."""
     runs = list(_runs(text))
-    language = language_of([run for kind, run in runs if kind == "word"])
-    return _indexed(runs, language)
+    language = detect_language([run for kind, run in runs if kind == "word"])
+    return _index_words(runs, language)
 
 
-def asked_words(text: str) -> list[str]:
-    """The words to look for. A word of unknown language is looked for under each stem that it may have."""
+def search_words(text: str) -> list[str]:
+    """Return the words to look for: each word under the stem that it has in each known language."""
     runs = list(_runs(text))
-    language = language_of([run for kind, run in runs if kind == "word"])
-    found = [word for kind, run in runs for word in _words_of(kind, run, language)]
-    found += [
+    language = detect_language([run for kind, run in runs if kind == "word"])
+    stems = [word for kind, run in runs for word in _run_words(kind, run, language)]
+    stems += [
         stem(run, other)
         for kind, run in runs
         if kind == "word" and _is_latin(run) and run not in LATIN[language].stop_words
         for other in LATIN
         if other != language and run not in LATIN[other].stop_words
     ]
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(stems))
 
 
-def told_and_asked(text: str) -> tuple[list[str], list[str]]:
-    """The words of the sentences that state something, and of those that ask."""
+def statement_and_question_words(text: str) -> tuple[list[str], list[str]]:
+    """Return the words of the statements in a text, and those of its questions."""
     sentences = [(sentence, list(_runs(sentence))) for sentence in _SENTENCES.findall(text)]
-    language = language_of([run for _, runs in sentences for kind, run in runs if kind == "word"])
-    told: list[str] = []
-    asked: list[str] = []
+    language = detect_language([run for _, runs in sentences for kind, run in runs if kind == "word"])
+    statements: list[str] = []
+    questions: list[str] = []
     for sentence, runs in sentences:
-        (asked if _ASKS.search(sentence) else told).extend(_indexed(runs, language))
-    return told, asked
+        (questions if _QUESTION_MARK.search(sentence) else statements).extend(_index_words(runs, language))
+    return statements, questions
 
 
-def language_of(runs: list[str]) -> str:
-    """The language whose function words occur most among these; the first one known where none do."""
-    said = set(runs)
-    counts = {name: len(said & language.stop_words) for name, language in LATIN.items()}
+def detect_language(runs: list[str]) -> str:
+    """Return the language with the most function words among these; English if none has any."""
+    distinct_runs = set(runs)
+    counts = {name: len(distinct_runs & language.stop_words) for name, language in LATIN.items()}
     return max(counts, key=lambda name: counts[name])
 
 
-def spans(text: str, wanted: Set[str]) -> list[tuple[int, int]]:
-    """Where in a text the words stand that were looked for, as (start, end)."""
-    found: list[tuple[int, int]] = []
+def matching_spans(text: str, query_words: Set[str]) -> list[tuple[int, int]]:
+    matches: list[tuple[int, int]] = []
     for match in _RUNS.finditer(text):
-        for start, end in _pieces(match):
-            run = _normal(text[start:end])
-            stems = {word for language in LATIN for word in _words_of(str(match.lastgroup), run, language)}
-            if not stems & wanted:
+        for start, end in _word_spans(match):
+            run = _normalize(text[start:end])
+            stems = {word for language in LATIN for word in _run_words(str(match.lastgroup), run, language)}
+            if not stems & query_words:
                 continue
-            if found and start <= found[-1][1]:
-                found[-1] = (found[-1][0], end)
+            if matches and start <= matches[-1][1]:
+                matches[-1] = (matches[-1][0], end)
             else:
-                found.append((start, end))
-    return found
+                matches.append((start, end))
+    return matches
 
 
-def _pieces(match: re.Match[str]) -> Iterator[tuple[int, int]]:
-    """The run whole; of Chinese and Japanese each pair of characters, for no space parts their words."""
+def _word_spans(match: re.Match[str]) -> Iterator[tuple[int, int]]:
+    """Yield the span of a word, or in Chinese, Japanese and Korean of each pair of characters."""
     start, end = match.span()
     if match.lastgroup != "cjk" or end - start < 2:
         yield start, end
         return
-    for at in range(start, end - 1):
-        yield at, at + 2
+    for position in range(start, end - 1):
+        yield position, position + 2
 
 
-def _normal(text: str) -> str:
-    return unicodedata.normalize("NFKC", text).lower()
+def _normalize(text: str) -> str:
+    return normalize("NFKC", text).lower()
 
 
 def _runs(text: str) -> Iterator[tuple[str, str]]:
-    for match in _RUNS.finditer(_CONTRACTED.sub("", _normal(text))):
+    for match in _RUNS.finditer(_CONTRACTED.sub("", _normalize(text))):
         yield str(match.lastgroup), match[0]
 
 
-def _indexed(runs: Sequence[tuple[str, str]], language: str) -> list[str]:
-    found = [word for kind, run in runs for word in _words_of(kind, run, language)]
-    # So that a question of one character finds it, too.
-    return found + [character for kind, run in runs if kind == "cjk" and len(run) > 1 for character in run]
+def _index_words(runs: Sequence[tuple[str, str]], language: str) -> list[str]:
+    index_words = [word for kind, run in runs for word in _run_words(kind, run, language)]
+    # Single characters are added so that a query of one character finds the text, too.
+    return index_words + [
+        character for kind, run in runs if kind == "cjk" and len(run) > 1 for character in run
+    ]
 
 
-def _words_of(kind: str, run: str, language: str) -> list[str]:
+def _run_words(kind: str, run: str, language: str) -> list[str]:
     if kind == "cjk":
-        return [run[at : at + 2] for at in range(len(run) - 1)] or [run]
-    found = stem(run, language)
-    return [found] if found else []
+        return [run[position : position + 2] for position in range(len(run) - 1)] or [run]
+    run_stem = stem(run, language)
+    return [run_stem] if run_stem else []
 
 
 def _is_latin(run: str) -> bool:
     return run[0] < "ʰ" and not run[0].isdecimal()
 
 
-@lru_cache(maxsize=100_000)
 def stem(run: str, language: str) -> str:
-    """The stem of a word, '' for one that says nothing."""
+    """Return the stem of a word, or '' for a stop word."""
+    # No real word is so long. Such a run is found by its beginning, and doesn't fill the cache of stems.
+    return _stem(run, language) if len(run) <= MAX_WORD_LENGTH else run[:MAX_WORD_LENGTH]
+
+
+@lru_cache(maxsize=100_000)
+def _stem(run: str, language: str) -> str:
     first = run[0]
     if "؀" <= first <= "ۿ":
-        plain = _MARKS.sub("", run)
-        return "" if plain in ARABIC_STOP_WORDS else _stemmed("arabic", plain)
+        unmarked_run = _ARABIC_MARKS.sub("", run)
+        return "" if unmarked_run in ARABIC_STOP_WORDS else _apply_stemmer("arabic", unmarked_run)
     if "Ѐ" <= first <= "ӿ":
-        return "" if run in RUSSIAN_STOP_WORDS else _stemmed("russian", run)
+        return "" if run in RUSSIAN_STOP_WORDS else _apply_stemmer("russian", run)
     if "Ͱ" <= first <= "Ͽ":
-        return _stemmed("greek", run)
-    known = LATIN[language]
-    if run in known.stop_words:
+        return _apply_stemmer("greek", run)
+    rules = LATIN[language]
+    if run in rules.stop_words:
         return ""
-    return _stemmed(known.stemmer, known.forms.get(run, run))
+    return _apply_stemmer(rules.stemmer, rules.forms.get(run, run))
 
 
-def _stemmed(algorithm: str, run: str) -> str:
-    # A stemmer keeps what it is working on in itself; making one is cheap, and threads don't share it.
-    return str(Stemmer.Stemmer(algorithm, 0).stemWord(run))[:LONGEST]
+def _apply_stemmer(algorithm: str, run: str) -> str:
+    # A stemmer keeps its working state in itself, so threads can't share one. Creating one is cheap.
+    return str(Stemmer.Stemmer(algorithm, 0).stemWord(run))[:MAX_WORD_LENGTH]

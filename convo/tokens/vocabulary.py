@@ -1,10 +1,10 @@
 """Frequent tokens that OpenAI's o200k_base and cl100k_base have in common, for the estimate.
 
-Chosen by what they save on English, on code and on other languages; `tests/test_tokens.py` checks each of
-them against both.
+They were chosen by what they save on English, on code and on other languages. `tests/test_tokens.py` checks
+each of them against both encodings.
 """
 
-# Tokens in four forms, with a capital or without, after a space or not: "the", "The", " the", " The".
+# Tokens in four forms, capitalized or not, after a space or not: "the", "The", " the", " The".
 WORDS = r"""
 ab ability about above abs absolute abstract ac acc accept access according account ack act action actions
 active activity actual actually ad add added adding additional addr address admin adult adv aff after ag
@@ -184,7 +184,7 @@ warnings wash ways wear went whose wife wine wor worked worth www xs xt yaml yar
 更新 查询 注意 添加 用户 获取 设置 请求 输入 输出 返回 页面 默认
 '''
 
-# Tokens only together with the space before them.
+# Tokens that always have a space before them.
 SPACED = r"""
 ARISING AUTHORS BUSINESS BUT CONSEQUENTIAL CONTRACT CONTRIBUTORS COPYRIGHT COST CPA DAMAGES DEALINGS Django
 EXEMPLARY EXPRESS FAMILY FITNESS GOODS Graham HOLDERS HOWEVER IMM IMPLIED INCIDENTAL INTERNAL INTERRUPTION
@@ -242,7 +242,7 @@ só sø să są também très télé të você væ ví víde wür était în úl
 확인
 """
 
-# Tokens only without a space before them.
+# Tokens that never have a space before them.
 TIGHT = r"""
 ABLE AKE AME ANDROID ATE CED Ctx ECT EDI ENSION FTA HN IES ILE ING ION IONS IOR LER LOUD NOP ODE ORAGE ORT
 PACE PHA RAR TION UAL UME URE URNS UTE WO YPE ZE aclass ags ake ala alty ame andle apis aps ati ation ations

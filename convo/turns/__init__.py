@@ -1,66 +1,66 @@
-"""One turn: begin → launch → follow → finish. Start reading at claim.begin, then runner, then finish."""
+"""The life of a turn: begin, launch, follow, finish. Read `claim.begin`, then `runner`, then `finish`."""
 
-from convo.turns.adopt import adopt, serve_here
-from convo.turns.again import activate, again
 from convo.turns.ask import ask
 from convo.turns.assemble import FORMS, assemble, preview, preview_text
-from convo.turns.chain import expire, go_on, new_chain, take_back
+from convo.turns.branches import activate, regenerate
+from convo.turns.chain import continue_from, delete_expired_sessions, delete_response, new_chain
 from convo.turns.claim import Claim, OnBusy, begin
-from convo.turns.feedback import give as give_feedback
-from convo.turns.feedback import take_back as take_feedback_back
-from convo.turns.finish import Result, finish, reap
-from convo.turns.follow import ending, follow, result
-from convo.turns.heart import shut_down, stopping
-from convo.turns.once import Done, Key, enter, prune
+from convo.turns.feedback import delete_feedback, save_feedback
+from convo.turns.finish import TurnResult, end_expired_turns, finish
+from convo.turns.follow import follow, result_of, wait_for_ending
+from convo.turns.idempotency import AlreadyProcessed, IdempotencyKey, delete_expired_keys, reserve
+from convo.turns.leases import is_shutting_down, shut_down
+from convo.turns.prepare import TurnOptions
 from convo.turns.record import record
-from convo.turns.runner import TurnLog, answer, launch, run_whole
-from convo.turns.sessions import check_title, new_session, stored
-from convo.turns.start import Wishes
+from convo.turns.recovery import recover_orphans, register_server_loop
+from convo.turns.runner import TurnLog, answer, launch, run_to_end
+from convo.turns.sessions import check_title, new_session, store_session
 from convo.turns.stop import cancel, stop_running
-from convo.turns.undo import bring_back, discard
+from convo.turns.undo import clear, discard, restore
 
 __all__ = [
     "FORMS",
+    "AlreadyProcessed",
     "Claim",
-    "Done",
-    "Key",
+    "IdempotencyKey",
     "OnBusy",
-    "Result",
     "TurnLog",
-    "Wishes",
+    "TurnOptions",
+    "TurnResult",
     "activate",
-    "adopt",
-    "again",
     "answer",
     "ask",
     "assemble",
     "begin",
-    "bring_back",
     "cancel",
     "check_title",
+    "clear",
+    "continue_from",
+    "delete_expired_keys",
+    "delete_expired_sessions",
+    "delete_feedback",
+    "delete_response",
     "discard",
-    "ending",
-    "enter",
-    "expire",
+    "end_expired_turns",
     "finish",
     "follow",
-    "give_feedback",
-    "go_on",
+    "is_shutting_down",
     "launch",
     "new_chain",
     "new_session",
     "preview",
     "preview_text",
-    "prune",
-    "reap",
     "record",
-    "result",
-    "run_whole",
-    "serve_here",
+    "recover_orphans",
+    "regenerate",
+    "register_server_loop",
+    "reserve",
+    "restore",
+    "result_of",
+    "run_to_end",
+    "save_feedback",
     "shut_down",
     "stop_running",
-    "stopping",
-    "stored",
-    "take_back",
-    "take_feedback_back",
+    "store_session",
+    "wait_for_ending",
 ]

@@ -1,4 +1,7 @@
-"""What a turn will ask: route, recall, choose. No lock is held; the claim keeps the transcript still."""
+"""Build the request to the model: choose the agent, look up what belongs to the question, fit the budget.
+
+No lock is held meanwhile: the turn's claim keeps the transcript from changing.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -7,179 +10,200 @@ from typing import Any
 from convo import agents, context, history, llm
 from convo.agents import Agent
 from convo.context import Prompt
-from convo.history import Draft, Line
-from convo.models import AgentVersion, Asked, Message, Person, Session, Turn
+from convo.history import NewMessage, TranscriptMessage
+from convo.models import AgentVersion, Message, Person, Session, Turn, TurnRequest
 from convo.turns.claim import Claim
-from convo.turns.start import answering, wishes_of
+from convo.turns.prepare import agent_with_options, options_of
 
 FORMS = {"text": context.single_query, "planning": context.for_planning}
 
 
 @dataclass(frozen=True)
-class Assembled:
-    """A request that is ready to go, and what it was made from."""
+class AssembledRequest:
+    """A request that is ready to be sent, its prompt's tokens, and the newest messages of the transcript."""
 
-    ask: llm.Ask
-    total: int
-    hot: Sequence[Line]
+    request: llm.ModelRequest
+    prompt_tokens: int
+    newest_messages: Sequence[TranscriptMessage]
 
 
-def assemble(claim: Claim) -> Assembled:
-    """Choose agent, model and prompt for this turn, and note on its row what was chosen and why."""
-    wishes = wishes_of(claim.asked)
-    agent = answering(claim.agent, wishes, model=claim.turn.model)
-    hot: list[Line] = []
-    at_hand = None
-    if wishes.messages is None:
-        _meet(claim.turn.session)
-        hot, at_hand = history.look_up(claim.session_id, claim.before, upto=claim.upto)
-        prompt = _prompt(
+def assemble(claim: Claim) -> AssembledRequest:
+    """Choose agent, model and prompt for this turn, and save the choice with its manifest on the turn."""
+    options = options_of(claim.request)
+    agent = agent_with_options(claim.agent, options, model=claim.turn.model)
+    newest_messages: list[TranscriptMessage] = []
+    cache_hit = None
+    if options.messages is None:
+        _refresh_owner(claim.turn.session)
+        newest_messages, cache_hit = history.look_up_newest(claim.session_id, claim.version, upto=claim.upto)
+        prompt = _build_prompt(
             claim.turn.session,
             agent,
             claim.question,
-            hot,
+            newest_messages,
             upto=claim.upto,
             budget=agent.context_tokens,
-            messages=claim.message_count,
-            tools=wishes.tool_tokens(agent.model_name),
+            message_count=claim.message_count,
+            tool_tokens=options.tool_tokens(agent.model_name),
         )
     else:
-        prompt = context.as_given(agent.model_name, wishes.messages, budget=agent.context_tokens)
-    _note(claim, agents.get(claim.agent, model=agent.model), prompt, hot=at_hand)
-    ask = llm.Ask(
+        prompt = context.caller_prompt(agent.model_name, options.messages, budget=agent.context_tokens)
+    _save_manifest(claim, agents.get(claim.agent, model=agent.model), prompt, cache_hit=cache_hit)
+    request = llm.ModelRequest(
         model=agent.model_name,
         messages=prompt.messages,
         temperature=agent.temperature,
         max_output_tokens=agent.max_output_tokens,
-        extra=wishes.extra,
+        extra=options.extra,
     )
-    return Assembled(ask, prompt.manifest["total"], hot)
+    return AssembledRequest(request, prompt.manifest["total"], newest_messages)
 
 
-def _meet(session: Session) -> None:
-    """Let the session know whose it is now: a guest may have got an account since it was claimed."""
+def _refresh_owner(session: Session) -> None:
+    # The owner is read again, because a guest may have signed up meanwhile.
     if person := Person.objects.select_related("owner").filter(sessions=session).first():
         session.person, session.owner = person, person.owner
 
 
-def _note(claim: Claim, agent: Agent, prompt: Prompt, *, hot: bool | None) -> None:
+def _save_manifest(claim: Claim, agent: Agent, prompt: Prompt, *, cache_hit: bool | None) -> None:
     AgentVersion.objects.get_or_create(
         sha256=agent.version, defaults={"name": agent.name, "config": agent.config}
     )
     Turn.objects.running().filter(pk=claim.turn.pk).update(
-        model=agent.model_name, agent_version=agent.version, manifest=prompt.manifest, hot=hot
+        model=agent.model_name, agent_version=agent.version, manifest=prompt.manifest, cache_hit=cache_hit
     )
 
 
 def preview(
     session: Session,
-    question: str | Sequence[Draft],
+    question: str | Sequence[NewMessage],
     *,
     agent: str = "",
     max_tokens: int | None = None,
-    asked: Asked | None = None,
+    request: TurnRequest | None = None,
     upto: int | None = None,
 ) -> Prompt:
-    """The prompt that this question would get now, and the account of it. Nothing is stored or asked.
+    """Return the prompt that this question would get now, with its manifest; store and send nothing.
 
-    With `upto` it goes on from an earlier position.
+    With `upto`, the prompt continues from that earlier position.
     """
-    wishes = wishes_of(asked)
-    chosen = answering(agent or session.agent, wishes)
-    model, budget = chosen.model_name, max_tokens or chosen.context_tokens
-    end, tools = session.last_position if upto is None else upto, wishes.tool_tokens(model)
-    drafts = _said(question) if isinstance(question, str) else question
-    lines = [history.line_of_draft(draft, end + place) for place, draft in enumerate(drafts, 1)]
-    context.check_fits(chosen, model, lines, budget=budget, tools=tools)
-    return _prompt(
+    options = options_of(request)
+    chosen_agent = agent_with_options(agent or session.agent, options)
+    model, budget = chosen_agent.model_name, max_tokens or chosen_agent.context_tokens
+    last_position, tool_tokens = session.last_position if upto is None else upto, options.tool_tokens(model)
+    drafts = _question_drafts(question) if isinstance(question, str) else question
+    question_messages = [
+        history.preview_message(draft, last_position + offset) for offset, draft in enumerate(drafts, 1)
+    ]
+    context.check_fits(chosen_agent, model, question_messages, budget=budget, tool_tokens=tool_tokens)
+    return _build_prompt(
         session,
-        chosen,
-        lines,
-        history.newest(session.pk, session.version, upto=end),
-        upto=end,
+        chosen_agent,
+        question_messages,
+        history.newest_messages(session.pk, session.version, upto=last_position),
+        upto=last_position,
         budget=budget,
-        messages=session.message_count,
-        tools=tools,
+        message_count=session.message_count,
+        tool_tokens=tool_tokens,
     )
 
 
 def preview_text(
     session: Session, text: str, form: str, *, agent: str = "", max_tokens: int | None = None
 ) -> tuple[str, Prompt]:
-    """The same prompt as one text within the same budget, in one of the `FORMS`, and what it is made of."""
+    """Return the prompt of `preview`, written as one text in one of the `FORMS`, and the prompt itself.
+
+    The text stays within the same budget.
+    """
     budget = max_tokens or agents.get(agent or session.agent).context_tokens
-    prompt = preview(session, text, agent=agent, max_tokens=max(budget - context.HEADINGS, 1))
+    prompt = preview(session, text, agent=agent, max_tokens=max(budget - context.HEADING_TOKENS, 1))
     return FORMS[form](prompt), prompt
 
 
-def _said(text: str) -> list[Draft]:
-    return [Draft(role="user", content=text)] if text else []
+def _question_drafts(text: str) -> list[NewMessage]:
+    return [NewMessage(role="user", content=text)] if text else []
 
 
-def _prompt(
+def _build_prompt(
     session: Session,
     agent: Agent,
-    question: Sequence[Line],
-    hot: list[Line],
+    question: Sequence[TranscriptMessage],
+    newest_messages: list[TranscriptMessage],
     *,
     upto: int,
     budget: int,
-    messages: int,
-    tools: int = 0,
+    message_count: int,
+    tool_tokens: int = 0,
 ) -> Prompt:
-    """What there is for this question behind `upto`, gathered and chosen."""
-    places: dict[str, Any] = {"upto": upto, "budget": budget, "messages": messages, "tools": tools}
+    limits: dict[str, Any] = {
+        "upto": upto,
+        "budget": budget,
+        "message_count": message_count,
+        "tool_tokens": tool_tokens,
+    }
+    # Such an agent sends the whole transcript, and uses summary and recall only if that doesn't fit.
     if agent.whole:
-        whole = _chosen(session, agent.unaided, question, hot, **places)
-        return _chosen(session, agent, question, hot, **places) if whole.cut else whole
-    return _chosen(session, agent, question, hot, **places)
+        prompt = _choose_prompt(
+            session, agent.without_summary_and_recall, question, newest_messages, **limits
+        )
+        return (
+            _choose_prompt(session, agent, question, newest_messages, **limits)
+            if prompt.is_truncated
+            else prompt
+        )
+    return _choose_prompt(session, agent, question, newest_messages, **limits)
 
 
-def _chosen(
+def _choose_prompt(
     session: Session,
     agent: Agent,
-    question: Sequence[Line],
-    hot: list[Line],
+    question: Sequence[TranscriptMessage],
+    newest_messages: list[TranscriptMessage],
     *,
     upto: int,
     budget: int,
-    messages: int,
-    tools: int,
+    message_count: int,
+    tool_tokens: int,
 ) -> Prompt:
     model = agent.model_name
-    query = "\n".join(line.content for line in question if line.role == Message.Role.USER)
-    material = context.gather(session, agent, query, upto=upto)
-    # As much of the transcript's end as this agent may see: what no summary tells, or the last pairs.
-    earlier = history.recent(
+    query = "\n".join(message.content for message in question if message.role == Message.Role.USER)
+    sources = context.gather(session, agent, query, upto=upto)
+    # The agent sees the transcript's end: the messages since the summary, or the last pairs.
+    earlier_messages = history.recent_messages(
         session.pk,
-        hot,
-        pairs=agent.pairs,
+        newest_messages,
+        pairs=agent.recent_pairs,
         budget=budget,
         model=model,
-        after=material.summary.end if material.summary else 0,
+        after=sources.summary.end if sources.summary else 0,
     )
-    untold = _not_told_in_short(earlier, question)
-    material = replace(material, refused=context.refused(untold))
+    recent_messages = _since_last_compaction(earlier_messages, question)
+    sources = replace(sources, refused_turns=context.refused_image_turns(recent_messages))
     return context.choose(
         agent,
         model,
-        untold,
+        recent_messages,
         question,
-        material=material,
+        sources=sources,
         budget=budget,
-        total_messages=messages if len(untold) == len(earlier) else None,
-        tools=tools,
+        total_messages=message_count if len(recent_messages) == len(earlier_messages) else None,
+        tool_tokens=tool_tokens,
     )
 
 
-def _not_told_in_short(earlier: list[Line], question: Sequence[Line]) -> list[Line]:
-    """The lines that no compaction of ours stands for; the last one with what came after it."""
+def _since_last_compaction(
+    messages: list[TranscriptMessage], question: Sequence[TranscriptMessage]
+) -> list[TranscriptMessage]:
+    """Return the messages since the last compaction, with that compaction; none if the question has one."""
     if any(map(_is_compaction, question)):
         return []
-    last = max((at for at, line in enumerate(earlier) if _is_compaction(line)), default=0)
-    return earlier[last:]
+    last_compaction = max(
+        (index for index, message in enumerate(messages) if _is_compaction(message)), default=0
+    )
+    return messages[last_compaction:]
 
 
-def _is_compaction(line: Line) -> bool:
-    """One that a caller sends along stands beside what it tells of: both were chosen so."""
-    return line.type == "compaction" and bool(line.agent)
+def _is_compaction(message: TranscriptMessage) -> bool:
+    # A compaction without an agent came from a caller, who chose to send it together with the messages that
+    # it summarises, so it replaces nothing.
+    return message.type == "compaction" and bool(message.agent)

@@ -1,4 +1,4 @@
-"""Chains: turns that stand by themselves, and those that go on from one of them."""
+"""Chains of turns outside of any conversation: a request starts one, or continues from an earlier turn."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -10,97 +10,101 @@ from django.utils import timezone
 from convo import agents, database, history
 from convo.conf import conf
 from convo.errors import BranchNotActive, NotFound, TurnInProgress
-from convo.history import Draft
-from convo.jobs import swept_anywhere
-from convo.models import Asked, Message, Session, Turn
+from convo.history import NewMessage
+from convo.jobs import quick_batch_job
+from convo.models import Message, Session, Turn, TurnRequest
 from convo.turns.claim import Claim, begin
-from convo.turns.once import Key
+from convo.turns.idempotency import IdempotencyKey
+from convo.turns.prepare import SessionGuard, no_guard
 from convo.turns.sessions import new_session
-from convo.turns.start import Check, anything
 
-_MOST_AT_ONCE = 100
-SOON = timedelta(hours=1)
-
-
-class _MovedOn(Exception):
-    """Not an error: something was said after the turn that one wants to go on from."""
+_BATCH_SIZE = 100
+UNSTORED_CHAIN_LIFETIME = timedelta(hours=1)
 
 
-def new_chain(owner: Any, person: str, *, storage: str = Session.Storage.KEPT) -> Session:
-    """A chain that is not stored yet; with storage `none` nothing of what is said in it ever is."""
-    fields = {"kind": Session.Kind.CHAIN, "storage": storage, "expires_at": _end()}
+class _NoLongerLast(Exception):
+    """Not an error: the turn to continue from is no longer the last one of its chain."""
+
+
+def new_chain(owner: Any, person: str, *, storage: str = Session.Storage.PERSISTENT) -> Session:
+    """Return a chain that is not stored yet; with storage `none` its messages never will be."""
+    fields = {"kind": Session.Kind.CHAIN, "storage": storage, "expires_at": _chain_expiry()}
     return new_session(owner, person, agent=agents.PASSTHROUGH, **fields)
 
 
-def go_on(
+def continue_from(
     previous: Turn,
-    question: Sequence[Draft],
+    question: Sequence[NewMessage],
     *,
-    asked: Asked,
+    request: TurnRequest,
     agent: str = "",
-    key: Key | None = None,
-    check: Check = anything,
-    stored: bool = True,
+    key: IdempotencyKey | None = None,
+    guard: SessionGuard = no_guard,
+    store: bool = True,
 ) -> Claim:
-    """Ask after this turn: in its chain where it is the last, else in a copy of the path to it.
+    """Begin a turn that continues `previous`: in its chain if it is the last turn there, else in a copy.
 
-    So any number of callers may go on from the same turn, and none waits for another. What is not to be
-    stored goes into a copy that is deleted soon.
+    The copy holds the path to `previous`, so any number of callers can continue from the same turn without
+    waiting for one another. A turn that must not be stored goes into a copy that is deleted soon.
     """
 
-    def still_last(session: Session) -> None:
+    def check_is_last(session: Session) -> None:
         if session.last_turn != previous.number:
-            raise _MovedOn
-        check(session)
+            raise _NoLongerLast
+        guard(session)
 
-    if stored and previous.session.kind == Session.Kind.CHAIN:
+    if store and previous.session.kind == Session.Kind.CHAIN:
         try:
-            claim = begin(previous.session, question, agent=agent, asked=asked, key=key, check=still_last)
-        except (_MovedOn, TurnInProgress):
+            claim = begin(
+                previous.session, question, agent=agent, request=request, key=key, guard=check_is_last
+            )
+        except (_NoLongerLast, TurnInProgress):
             pass
         else:
-            Session.objects.filter(pk=previous.session_id).update(expires_at=_end())
+            Session.objects.filter(pk=previous.session_id).update(expires_at=_chain_expiry())
             return claim
-    branch = branch_of(previous, expires_at=_end() if stored else timezone.now() + SOON)
-    return begin(branch, question, agent=agent, asked=asked, key=key, check=check)
+    branch = forked_chain(
+        previous, expires_at=_chain_expiry() if store else timezone.now() + UNSTORED_CHAIN_LIFETIME
+    )
+    return begin(branch, question, agent=agent, request=request, key=key, guard=guard)
 
 
-def branch_of(turn: Turn, *, expires_at: datetime) -> Session:
-    """A chain that begins with all that was said up to this turn; not stored yet."""
-    last = Message.objects.filter(turn=turn, erased_at=None).order_by("position").last()
-    if last is None:
-        raise NotFound(f"What was said in turn {turn.number} has been deleted.")
-    if not last.active:
+def forked_chain(turn: Turn, *, expires_at: datetime) -> Session:
+    """Return a chain, not stored yet, that begins with a copy of the messages up to the end of this turn."""
+    last_message = Message.objects.filter(turn=turn, erased_at=None).order_by("position").last()
+    if last_message is None:
+        raise NotFound(f"The messages of turn {turn.number} have been deleted. Continue from another turn.")
+    if not last_message.active:
         raise BranchNotActive
-    source = turn.session
+    source_session = turn.session
     return Session(
-        owner=source.owner,
-        person=source.person,
+        owner=source_session.owner,
+        person=source_session.person,
         agent=agents.PASSTHROUGH,
         kind=Session.Kind.CHAIN,
         expires_at=expires_at,
-        forked_from=source,
-        forked_at=last.position,
+        forked_from=source_session,
+        fork_position=last_message.position,
     )
 
 
-@database.retried
+@database.retry_conflicts
 @transaction.atomic
-def take_back(turn: Turn) -> None:
-    """Let nobody find this ended response again. In a conversation what was said stays; a chain loses it."""
-    Asked.objects.filter(turn=turn).update(retrievable=False, params={}, metadata={}, wishes={})
+def delete_response(turn: Turn) -> None:
+    """Make an ended response unavailable. A chain loses its messages, a conversation keeps them."""
+    TurnRequest.objects.filter(turn=turn).update(is_stored=False, params={}, metadata={}, options={})
     if turn.session.kind == Session.Kind.CHAIN and history.messages_of(turn):
         history.delete_turn(turn.session_id, turn.number)
 
 
-@swept_anywhere
-def expire() -> int:
-    """Delete the sessions whose time is over: chains, and conversations that nobody brought back in time."""
-    over = Session.objects.over()
-    ids = list(over.order_by("expires_at").values_list("pk", flat=True)[:_MOST_AT_ONCE])
-    # Meanwhile one may be gone on with, or brought back, or another sweep comes to it.
-    return sum(history.remove_if(over, id) for id in ids)
+@quick_batch_job
+def delete_expired_sessions() -> int:
+    """Delete expired sessions: old chains, and deleted conversations that nobody restored in time."""
+    expired_sessions = Session.objects.expired()
+    session_ids = list(expired_sessions.order_by("expires_at").values_list("pk", flat=True)[:_BATCH_SIZE])
+    # A session may be continued or restored meanwhile, or another sweep may reach it first.
+    return sum(history.remove_if(expired_sessions, session_id) for session_id in session_ids)
 
 
-def _end() -> datetime:
+def _chain_expiry() -> datetime:
     return timezone.now() + timedelta(days=conf().chain_days)

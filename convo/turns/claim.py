@@ -1,4 +1,4 @@
-"""The beginning of a turn: one short transaction that takes the session and writes the question down."""
+"""Begin turns: one short transaction claims the session and stores the question."""
 
 import os
 import secrets
@@ -15,20 +15,20 @@ from django.db.models.functions import Now
 
 from convo import database, history
 from convo.conf import conf
-from convo.errors import Cancelled, NotFound, SessionClosed, TurnInProgress
-from convo.history import Draft, Line
-from convo.models import Asked, Idempotency, Message, Session, Turn
-from convo.turns.once import Key, enter
-from convo.turns.sessions import stored
-from convo.turns.start import Check, Start, anything
+from convo.errors import NotFound, SessionClosed, TurnCancelled, TurnInProgress
+from convo.history import NewMessage, TranscriptMessage
+from convo.models import IdempotencyRecord, Message, Session, Turn, TurnRequest
+from convo.turns.idempotency import IdempotencyKey, reserve
+from convo.turns.prepare import PreparedTurn, SessionGuard, no_guard
+from convo.turns.sessions import store_session
 from convo.turns.stop import stop_running
 
-# Names this process in the rows of the turns that it runs.
-WORKER = f"{socket.gethostname()[:60]}:{os.getpid()}:{secrets.token_hex(4)}"
+# The name of this process in the rows of the turns that it runs.
+WORKER_ID = f"{socket.gethostname()[:60]}:{os.getpid()}:{secrets.token_hex(4)}"
 
 
 class OnBusy(StrEnum):
-    """What to do when a turn is running in the session already."""
+    """The ways to handle a question while another turn runs in its session."""
 
     REJECT = "reject"
     QUEUE = "queue"
@@ -37,195 +37,252 @@ class OnBusy(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """A session taken for one turn, or a place in its queue: what the runner needs to know."""
+    """A session claimed for one turn, or a place in its queue, with all that the runner needs."""
 
     turn: Turn
     session_id: UUID
     agent: str
-    question: tuple[Line, ...] = ()
-    # The version of the transcript that the turn continues, and the last position of it.
-    before: tuple[int, int] = (0, 0)
+    question: tuple[TranscriptMessage, ...] = ()
+    # The version of the transcript before this turn, and the last position that the turn continues from.
+    version: tuple[int, int] = (0, 0)
     upto: int = 0
     message_count: int = 0
-    queued: bool = False
-    asked: Asked | None = None
+    is_queued: bool = False
+    # The question of a queued turn whose session stores nothing: while it waits, only this process has it.
+    drafts: Sequence[NewMessage] = ()
+    request: TurnRequest | None = None
 
 
-@database.retried
+@database.retry_conflicts
 def begin(
     session: Session,
-    question: Sequence[Draft],
+    question: Sequence[NewMessage],
     *,
     agent: str = "",
     on_busy: str = OnBusy.REJECT,
-    key: Key | None = None,
-    asked: Asked | None = None,
-    check: Check = anything,
+    key: IdempotencyKey | None = None,
+    request: TurnRequest | None = None,
+    guard: SessionGuard = no_guard,
 ) -> Claim:
-    """Take the session for one turn and append the question, or say why not and append nothing.
+    """Claim the session for one turn and append the question, or raise an error and append nothing.
 
-    A session that is not stored yet is stored with it. A key whose write was made before raises Done.
-    What `asked` says is obeyed and kept with the turn; `check` may refuse the locked session.
+    A session that is not stored yet is stored too. An idempotency key whose request was processed before
+    raises Done. The turn follows the options in `request` and stores them; `guard` may refuse the locked
+    session.
     """
-    start = Start.of(agent or session.agent, question, asked, check)
+    prepared_turn = PreparedTurn.prepare(agent or session.agent, question, request, guard)
     try:
-        return _begin(session, start, on_busy=on_busy, key=key)
-    except TurnInProgress as busy:
+        return _try_to_begin(session, prepared_turn, on_busy=on_busy, key=key)
+    except TurnInProgress as error:
         if on_busy != OnBusy.INTERRUPT:
             raise
-        # This turn and no other: under a key that is sent twice, the next one may be its own.
-        stop_running(busy.details["turn"]["id"])
-    return _begin(session, start, on_busy=on_busy, key=key)
+        # Only the turn that the error names is stopped: the next one may be the caller's own, begun by an
+        # earlier request with the same key.
+        stop_running(error.details["turn"]["id"])
+    return _try_to_begin(session, prepared_turn, on_busy=on_busy, key=key)
 
 
-def _begin(session: Session, start: Start, *, on_busy: str, key: Key | None) -> Claim:
+def _try_to_begin(
+    session: Session, prepared_turn: PreparedTurn, *, on_busy: str, key: IdempotencyKey | None
+) -> Claim:
     with transaction.atomic(durable=True):
-        row = enter(key) if key else None
-        if row and row.turn:
-            return bind(row, once_more(lock_open(row.turn.session_id), row.turn, start))
+        key_row = reserve(key) if key else None
+        if key_row and key_row.turn and key_row.turn.session.storage != Session.Storage.NONE:
+            # The question is stored already and must not be stored twice.
+            return attach_turn(
+                key_row, claim_sibling(lock_open(key_row.turn.session_id), key_row.turn, prepared_turn)
+            )
         if session._state.adding:
-            # A copy, for what gives way to another transaction is tried again with what was given.
-            session = stored(copy(session))[0]
+            # A copy is stored: if the transaction is retried, the caller's session must still be a new one.
+            session = store_session(copy(session))[0]
         try:
-            locked = lock_open(session.pk)
+            locked_session = lock_open(session.pk)
         except TurnInProgress:
             if on_busy != OnBusy.QUEUE:
                 raise
-            return bind(row, _line_up(history.lock(session.pk), start))
-        start.check(locked)
-        turn = new_turn(locked, **running(), **start.fields)
-        return bind(row, claim(locked, turn, start.question, asked=start.noted(turn)))
+            return attach_turn(key_row, _enqueue(history.lock(session.pk), prepared_turn))
+        prepared_turn.guard(locked_session)
+        turn = create_turn(locked_session, **running_fields(), **prepared_turn.turn_fields)
+        return attach_turn(
+            key_row,
+            claim_turn(
+                locked_session, turn, prepared_turn.question, request=prepared_turn.save_request(turn)
+            ),
+        )
 
 
-def bind(row: Idempotency | None, made: Claim) -> Claim:
-    """Note on the key's row which turn it made."""
-    if row:
-        row.turn = made.turn
-        row.save(update_fields=["turn"])
-    return made
+def attach_turn(key_row: IdempotencyRecord | None, new_claim: Claim) -> Claim:
+    if key_row:
+        key_row.turn = new_claim.turn
+        key_row.save(update_fields=["turn"])
+    return new_claim
 
 
-def once_more(locked: Session, old: Turn, start: Start, edited: Sequence[Draft] = ()) -> Claim:
-    """A turn beside this one: the same question, or an edited one, answered after the same past."""
-    old.session = locked
-    edge = history.boundary(old)
-    asks = None if edited else old.asks or old
-    lines = history.question_of(asks) if asks else []
-    if asks and asks.input:
-        # It waited in the queue and never was asked: its question is asked now, at the end.
-        turn = new_turn(locked, **running(), **start.fields)
-        return claim(locked, turn, drafts_of(asks), asked=start.noted(turn))
-    if asks and not lines:
-        raise NotFound(f"The question of turn {old.number} has been deleted.")
-    start.check_fits(edited or lines)
-    turn = new_turn(locked, parent_id=old.parent_id, root=True, asks=asks, **running(), **start.fields)
-    if asks is None:
-        # An edited question is its own; that it asks anew keeps it hidden until it is answered.
-        turn.asks = turn
-        turn.save(update_fields=["asks"])
-    return claim(locked, turn, edited, lines=lines, upto=edge, active=False, asked=start.noted(turn))
+def claim_sibling(
+    session: Session, old_turn: Turn, prepared_turn: PreparedTurn, edited_question: Sequence[NewMessage] = ()
+) -> Claim:
+    """Claim a sibling of this turn, for the same or an edited question after the same earlier messages."""
+    old_turn.session = session
+    boundary = history.branch_point(old_turn)
+    question_turn = None if edited_question else old_turn.question_turn or old_turn
+    stored_question = history.question_of(question_turn) if question_turn else []
+    if question_turn and question_turn.input:
+        # The turn never left the queue, so its question is appended now, at the transcript's end.
+        turn = create_turn(session, **running_fields(), **prepared_turn.turn_fields)
+        return claim_turn(
+            session, turn, queued_question(question_turn), request=prepared_turn.save_request(turn)
+        )
+    if question_turn and not stored_question:
+        raise NotFound(
+            f"The question of turn {old_turn.number} is not stored: it was deleted, or its session stores "
+            "nothing. Ask it again in a new turn."
+        )
+    prepared_turn.check_fits(edited_question or stored_question)
+    turn = create_turn(
+        session,
+        parent_id=old_turn.parent_id,
+        root=True,
+        question_turn=question_turn,
+        **running_fields(),
+        **prepared_turn.turn_fields,
+    )
+    if question_turn is None:
+        # An edited question belongs to the new turn. `asks` marks it as an alternative, which stays hidden
+        # until it is answered.
+        turn.question_turn = turn
+        turn.save(update_fields=["question_turn"])
+    return claim_turn(
+        session,
+        turn,
+        edited_question,
+        stored_question=stored_question,
+        upto=boundary,
+        active=False,
+        request=prepared_turn.save_request(turn),
+    )
 
 
-def drafts_of(turn: Turn) -> list[Draft]:
-    """The question that a queued turn has not asked yet."""
-    return [Draft(**draft) for draft in history.drafts_of(turn)]
+def queued_question(turn: Turn) -> list[NewMessage]:
+    return [NewMessage(**draft) for draft in history.load_queued_question(turn)]
 
 
-def claim(
-    locked: Session,
+def claim_turn(
+    session: Session,
     turn: Turn,
-    question: Sequence[Draft],
+    question: Sequence[NewMessage],
     *,
-    lines: Sequence[Line] = (),
+    stored_question: Sequence[TranscriptMessage] = (),
     upto: int | None = None,
     active: bool = True,
-    asked: Asked | None = None,
+    request: TurnRequest | None = None,
 ) -> Claim:
-    """Append the question of a turn that has just started; what its runner needs to know."""
-    before, count = locked.version, locked.message_count
+    """Append the question of a turn that has just started, and return the claim for its runner."""
+    version, message_count = session.version, session.message_count
     if upto is not None:
-        # What stands in this turn's place, or behind it, is nothing that it leaves out.
-        count -= Message.objects.transcript(locked).filter(position__gt=upto).count()
-    rows = history.append(locked, [(turn, draft) for draft in question], active=active)
+        # The messages after `upto` belong to the other branch, so the manifest must not count them as left
+        # out.
+        message_count -= Message.objects.transcript(session).filter(position__gt=upto).count()
+    rows = history.append(session, [(turn, draft) for draft in question], active=active)
     return Claim(
         turn=turn,
-        session_id=locked.pk,
+        session_id=session.pk,
         agent=turn.agent,
-        question=(*lines, *(history.line_of(row, asked=True) for row in rows)),
-        before=before,
-        upto=before[1] if upto is None else upto,
-        message_count=count,
-        asked=asked,
+        question=(
+            *stored_question,
+            *(history.transcript_message_of(row, from_model_turn=True) for row in rows),
+        ),
+        version=version,
+        upto=version[1] if upto is None else upto,
+        message_count=message_count,
+        request=request,
     )
 
 
-@database.retried
-def take(place: Claim) -> Claim | None:
-    """Start a queued turn when it is its turn; None while others are ahead."""
+@database.retry_conflicts
+def start_queued(queued_claim: Claim) -> Claim | None:
+    """Start a queued turn, or return None while other turns are ahead of it."""
+    if Turn.objects.ahead_of(queued_claim.turn).filter(lease_until__gte=Now()).exists():
+        # This is the usual case. It leaves the row lock alone, which the turns ahead need in order to end.
+        return None
     with transaction.atomic(durable=True):
         try:
-            locked = lock_open(place.session_id, queued=place.turn)
+            session = lock_open(queued_claim.session_id, queued_turn=queued_claim.turn)
         except TurnInProgress:
             return None
-        turn = Turn.objects.queued().filter(pk=place.turn.pk).first()
+        turn = Turn.objects.queued().filter(pk=queued_claim.turn.pk).first()
         if turn is None:
-            raise Cancelled
-        turn.session = locked
-        question = drafts_of(turn)
-        asked = Asked.objects.filter(turn=turn).first()
+            raise TurnCancelled
+        turn.session = session
+        question = queued_claim.drafts or queued_question(turn)
+        request = TurnRequest.objects.filter(turn=turn).first() or queued_claim.request
         if not question:
-            # It had begun in a process that died: its question is written down.
-            lines = history.question_of(turn)
-            Turn.objects.filter(pk=turn.pk).update(**running(), epoch=locked.epoch)
-            return claim(locked, turn, [], lines=lines, upto=history.boundary(turn), asked=asked)
-        parent = Message.objects.transcript(locked).values_list("turn_id", flat=True).last()
-        Turn.objects.filter(pk=turn.pk).update(**running(), input=[], parent=parent, epoch=locked.epoch)
-        history.tidy(locked)
-        return claim(locked, turn, question, asked=asked)
-
-
-def running() -> dict[str, Any]:
-    """What makes a turn a running one, of this process."""
-    lease = database.in_seconds(conf().lease_seconds)
-    return {"status": Turn.Status.RUNNING, "worker": WORKER, "lease_until": lease, "started_at": Now()}
-
-
-def _line_up(locked: Session, start: Start) -> Claim:
-    start.check(locked)
-    waiting = Turn.objects.queued().filter(session=locked).count()
-    if waiting >= conf().queue_length:
-        raise TurnInProgress(
-            f"{waiting} questions wait in this session already. Try again later.", retry_after=1
+            # The turn was begun by a process that died, so its question is in the transcript already.
+            stored_question = history.question_of(turn)
+            Turn.objects.filter(pk=turn.pk).update(**running_fields(), epoch=session.epoch)
+            return claim_turn(
+                session,
+                turn,
+                [],
+                stored_question=stored_question,
+                upto=history.branch_point(turn),
+                request=request,
+            )
+        parent = Message.objects.transcript(session).values_list("turn_id", flat=True).last()
+        Turn.objects.filter(pk=turn.pk).update(
+            **running_fields(), input=[], parent=parent, epoch=session.epoch
         )
-    turn = new_turn(
-        locked,
+        history.prune_contents(session)
+        return claim_turn(session, turn, question, request=request)
+
+
+def running_fields() -> dict[str, Any]:
+    """Return the column values of a turn that this process runs."""
+    lease = database.seconds_from_now(conf().lease_seconds)
+    return {"status": Turn.Status.RUNNING, "worker": WORKER_ID, "lease_until": lease, "started_at": Now()}
+
+
+def _enqueue(session: Session, prepared_turn: PreparedTurn) -> Claim:
+    prepared_turn.guard(session)
+    waiting_count = Turn.objects.queued().filter(session=session).count()
+    if waiting_count >= conf().queue_length:
+        raise TurnInProgress(f"{waiting_count} questions wait in this session already. Try again later.")
+    turn = create_turn(
+        session,
         status=Turn.Status.QUEUED,
-        **start.fields,
-        worker=WORKER,
-        lease_until=database.in_seconds(conf().lease_seconds),
-        input=history.drafts_aside(locked, locked.last_turn + 1, list(map(asdict, start.question))),
+        **prepared_turn.turn_fields,
+        worker=WORKER_ID,
+        lease_until=database.seconds_from_now(conf().lease_seconds),
+        input=history.store_queued_question(
+            session, session.last_turn + 1, list(map(asdict, prepared_turn.question))
+        ),
     )
-    locked.save(update_fields=["last_turn", "turn_count"])
-    asked = start.noted(turn)
-    return Claim(turn=turn, session_id=locked.pk, agent=turn.agent, queued=True, asked=asked)
+    session.save(update_fields=["last_turn", "turn_count"])
+    request = prepared_turn.save_request(turn)
+    return Claim(
+        turn=turn,
+        session_id=session.pk,
+        agent=turn.agent,
+        is_queued=True,
+        drafts=prepared_turn.question if session.storage == Session.Storage.NONE else (),
+        request=request,
+    )
 
 
-def lock_open(session_id: UUID, *, queued: Turn | None = None) -> Session:
-    """The session's row, locked, when it takes new messages."""
-    session = history.lock_free(session_id, queued=queued)
+def lock_open(session_id: UUID, *, queued_turn: Turn | None = None) -> Session:
+    session = history.lock_idle(session_id, queued_turn=queued_turn)
     if session.state != Session.State.OPEN:
-        raise SessionClosed(f"This session is {session.state}. Set its state to `open` to go on with it.")
+        raise SessionClosed(f"This session is {session.state}. Set its state to `open` to continue it.")
     return session
 
 
-def new_turn(session: Session, *, parent_id: int | None = None, root: bool = False, **fields: Any) -> Turn:
-    """The next turn of a locked session; it continues what the transcript ends with, if nothing else."""
+def create_turn(session: Session, *, parent_id: int | None = None, root: bool = False, **fields: Any) -> Turn:
+    """Create the next turn of a locked session; by default it continues the transcript's last turn."""
     if parent_id is None and not root:
         parent_id = Message.objects.transcript(session).values_list("turn_id", flat=True).last()
     session.last_turn += 1
     session.turn_count += 1
-    if session.kind == Session.Kind.CHAIN or session.storage != Session.Storage.KEPT:
-        # Nothing is thought about it afterwards.
+    if session.kind == Session.Kind.CHAIN or session.storage != Session.Storage.PERSISTENT:
+        # Such a turn is neither indexed nor learned from afterwards.
         fields |= {"indexed_at": Now(), "learned_at": Now()}
     return Turn.objects.create(
         session=session, number=session.last_turn, parent_id=parent_id, epoch=session.epoch, **fields

@@ -1,4 +1,4 @@
-"""The end of a turn: the status is the fence, and the reply's rows are written once, whole."""
+"""End turns: the reply's messages are written once, at the end, unless something else ended the turn."""
 
 import time
 from collections.abc import Sequence
@@ -9,19 +9,19 @@ from django.db import transaction
 from django.db.models.expressions import Combinable
 
 from convo import database, history, memory
-from convo.errors import Cancelled, ConvoError, ServerShutdown, by_code
-from convo.history import Line
-from convo.jobs import swept_anywhere
+from convo.errors import ConvoError, ServerShutdown, TurnCancelled, error_from_json
+from convo.history import TranscriptMessage, TurnEnding
+from convo.jobs import quick_batch_job
 from convo.models import Message, Session, Turn
 from convo.turns.claim import Claim
-from convo.turns.reply import Reply
+from convo.turns.reply import ReplyBuilder
 
-# What is kept of a failure beside its code and message, so that it can be told as it was.
-_TOLD_AGAIN = ("retry_after", "upstream_status")
+# These details of an error are stored with its code and message, so that it can be raised again as it was.
+_STORED_DETAILS = ("retry_after", "upstream_status", "upstream_code", "upstream_param")
 
 
 @dataclass(frozen=True)
-class Result:
+class TurnResult:
     """A turn that has ended, and the messages of its reply."""
 
     turn: Turn
@@ -29,99 +29,108 @@ class Result:
 
     @property
     def message(self) -> Message | None:
-        """The reply's text, or its first tool call where it has none."""
+        """The message with the reply's text, or the reply's first item if it has no text."""
         texts = [message for message in self.messages if message.type == "message"]
         return next(iter([*texts, *self.messages]), None)
 
     @property
     def failure(self) -> ConvoError | None:
-        """Why there is no whole reply; a reply that reached its limit is no failure."""
+        """The error that kept the reply from being complete; None for a reply that only reached its limit."""
         if not self.turn.error:
             return None
-        told = dict(self.turn.error)
-        kind = by_code(told.pop("code"))
-        return None if kind.status < 400 else kind(told.pop("message"), **told)
+        error = error_from_json(self.turn.error)
+        return None if error.status < 400 else error
 
 
-@database.retried
-def finish(claim: Claim, reply: Reply, error: ConvoError | None, seen: Sequence[Line]) -> Result | None:
-    """Write the reply down and end the turn; None when it had ended before, by a clear or a takeover."""
-    limited = error or reply.limit
-    spent_in, spent_out, cached = reply.tokens()
-    kept = reply.kept(broken=error is not None)
-    drafts = history.reply_drafts(claim.turn, kept)
+@database.retry_conflicts
+def finish(
+    claim: Claim, reply: ReplyBuilder, error: ConvoError | None, window: Sequence[TranscriptMessage]
+) -> TurnResult | None:
+    """Store the reply and end the turn; None if the turn had ended before, or goes back into the queue."""
+    end_reason = error or reply.limit
+    input_tokens, output_tokens, cached_tokens = reply.tokens()
+    stored_items = reply.items_to_store(is_broken=error is not None)
+    reply_messages = history.reply_messages(claim.turn, stored_items)
     with transaction.atomic():
-        session = Session.objects.locked(claim.session_id)
+        session = Session.objects.lock(claim.session_id)
         if session is None:
             return None
-        is_kept = session.storage == Session.Storage.KEPT
-        is_told = session.storage != Session.Storage.NONE
-        if isinstance(error, ServerShutdown) and not drafts and history.begin_anew(claim.turn):
+        is_kept = session.storage == Session.Storage.PERSISTENT
+        has_storage = session.storage != Session.Storage.NONE
+        if isinstance(error, ServerShutdown) and not reply_messages and history.requeue(claim.turn):
             return None
-        rows = history.conclude(
-            session,
-            claim.turn,
-            drafts,
-            status=_status(limited, has_text=bool(drafts)),
-            error=_noted(session, limited),
-            pieces=history.pieces_of(reply.strands, kept) if is_told else [],
-            input_tokens=spent_in,
-            output_tokens=spent_out,
-            cached_tokens=cached,
-            first_token_at=_moment(reply.first_at),
+        ending = TurnEnding(
+            status=_status(end_reason, has_text=bool(reply_messages)),
+            error=_stored_error(session, end_reason),
+            chunks=history.chunks_json(reply.items, stored_items) if has_storage else [],
+            input_tokens=input_tokens,
+            output_tokens=output_tokens,
+            cached_tokens=cached_tokens,
+            first_token_at=_database_time(reply.first_token_at),
         )
+        rows = history.end_turn(session, claim.turn, reply_messages, ending)
         if rows is None:
             return None
         turn = Turn.objects.select_related("feedback").get(pk=claim.turn.pk)
+        if reply.unknown_finish_reason:
+            turn.manifest = {**(turn.manifest or {}), "finish_word": reply.unknown_finish_reason}
+            turn.save(update_fields=["manifest"])
+        if end_reason and turn.error and turn.error["code"] == end_reason.code:
+            # The waiting client gets the whole error, even if the row keeps only its code and general
+            # message.
+            turn.error = _error_json(end_reason)
         if is_kept and session.kind == Session.Kind.CONVERSATION:
-            memory.hint(session, [turn])
-    if seen and is_kept and session.epoch == turn.epoch:
-        lines = [*seen, *(history.line_of(row, asked=True) for row in rows)]
-        history.keep_window(session.pk, session.version, lines)
-    if any(line.agent for line in claim.question):
-        # Something of the reply was there before the model spoke.
+            memory.schedule(session, [turn])
+    if window and is_kept and session.epoch == turn.epoch:
+        messages = [*window, *(history.transcript_message_of(row, from_model_turn=True) for row in rows)]
+        history.store_window(session.pk, session.version, messages)
+    if any(message.agent for message in claim.question):
+        # Compaction items were appended with the question; include them in the result.
         rows = [row for row in history.messages_of(turn) if row.agent]
-    return Result(turn, rows)
+    return TurnResult(turn, rows)
 
 
-@swept_anywhere
-def reap() -> int:
-    """End every turn whose process died, keeping what it had saved; how many those were."""
-    expired = list(Turn.objects.expired().values_list("session_id", "id"))
-    return sum(_reap(session_id, turn_id) for session_id, turn_id in expired)
+@quick_batch_job
+def end_expired_turns() -> int:
+    """End every turn whose process died, keep the drafts, and return the number of these turns."""
+    expired_turns = list(Turn.objects.expired().values_list("session_id", "id"))
+    return sum(_reap(session_id, turn_id) for session_id, turn_id in expired_turns)
 
 
 @transaction.atomic
 def _reap(session_id: UUID, turn_id: int) -> bool:
-    session = Session.objects.locked(session_id)
+    session = Session.objects.lock(session_id)
     turn = Turn.objects.expired().filter(pk=turn_id).first()
     if session is None or turn is None:
         return False
-    return history.reap(session, turn)
+    return history.end_or_requeue(session, turn)
 
 
 def _status(error: ConvoError | None, *, has_text: bool) -> str:
-    if isinstance(error, Cancelled):
+    if isinstance(error, TurnCancelled):
         return Turn.Status.CANCELLED
     if error is None:
         return Turn.Status.COMPLETE
     return Turn.Status.PARTIAL if has_text else Turn.Status.FAILED
 
 
-def _noted(session: Session, error: ConvoError | None) -> dict[str, object] | None:
-    """What is kept of a failure; in a temporary chat not what a server said, for it may quote the chat."""
-    told = _error(error)
-    return {**told, "message": type(error).__doc__} if told and history.is_fleeting(session) else told
+def _stored_error(session: Session, error: ConvoError | None) -> dict[str, object] | None:
+    error_json = _error_json(error)
+    is_kept = session.storage == Session.Storage.PERSISTENT
+    # A model server may quote the question in its message, so only a session that is kept stores the message.
+    return error_json if error_json is None or is_kept else {**error_json, "message": type(error).__doc__}
 
 
-def _error(error: ConvoError | None) -> dict[str, object] | None:
+def _error_json(error: ConvoError | None) -> dict[str, object] | None:
     if error is None:
         return None
-    told = {"retry_after": error.retry_after, **error.details}
-    more = {name: told[name] for name in _TOLD_AGAIN if told.get(name) is not None}
-    return {"code": error.code, "message": error.message, **more}
+    all_details = {"retry_after": error.retry_after, **error.details}
+    stored_details = {
+        name: all_details[name] for name in _STORED_DETAILS if all_details.get(name) is not None
+    }
+    return {"code": error.code, "message": error.message, **stored_details}
 
 
-def _moment(monotonic: float | None) -> Combinable | None:
-    """A moment of this process's clock as the database's: their difference to now is the same."""
-    return None if monotonic is None else database.in_seconds(monotonic - time.monotonic())
+def _database_time(monotonic: float | None) -> Combinable | None:
+    """Convert a moment of this process's monotonic clock to the database's clock, by its distance to now."""
+    return None if monotonic is None else database.seconds_from_now(monotonic - time.monotonic())

@@ -1,36 +1,35 @@
-"""Reading a turn, live or ended, wherever it runs."""
+"""Read turns, live or ended, whichever process runs them."""
 
 from uuid import UUID
 
 from convo import database, events
-from convo.errors import Cancelled, ConvoError, TextGone, Unavailable
+from convo.errors import ContentsExpired, ConvoError, DatabaseUnavailable, TurnCancelled
 from convo.history import messages_of
 from convo.models import Turn
-from convo.turns.finish import Result
+from convo.turns.finish import TurnResult
 from convo.turns.runner import TurnLog
 
 
 async def follow(turn: Turn) -> TurnLog:
-    """The log of this turn, to be followed from any place in it, as often as one likes."""
     return await events.log_of(turn.key)
 
 
-async def ending(turn: Turn, log: TurnLog) -> Result | ConvoError:
-    """How the turn ended, once it has."""
-    ended = await log.ended()
-    return await database.run(_looked_up, turn.key) if ended is events.ENDED_ELSEWHERE else ended
+async def wait_for_ending(turn: Turn, log: TurnLog) -> TurnResult | ConvoError:
+    """Wait for the end of the turn and return its result or error."""
+    log_ending = await log.wait_until_ended()
+    return await database.run(_load_ending, turn.key) if log_ending is events.ENDED_ELSEWHERE else log_ending
 
 
-def result(turn: Turn) -> Result:
-    """What an ended turn answered, as far as it still is there."""
-    return Result(turn, [message for message in messages_of(turn) if message.agent])
+def result_of(turn: Turn) -> TurnResult:
+    """Return an ended turn with its reply, as far as that has not been deleted."""
+    return TurnResult(turn, [message for message in messages_of(turn) if message.agent])
 
 
-def _looked_up(key: UUID) -> Result | ConvoError:
+def _load_ending(key: UUID) -> TurnResult | ConvoError:
     turn = Turn.objects.filter(key=key).select_related("feedback").first()
     if turn is None:
-        return Cancelled("This turn is gone: its session was cleared or deleted.")
+        return TurnCancelled("This turn is gone: its session was cleared or deleted.")
     try:
-        return result(turn)
-    except (TextGone, Unavailable) as error:
+        return result_of(turn)
+    except (ContentsExpired, DatabaseUnavailable) as error:
         return error

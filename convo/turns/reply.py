@@ -1,4 +1,4 @@
-"""The reply as it grows: pieces in, deltas and messages out."""
+"""The growing reply of a running turn: stream events go in, deltas and messages come out."""
 
 import json
 import secrets
@@ -8,110 +8,106 @@ from dataclasses import dataclass, field
 from convo import history, llm, tokens
 from convo.errors import ContentFilter, ConvoError, MaxOutputTokens, UpstreamProtocolError
 from convo.events import Delta, delta_of
-from convo.models import Strand
+from convo.models import ReplyItem
 
 
 @dataclass
-class Reply:
-    """All that the model has said in this turn, item by item.
+class ReplyBuilder:
+    """The reply of the model so far, item by item.
 
-    Items come one after the other. A server may write two calls at once: then the later one waits until the
-    arguments of the first are whole.
+    The items follow one another. If a server writes two tool calls at once, the later one waits until the
+    arguments of the first are complete.
     """
 
-    strands: list[Strand] = field(default_factory=list)
+    items: list[ReplyItem] = field(default_factory=list)
     usage: llm.Usage | None = None
-    reason: str = ""
+    finish_reason: str = ""
+    unknown_finish_reason: str = ""  # a finish word that `llm` does not know
     model: str = ""
     prompt_tokens: int = 0
-    first_at: float | None = None
-    began: float = field(default_factory=time.monotonic)
-    _calls: dict[int, Strand] = field(default_factory=dict)
-    _waiting: list[Strand] = field(default_factory=list)
+    first_token_at: float | None = None
+    _calls: dict[int, ReplyItem] = field(default_factory=dict)
+    _waiting_calls: list[ReplyItem] = field(default_factory=list)
 
-    def add(self, piece: llm.Piece) -> list[Delta]:
-        """Take in the next piece of the stream; what it adds to the reply."""
+    def add(self, event: llm.StreamEvent) -> list[Delta]:
         deltas: list[Delta] = []
-        match piece:
-            case llm.Text():
-                deltas = [*self._open_waiting(), *self._word(piece)]
-            case llm.CallPart():
-                deltas = self._call(piece)
+        match event:
+            case llm.TextDelta():
+                deltas = [*self._open_waiting_calls(), *self._add_text(event)]
+            case llm.ToolCallDelta():
+                deltas = self._add_call(event)
             case llm.Usage():
-                self.usage = piece
+                self.usage = event
             case llm.Finish():
-                deltas, self.reason = self._open_waiting(), piece.reason
-        if self.first_at is None and deltas:
-            self.first_at = time.monotonic()
+                deltas, self.finish_reason = self._open_waiting_calls(), event.reason
+                self.unknown_finish_reason = event.unknown_word
+        if self.first_token_at is None and deltas:
+            self.first_token_at = time.monotonic()
         return deltas
 
-    def _word(self, piece: llm.Text) -> list[Delta]:
-        if not self.strands or self.strands[-1].kind != piece.kind:
-            self.strands.append(Strand(piece.kind, index=len(self.strands)))
-        return [self._grown(piece.text)]
+    def _add_text(self, event: llm.TextDelta) -> list[Delta]:
+        if not self.items or self.items[-1].kind != event.kind:
+            self.items.append(ReplyItem(event.kind, index=len(self.items)))
+        return [self._extend_last_item(event.text)]
 
-    def _call(self, part: llm.CallPart) -> list[Delta]:
-        call = self._calls.get(part.index)
-        if call is None or (part.call_id and part.call_id != call.call_id):
+    def _add_call(self, event: llm.ToolCallDelta) -> list[Delta]:
+        call = self._calls.get(event.index)
+        if call is None or (event.call_id and event.call_id != call.call_id):
             # Some servers give every call the same index, and tell them apart by their ids.
-            call_id = part.call_id or f"call_{secrets.token_hex(12)}"
-            call = self._calls[part.index] = Strand(Strand.CALL, call_id, part.name)
-            self._waiting.append(call)
-        if call in self._waiting:
-            call.parts.append(part.arguments)
-            return self._open_next()
-        if call is self.strands[-1]:
-            return [self._grown(part.arguments), *self._open_next()]
-        if part.arguments.strip():
-            raise UpstreamProtocolError("The model server went back to a tool call that was whole already.")
+            call_id = event.call_id or f"call_{secrets.token_hex(12)}"
+            call = self._calls[event.index] = ReplyItem(ReplyItem.CALL, call_id, event.name)
+            self._waiting_calls.append(call)
+        if call in self._waiting_calls:
+            call.parts.append(event.arguments)
+            return self._open_ready_calls()
+        if call is self.items[-1]:
+            return [self._extend_last_item(event.arguments), *self._open_ready_calls()]
+        if event.arguments.strip():
+            raise UpstreamProtocolError("The model server added to a tool call that was complete already.")
         return []
 
-    def _grown(self, text: str) -> Delta:
-        """One piece more of the last item."""
-        last = self.strands[-1]
-        last.parts.append(text)
-        return delta_of(last, len(last.parts) - 1)
+    def _extend_last_item(self, text: str) -> Delta:
+        item = self.items[-1]
+        item.parts.append(text)
+        return delta_of(item, len(item.parts) - 1)
 
-    def _open_next(self) -> list[Delta]:
-        """Begin the calls that wait, as far as the ones before them are whole."""
+    def _open_ready_calls(self) -> list[Delta]:
+        """Open the waiting calls, as far as the calls before them are complete."""
         deltas: list[Delta] = []
-        while self._waiting and (
-            not self.strands or self.strands[-1].kind != Strand.CALL or _is_json(self.strands[-1].text)
+        while self._waiting_calls and (
+            not self.items or self.items[-1].kind != ReplyItem.CALL or _is_json(self.items[-1].text)
         ):
-            deltas += self._opened(self._waiting.pop(0))
+            deltas += self._open_call(self._waiting_calls.pop(0))
         return deltas
 
-    def _open_waiting(self) -> list[Delta]:
-        waiting, self._waiting = self._waiting, []
-        return [delta for call in waiting for delta in self._opened(call)]
+    def _open_waiting_calls(self) -> list[Delta]:
+        waiting_calls, self._waiting_calls = self._waiting_calls, []
+        return [delta for call in waiting_calls for delta in self._open_call(call)]
 
-    def _opened(self, call: Strand) -> list[Delta]:
-        call.index = len(self.strands)
-        self.strands.append(call)
+    def _open_call(self, call: ReplyItem) -> list[Delta]:
+        call.index = len(self.items)
+        self.items.append(call)
         parts, call.parts = call.parts, []
-        return [self._grown(part) for part in parts]
+        return [self._extend_last_item(part) for part in parts]
 
     @property
-    def said(self) -> int:
-        """How many deltas there are."""
-        return sum(len(strand.parts) for strand in self.strands)
+    def delta_count(self) -> int:
+        return sum(len(item.parts) for item in self.items)
 
     @property
     def text(self) -> str:
-        """All of its items, one after the other."""
-        return "".join(strand.text for strand in self.strands)
+        return "".join(item.text for item in self.items)
 
     @property
     def limit(self) -> ConvoError | None:
-        """The limit at which the model stopped by itself, if it did."""
-        return {"length": MaxOutputTokens(), "content_filter": ContentFilter()}.get(self.reason)
+        return {"length": MaxOutputTokens(), "content_filter": ContentFilter()}.get(self.finish_reason)
 
-    def kept(self, *, broken: bool) -> list[Strand]:
-        """The items to store."""
-        return history.kept_of(self.strands) if broken else self.strands
+    def items_to_store(self, *, is_broken: bool) -> list[ReplyItem]:
+        """Return the items to store: of a broken reply not the calls, which may be incomplete."""
+        return history.storable_items(self.items) if is_broken else self.items
 
     def tokens(self) -> tuple[int, int, int]:
-        """Tokens in, out and cached: the model server's count, or ours where it sent none."""
+        """Return the input, output and cached tokens; counted here if the model server sent no usage."""
         if self.usage:
             return self.usage.input_tokens, self.usage.output_tokens, self.usage.cached_tokens
         return self.prompt_tokens, tokens.count(self.text, self.model), 0

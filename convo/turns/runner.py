@@ -1,142 +1,207 @@
-"""The one runner: every turn, streamed or whole, is run by it, apart from whoever reads along."""
+"""Run turns, when their time in the queue has come. Every turn is run here, independently of its readers."""
 
 import asyncio
 import logging
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
+from math import inf
+from uuid import UUID
+from weakref import WeakKeyDictionary
 
 from django.db import DatabaseError
 
 from convo import database, events, history, llm
 from convo.conf import conf
-from convo.errors import Cancelled, ConvoError, TurnInProgress, Unavailable
+from convo.errors import ConvoError, DatabaseUnavailable, TurnCancelled, TurnInProgress
 from convo.events import Log
-from convo.history import Line
+from convo.history import TranscriptMessage
 from convo.models import Session
 from convo.turns.assemble import assemble
-from convo.turns.claim import Claim, take
-from convo.turns.finish import Result, finish
-from convo.turns.heart import Pulse, beating
-from convo.turns.reply import Reply
+from convo.turns.claim import Claim, start_queued
+from convo.turns.finish import TurnResult, finish
+from convo.turns.leases import RunningTurn, keep_lease
+from convo.turns.reply import ReplyBuilder
 
 logger = logging.getLogger(__name__)
 
-TurnLog = Log[Result | ConvoError]
+TurnLog = Log[TurnResult | ConvoError]
 
-QUEUE_POLL_SECONDS = 0.1
 FINISH_POLL_SECONDS = 0.5
 
-# The loop itself keeps only weak references to tasks.
+# The event loop itself keeps only weak references to tasks.
 _tasks: set[asyncio.Task[None]] = set()
 
 
+# The first turn polls at these intervals, shorter ones at the beginning, so that short replies follow one
+# another quickly. A turn of the session that ends on the same event loop wakes it at once, so the intervals
+# matter only if the turn before it runs elsewhere, or its process died.
+POLL_SECONDS = 0.1
+SHORTEST_POLL_SECONDS = 0.02
+POLL_SHARE = 0.2
+
+# The turns of one session that wait on one event loop: the event that wakes each of them, and its id.
+WaitingTurns = dict[asyncio.Event, int]
+
+_queues: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[UUID, WaitingTurns]] = WeakKeyDictionary()
+
+
 async def launch(claim: Claim) -> TurnLog:
-    """Start the turn and return its log at once: a reader that leaves takes nothing with it."""
-    log = _log_for(claim)
+    """Start the turn and return its log at once; the turn continues when its readers leave."""
+    log = _create_log(claim)
     task = asyncio.create_task(_run(claim, log))
     _tasks.add(task)
     task.add_done_callback(_tasks.discard)
     return log
 
 
-async def run_whole(claim: Claim) -> TurnLog:
-    """Run the turn to its end and return its log: for callers whose event loop ends with the call."""
-    log = _log_for(claim)
+async def run_to_end(claim: Claim) -> TurnLog:
+    """Run the turn to its end and return its log, for callers whose event loop ends with the call."""
+    log = _create_log(claim)
     await _run(claim, log)
     return log
 
 
-def _log_for(claim: Claim) -> TurnLog:
+def _create_log(claim: Claim) -> TurnLog:
     log = TurnLog()
     events.register(claim.turn.key, log)
-    if _may_be_kept(claim):
+    if _may_store_texts(claim):
         events.mirror(claim.turn.key, log)
     return log
 
 
-def _may_be_kept(claim: Claim) -> bool:
-    """May what is said in this turn be kept anywhere, if only for a while?"""
+def _may_store_texts(claim: Claim) -> bool:
     return claim.turn.session.storage != Session.Storage.NONE
 
 
-async def answer(claim: Claim) -> Result:
-    """Start the turn and wait for its end: the result, even a failed one, or the error that left none."""
+async def answer(claim: Claim) -> TurnResult:
+    """Run the turn and return its result, also if it failed; raise the error of a turn that has no result."""
     log = await launch(claim)
-    ending = await log.ended()
+    ending = await log.wait_until_ended()
     if isinstance(ending, ConvoError):
         raise ending
     return ending
 
 
 async def _run(claim: Claim, log: TurnLog) -> None:
-    reply = Reply()
-    seen: list[Line] = []
-    ending: Result | ConvoError = ConvoError()
-    save = partial(history.save_draft, claim.turn) if _may_be_kept(claim) else None
-    pulse = Pulse(asyncio.create_task(_ask(claim, reply, log, seen)), reply, save)
-    log.stop = partial(pulse.stop, Cancelled())
+    reply = ReplyBuilder()
+    window: list[TranscriptMessage] = []
+    ending: TurnResult | ConvoError = ConvoError()
+    save = partial(history.save_draft, claim.turn) if _may_store_texts(claim) else None
+    pulse = RunningTurn(asyncio.create_task(_stream_reply(claim, reply, log, window)), reply, save)
+    log.stop = partial(pulse.stop, TurnCancelled())
     try:
-        with beating(claim.turn.pk, pulse):
-            error = await _outcome(pulse)
-            result = await _finished(claim, reply, error, seen)
-        ending = result or Cancelled("This turn was ended from outside: its session was cleared or deleted.")
-    except Unavailable as lost:
-        # The sweep ends the turn with what its draft has, when the database is back.
-        ending = lost
+        with keep_lease(claim.turn.pk, pulse):
+            error = await _wait_for_error(pulse)
+            result = await _finish_with_retries(claim, reply, error, window)
+        ending = result or TurnCancelled(
+            "This turn was ended from outside: its session was cleared or deleted."
+        )
+    except DatabaseUnavailable as unavailable:
+        # The sweep ends the turn with its saved draft when the database is back.
+        ending = unavailable
     finally:
-        pulse.work.cancel()
-        log.end(ending)
+        pulse.task.cancel()
+        log.close(ending)
+        wake_first(claim.session_id)
 
 
-async def _outcome(pulse: Pulse) -> ConvoError | None:
-    """Why there is no whole reply. A border: nobody awaits this task, so every error must be told here."""
+async def _wait_for_error(pulse: RunningTurn) -> ConvoError | None:
+    """Wait for the work and return the error that ended it, if any.
+
+    Every exception is caught, because nobody awaits the runner's task: an error would be lost.
+    """
     try:
-        await pulse.work
+        await pulse.task
     except ConvoError as error:
         return error
     except asyncio.CancelledError:
         task = asyncio.current_task()
         if task is not None and task.cancelling():
             raise
-        return pulse.why
+        return pulse.error
     except DatabaseError as error:
-        logger.error("a turn lost the database: %s", type(error).__name__)
-        return Unavailable()
+        logger.error("a turn ended because the database failed: %s", database.describe_failure(error))
+        return DatabaseUnavailable()
     except Exception:
         logger.exception("a turn failed")
         return ConvoError()
     return None
 
 
-async def _finished(claim: Claim, reply: Reply, error: ConvoError | None, seen: list[Line]) -> Result | None:
-    """The turn's end, written down; a database that is away is waited for as long as the lease may last."""
+async def _finish_with_retries(
+    claim: Claim, reply: ReplyBuilder, error: ConvoError | None, window: list[TranscriptMessage]
+) -> TurnResult | None:
+    # The database may be unavailable: keep trying for as long as the lease may last.
     deadline = time.monotonic() + conf().lease_seconds
     while True:
         try:
-            return await database.run(finish, claim, reply, error, seen)
-        except (DatabaseError, Unavailable) as failed:
-            logger.warning("a turn is not written yet: %s", type(failed).__name__)
+            return await database.run(finish, claim, reply, error, window)
+        except (DatabaseError, DatabaseUnavailable) as failure:
+            logger.warning("a turn is not written yet: %s", database.describe_failure(failure))
             if time.monotonic() > deadline:
-                raise Unavailable from failed
+                raise DatabaseUnavailable from failure
             await asyncio.sleep(FINISH_POLL_SECONDS)
 
 
-async def _ask(claim: Claim, reply: Reply, log: TurnLog, seen: list[Line]) -> None:
-    if claim.queued:
-        claim = await _its_turn(claim)
-    assembled = await database.run(assemble, claim)
-    seen.extend([*assembled.hot, *claim.question])
-    reply.model, reply.prompt_tokens = assembled.ask.model, assembled.total
-    async for piece in llm.stream(assembled.ask, opened=log.open):
-        if deltas := reply.add(piece):
-            log.say(*deltas)
+async def _stream_reply(
+    claim: Claim, reply: ReplyBuilder, log: TurnLog, window: list[TranscriptMessage]
+) -> None:
+    if claim.is_queued:
+        claim = await wait_in_queue(claim)
+    assembled_request = await database.run(assemble, claim)
+    window.extend([*assembled_request.newest_messages, *claim.question])
+    reply.model, reply.prompt_tokens = assembled_request.request.model, assembled_request.prompt_tokens
+    async for event in llm.stream(assembled_request.request, opened=log.mark_accepted):
+        if deltas := reply.add(event):
+            log.append(*deltas)
 
 
-async def _its_turn(place: Claim) -> Claim:
-    """Wait in the session's queue, holding nothing, until this turn is the first."""
+async def wait_in_queue(queued_claim: Claim) -> Claim:
+    """Wait, without a lock or connection, until this queued turn is first in its session, and start it."""
     deadline = time.monotonic() + conf().queue_seconds
-    while time.monotonic() < deadline:
-        if claim := await database.run(take, place):
-            return claim
-        await asyncio.sleep(QUEUE_POLL_SECONDS)
-    raise TurnInProgress("This question waited its time in the queue. Ask again.", retry_after=1)
+    first_since = inf
+    with _queue_entry(queued_claim) as (queue, wake_event):
+        while (seconds_left := deadline - time.monotonic()) > 0:
+            # The event is cleared before the database is asked, so that a wake-up in between isn't missed.
+            wake_event.clear()
+            is_first = _first_event(queue) is wake_event
+            first_since = min(first_since, time.monotonic()) if is_first else inf
+            if is_first and (claim := await database.run(start_queued, queued_claim)):
+                return claim
+            with suppress(TimeoutError):
+                async with asyncio.timeout(
+                    min(seconds_left, _poll_seconds(first_since)) if is_first else seconds_left
+                ):
+                    await wake_event.wait()
+    raise TurnInProgress("Timed out waiting in the queue; ask again.")
+
+
+def wake_first(session_id: UUID) -> None:
+    queues = _queues.get(asyncio.get_running_loop(), {})
+    if queue := queues.get(session_id):
+        _first_event(queue).set()
+
+
+def _poll_seconds(first_since: float) -> float:
+    return min(POLL_SECONDS, max(SHORTEST_POLL_SECONDS, POLL_SHARE * (time.monotonic() - first_since)))
+
+
+def _first_event(queue: WaitingTurns) -> asyncio.Event:
+    # Turns get their ids under the session's row lock, so the lowest id came first.
+    return min(queue, key=queue.__getitem__)
+
+
+@contextmanager
+def _queue_entry(queued_claim: Claim) -> Iterator[tuple[WaitingTurns, asyncio.Event]]:
+    queues = _queues.setdefault(asyncio.get_running_loop(), {})
+    queue, wake_event = queues.setdefault(queued_claim.session_id, {}), asyncio.Event()
+    queue[wake_event] = queued_claim.turn.pk
+    try:
+        yield queue, wake_event
+    finally:
+        # The next turn is woken when this one has ended, as every turn does.
+        del queue[wake_event]
+        if not queue:
+            del queues[queued_claim.session_id]

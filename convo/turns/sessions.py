@@ -1,4 +1,4 @@
-"""Where conversations begin: one way for every surface."""
+"""Create sessions, in the same way for every surface."""
 
 from typing import Any
 
@@ -6,11 +6,11 @@ from convo import agents, history
 from convo.errors import InvalidRequest
 from convo.models import Person, Session
 
-_GIVEN = ("owner", "agent", "storage", "title", "metadata")
+_NEW_SESSION_FIELDS = ("owner", "agent", "storage", "title", "metadata")
 
 
 def new_session(owner: Any, person: str, *, agent: str = "", **fields: Any) -> Session:
-    """A session that is not stored yet: the beginning of a turn stores it, or `stored` does."""
+    """Return a session that is not stored yet; `turns.begin` or `stored` stores it."""
     agent = agent or agents.default_name()
     fields.setdefault("storage", agents.get(agent).storage)
     session = Session(owner=owner, person=Person(owner=owner, ref=person), agent=agent, **fields)
@@ -19,27 +19,31 @@ def new_session(owner: Any, person: str, *, agent: str = "", **fields: Any) -> S
 
 
 def check_title(session: Session, title: str) -> None:
-    """Refuse a title where it would tell of what is not kept."""
-    if title and session.storage != Session.Storage.KEPT:
-        raise InvalidRequest("A session of which nothing is kept has no title.", param="title")
+    """Refuse a title for a session that is not kept: the title would reveal what was said."""
+    if title and session.storage != Session.Storage.PERSISTENT:
+        raise InvalidRequest(
+            "A session whose messages are not kept can't have a title. Leave it out.", param="title"
+        )
 
 
-def stored(session: Session) -> tuple[Session, bool]:
-    """The session, stored; or the person's one that has the same `ref` already. And whether it is new.
+def store_session(session: Session) -> tuple[Session, bool]:
+    """Store the session, or get the person's session with the same `ref`; return it and whether it is new.
 
-    One that was forked in thought only is forked now.
+    A fork that was only planned, as by `chain.forked_chain`, is made now.
     """
     if session.forked_from:
         fields = {name: getattr(session, name) for name in ("kind", "agent", "expires_at")}
-        assert session.forked_at is not None  # `chain.branch_of` sets both
-        return history.fork(session.forked_from, session.forked_at, title="", metadata={}, **fields), True
-    session.person = Person.objects.named(session.owner, session.person.ref)
+        assert session.fork_position is not None  # `chain.forked_chain` sets both
+        return history.fork(session.forked_from, session.fork_position, title="", metadata={}, **fields), True
+    session.person = Person.objects.get_or_create_by_ref(session.owner, session.person.ref)
     if session.ref is None:
         session.save()
         return session, True
-    # Whoever asks for it anew doesn't want back the one that was deleted.
-    discarded = Session.objects.discarded(session.owner)
-    for id in discarded.filter(person=session.person, ref=session.ref).values_list("pk", flat=True):
-        history.remove_if(discarded, id)
-    given = {name: getattr(session, name) for name in _GIVEN}
-    return Session.objects.get_or_create(person=session.person, ref=session.ref, defaults=given)
+    # A deleted session with the same ref is removed for good: its name is wanted for a new one.
+    deleted_sessions = Session.objects.discarded(session.owner)
+    for session_id in deleted_sessions.filter(person=session.person, ref=session.ref).values_list(
+        "pk", flat=True
+    ):
+        history.remove_if(deleted_sessions, session_id)
+    defaults = {name: getattr(session, name) for name in _NEW_SESSION_FIELDS}
+    return Session.objects.get_or_create(person=session.person, ref=session.ref, defaults=defaults)

@@ -1,4 +1,4 @@
-"""Stopping a turn from anywhere: ask its runner, wait a little, then take what it has saved."""
+"""Stop turns of any process: ask the runner, wait a little, then end the turn with its saved draft."""
 
 import time
 from uuid import UUID
@@ -8,49 +8,47 @@ from django.db.models import QuerySet
 
 from convo import database, history
 from convo.conf import conf
-from convo.errors import Cancelled
+from convo.errors import TurnCancelled
 from convo.models import Session, Turn
 
 POLL_SECONDS = 0.05
 
 
 def cancel(turn: Turn) -> None:
-    """End this turn if it hasn't ended; its text so far is kept. Returns when it has."""
+    """End this turn, if it hasn't ended, and keep its text so far. Return when it has ended."""
     _stop(Turn.objects.unfinished().filter(pk=turn.pk))
 
 
 def stop_all(session_id: UUID) -> None:
-    """End what runs or waits in this session. Returns when all of it has ended."""
     _stop(Turn.objects.unfinished().filter(session=session_id))
 
 
 def stop_running(key: UUID | str) -> None:
-    """End the turn of this key, if it is running."""
-    running = Turn.objects.running().filter(key=key).first()
-    if running is not None:
-        cancel(running)
+    turn = Turn.objects.running().filter(key=key).first()
+    if turn is not None:
+        cancel(turn)
 
 
-def _stop(unfinished: QuerySet[Turn]) -> None:
-    if unfinished.update(cancel_requested=True) and not _end_by_themselves(unfinished):
-        for turn in unfinished.order_by("id"):
-            _take(turn)
+def _stop(turns: QuerySet[Turn]) -> None:
+    if turns.update(cancel_requested=True) and not _wait_until_ended(turns):
+        for turn in turns.order_by("id"):
+            _end_from_draft(turn)
 
 
-def _end_by_themselves(unfinished: QuerySet[Turn]) -> bool:
+def _wait_until_ended(turns: QuerySet[Turn]) -> bool:
     deadline = time.monotonic() + conf().cancel_seconds
-    while unfinished.exists():
+    while turns.exists():
         if time.monotonic() > deadline:
             return False
-        database.release()
+        database.close_connections()
         time.sleep(POLL_SECONDS)
     return True
 
 
-@database.retried
+@database.retry_conflicts
 @transaction.atomic
-def _take(turn: Turn) -> None:
-    session = Session.objects.locked(turn.session_id)
-    fresh = Turn.objects.filter(pk=turn.pk).first()
-    if session and fresh:
-        history.end_from_draft(session, fresh, Cancelled(), status=Turn.Status.CANCELLED)
+def _end_from_draft(turn: Turn) -> None:
+    session = Session.objects.lock(turn.session_id)
+    current_turn = Turn.objects.filter(pk=turn.pk).first()
+    if session and current_turn:
+        history.end_turn_from_draft(session, current_turn, TurnCancelled(), status=Turn.Status.CANCELLED)

@@ -1,14 +1,13 @@
-"""What was used: turns, tokens, times and failures by day, agent and model. Days begin at midnight UTC."""
+"""Usage: turns, tokens, durations and failures by day, agent and model. Days begin at midnight UTC."""
 
-from convo.usage.read import of_everybody, of_owner, of_person
-from convo.usage.settle import LONGEST, settle, today
-from convo.usage.values import Figures, Spread, Usage
+from convo.usage.figures import Figures, Percentiles, UsageReport
+from convo.usage.read import MAX_DAYS, of_everybody, of_owner, of_person, settle, today
 
 __all__ = [
-    "LONGEST",
+    "MAX_DAYS",
     "Figures",
-    "Spread",
-    "Usage",
+    "Percentiles",
+    "UsageReport",
     "of_everybody",
     "of_owner",
     "of_person",

@@ -1,4 +1,4 @@
-"""Counting turns in the database. Days begin at midnight UTC."""
+"""Counts and sums of turns, computed by the database. Days begin at midnight UTC."""
 
 from collections import defaultdict
 from collections.abc import Iterator
@@ -8,15 +8,15 @@ from typing import Any, NamedTuple
 from django.db.models import Count, DateField, F, FloatField, Func, Q, QuerySet, Sum
 from django.db.models.fields.json import KT
 
-from convo.errors import by_code
+from convo.errors import class_by_code
 from convo.models import Turn
-from convo.usage import values
+from convo.usage import figures
 
 Status = Turn.Status
 
 
-class Slice(NamedTuple):
-    """Which turns are added up: a day's with one agent and one model; of one owner, where that is told."""
+class UsageKey(NamedTuple):
+    """The turns that are added up together: those of one day, agent and model, and one owner if it is set."""
 
     day: date
     agent: str
@@ -24,11 +24,11 @@ class Slice(NamedTuple):
     owner: Any = None
 
 
-Sums = defaultdict[Slice, values.Sum]
+SumsByKey = defaultdict[UsageKey, figures.UsageSum]
 
 
-class Day(Func):
-    """The day of a moment in UTC, in the database's own terms: Django's are a Python function on SQLite."""
+class UtcDay(Func):
+    """The UTC day of a moment, in native SQL: Django's own truncation is a Python function on SQLite."""
 
     output_field = DateField()
 
@@ -40,26 +40,26 @@ class Day(Func):
         return self.as_sql(compiler, connection, template=template, **context)
 
 
-class Took(Func):
+class ElapsedMilliseconds(Func):
     """The milliseconds from one moment to another, rounded to two digits.
 
-    Rounding keeps the order, so that a percentile of these is the exact one, rounded; and a day has a
-    hundred of them or two, however many turns it had.
+    Rounding keeps the order, so a percentile of these values is the exact percentile, rounded. A day has
+    one or two hundred different values, however many turns it had.
     """
 
     arity = 2
     output_field = FloatField()
 
     def as_sqlite(self, compiler: Any, connection: Any, **context: Any) -> Any:
-        # Halves go up: to whole milliseconds a thousandth more makes no other difference.
+        # Adding a thousandth to whole milliseconds makes halves round up, and changes nothing else.
         template = "CAST(PRINTF('%%%%.1e', ROUND(86400000 * (%(expressions)s)) + 0.001) AS REAL)"
-        return self._of_difference(compiler, "JULIANDAY({})", template)
+        return self._compile_difference(compiler, "JULIANDAY({})", template)
 
     def as_postgresql(self, compiler: Any, connection: Any, **context: Any) -> Any:
         template = "CAST(TO_CHAR(ROUND(1000 * EXTRACT(EPOCH FROM %(expressions)s)), '9.9EEEE') AS float)"
-        return self._of_difference(compiler, "{}", template)
+        return self._compile_difference(compiler, "{}", template)
 
-    def _of_difference(self, compiler: Any, moment: str, template: str) -> Any:
+    def _compile_difference(self, compiler: Any, moment: str, template: str) -> Any:
         (start, start_params), (end, end_params) = map(compiler.compile, self.source_expressions)
         difference = f"{moment.format(end)} - {moment.format(start)}"
         return template % {"expressions": difference}, [*end_params, *start_params]
@@ -69,56 +69,62 @@ def midnight(day: date) -> datetime:
     return datetime.combine(day, time(), UTC)
 
 
-def begun(turns: QuerySet[Turn], first: date, last: date) -> QuerySet[Turn]:
-    """Those of the turns that a process of ours began on these days.
+def started_between(turns: QuerySet[Turn], first: date, last: date) -> QuerySet[Turn]:
+    """Return those of the turns that a process of this installation started on these days.
 
-    A copy in a fork was begun by none, and neither was what was recorded from elsewhere.
+    Copies in a fork and messages recorded from elsewhere have no start, and are left out.
     """
     return turns.filter(started_at__gte=midnight(first), started_at__lt=midnight(last + timedelta(days=1)))
 
 
-def count(turns: QuerySet[Turn], first: date, last: date, *, by_owner: bool = False) -> Sums:
-    """The turns begun on these days and ended since, added up; told apart by owner too, if asked for."""
-    ended: QuerySet[Any] = begun(turns, first, last).filter(finished_at__isnull=False)
-    ended = ended.annotate(day=Day("started_at"))
+def count(turns: QuerySet[Turn], first: date, last: date, *, by_owner: bool = False) -> SumsByKey:
+    """Add up the turns that started on these days and have ended, by day, agent and model, and `by_owner`."""
+    ended_turns: QuerySet[Any] = started_between(turns, first, last).filter(finished_at__isnull=False)
+    ended_turns = ended_turns.annotate(day=UtcDay("started_at"))
     names = ["day", "agent", "model"]
     if by_owner:
-        ended = ended.annotate(owner=F("session__owner"))
+        ended_turns = ended_turns.annotate(owner=F("session__owner"))
         names.append("owner")
-    found: Sums = defaultdict(values.Sum)
+    sums: SumsByKey = defaultdict(figures.UsageSum)
 
-    def rows(of: QuerySet[Any], *more: str, **counted: Any) -> Iterator[tuple[values.Sum, dict[str, Any]]]:
-        for row in of.values(*names, *more).annotate(turns=Count("*"), **counted):
-            yield found[Slice(*(row.pop(name) for name in names))], row
+    def grouped_rows(
+        queryset: QuerySet[Any], *extra_names: str, **aggregates: Any
+    ) -> Iterator[tuple[figures.UsageSum, dict[str, Any]]]:
+        for row in queryset.values(*names, *extra_names).annotate(turns=Count("*"), **aggregates):
+            yield sums[UsageKey(*(row.pop(name) for name in names))], row
 
-    for one, numbers in rows(ended, **_NUMBERS):
-        one.numbers.update({name.removeprefix("sum_"): number or 0 for name, number in numbers.items()})
-    for one, failed in rows(_failed(ended), "code"):
-        # Who reached a limit that was set, or cancelled, has not failed.
-        if failed["code"] and by_code(failed["code"]).status >= 400:
-            one.errors[failed["code"]] += failed["turns"]
-    for one, waited in rows(_timed(ended, "first_token_at"), "took"):
-        one.waits[round(waited["took"])] += waited["turns"]
-    for one, lasted in rows(_timed(ended.filter(status=Status.COMPLETE), "finished_at"), "took"):
-        one.times[round(lasted["took"])] += lasted["turns"]
-    return found
+    for turn_sum, numbers in grouped_rows(ended_turns, **_AGGREGATES):
+        turn_sum.numbers.update({name.removeprefix("sum_"): number or 0 for name, number in numbers.items()})
+    for turn_sum, row in grouped_rows(_failures(ended_turns), "code"):
+        # A turn that was cancelled or reached a limit has not failed.
+        if row["code"] and class_by_code(row["code"]).status >= 400:
+            turn_sum.errors[row["code"]] += row["turns"]
+    for turn_sum, row in grouped_rows(_with_duration(ended_turns, "first_token_at"), "took"):
+        turn_sum.waits[round(row["took"])] += row["turns"]
+    for turn_sum, row in grouped_rows(
+        _with_duration(ended_turns.filter(status=Status.COMPLETE), "finished_at"), "took"
+    ):
+        turn_sum.times[round(row["took"])] += row["turns"]
+    return sums
 
 
-_NUMBERS = {
+_AGGREGATES = {
     "sum_input_tokens": Sum("input_tokens"),
     "sum_output_tokens": Sum("output_tokens"),
     "sum_cached_tokens": Sum("cached_tokens"),
-    "looked": Count("hot"),
-    "sum_hot": Count("hot", filter=Q(hot=True)),
+    "cache_reads": Count("cache_hit"),
+    "sum_cache_hits": Count("cache_hit", filter=Q(cache_hit=True)),
 }
 
 
-def _failed(ended: QuerySet[Any]) -> QuerySet[Any]:
-    bad = Q(status__in=[Status.FAILED, Status.PARTIAL])
-    failed: QuerySet[Any] = ended.filter(bad).annotate(code=KT("error__code"))
-    return failed
+def _failures(ended_turns: QuerySet[Any]) -> QuerySet[Any]:
+    is_failure = Q(status__in=[Status.FAILED, Status.PARTIAL])
+    failures: QuerySet[Any] = ended_turns.filter(is_failure).annotate(code=KT("error__code"))
+    return failures
 
 
-def _timed(ended: QuerySet[Any], until: str) -> QuerySet[Any]:
-    timed: QuerySet[Any] = ended.exclude(**{until: None}).annotate(took=Took("started_at", until))
-    return timed
+def _with_duration(ended_turns: QuerySet[Any], end_field: str) -> QuerySet[Any]:
+    turns: QuerySet[Any] = ended_turns.exclude(**{end_field: None}).annotate(
+        took=ElapsedMilliseconds("started_at", end_field)
+    )
+    return turns

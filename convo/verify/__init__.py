@@ -1,6 +1,6 @@
-"""Is everything as it must be? Reads sessions whole and tells every broken invariant; changes nothing."""
+"""Check that stored sessions are consistent. Every broken invariant is reported, and nothing is changed."""
 
-from convo.verify.check import Checked, check, check_all
+from convo.verify.check import CheckedSession, check, check_all
 from convo.verify.rows import Finding
 
-__all__ = ["Checked", "Finding", "check", "check_all"]
+__all__ = ["CheckedSession", "Finding", "check", "check_all"]

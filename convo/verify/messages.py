@@ -1,99 +1,92 @@
-"""What must hold for the messages of a session."""
+"""The invariants of a session's messages."""
 
 from collections import Counter
 from collections.abc import Iterator
 from itertools import pairwise
 
-from convo.verify.rows import Finding, MessageRow, Rows
+from convo.history import CALL, RESULT, pair
+from convo.verify.rows import Finding, SessionRows
 
 
-def positions_have_no_gap(rows: Rows) -> Iterator[Finding]:
-    """Every position behind the base, up to the last, has a row; none lies outside."""
+def positions_have_no_gap(rows: SessionRows) -> Iterator[Finding]:
+    """Every position after the base, up to the last one, has a row, and no row has another position."""
     session = rows.session
     base, last = session.base_position, session.last_position
     for row in rows.messages:
         if not base < row.position <= last:
-            yield row.broken(f"outside of {base + 1}–{last}")
-    inside = [row.position for row in rows.messages if base < row.position <= last]
-    for before, position in pairwise([base, *inside, last + 1]):
-        if position > before + 1:
-            yield Finding(_span(before + 1, position - 1), "no row")
+            yield row.finding(f"outside of {base + 1}–{last}")
+    positions = [row.position for row in rows.messages if base < row.position <= last]
+    for previous, position in pairwise([base, *positions, last + 1]):
+        if position > previous + 1:
+            yield Finding(_position_range(previous + 1, position - 1), "no row")
 
 
-def _span(first: int, last: int) -> str:
+def _position_range(first: int, last: int) -> str:
     return f"position {first}" if first == last else f"positions {first}–{last}"
 
 
-def nothing_is_there_twice(rows: Rows) -> Iterator[Finding]:
-    """Positions and item ids name one message each."""
-    for row, after in pairwise(rows.messages):
-        if row.position == after.position:
-            yield row.broken("more than one row")
+def positions_and_ids_are_unique(rows: SessionRows) -> Iterator[Finding]:
+    """Each position and each item id belongs to one message."""
+    for row, next_row in pairwise(rows.messages):
+        if row.position == next_row.position:
+            yield row.finding("more than one row")
     for item_id, count in Counter(row.item_id for row in rows.messages).items():
         if count > 1:
             yield Finding(f"item {item_id}", f"{count} messages have this id")
 
 
-def counters_agree(rows: Rows) -> Iterator[Finding]:
-    """The session's counters are those of its transcript and its turns."""
+def counters_agree(rows: SessionRows) -> Iterator[Finding]:
     session = rows.session
-    left = [turn for turn in rows.turns if turn in rows.alive or turn not in rows.by_turn]
-    counted = {
+    live, stored = rows.live_messages_by_turn, rows.messages_by_turn
+    counts = {
         "message_count": len(rows.transcript),
         "token_count": sum(row.tokens for row in rows.transcript),
-        "turn_count": len(left),
+        "turn_count": sum(turn in live or turn not in stored for turn in rows.turns),
     }
-    for name, count in counted.items():
-        if getattr(session, name) != count:
-            yield Finding(name, f"is {getattr(session, name)}, but there are {count}")
+    for counter, count in counts.items():
+        if getattr(session, counter) != count:
+            yield Finding(counter, f"is {getattr(session, counter)}, but there are {count}")
     newest = max((turn.number for turn in rows.turns.values()), default=0)
     if session.last_turn < newest:
         yield Finding("last_turn", f"is {session.last_turn}, but there is turn {newest}")
 
 
-def tombstones_are_empty(rows: Rows) -> Iterator[Finding]:
-    """What was deleted has left its text behind nowhere, and is not shown."""
+def tombstones_are_empty(rows: SessionRows) -> Iterator[Finding]:
     for row in rows.messages:
         if row.erased_at and (row.characters or row.has_item):
-            yield row.broken("deleted, but its text is still there")
+            yield row.finding("deleted, but its text is still there")
         if row.erased_at and row.active:
-            yield row.broken("deleted, but still active")
+            yield row.finding("deleted, but still active")
 
 
-def nothing_is_kept(rows: Rows) -> Iterator[Finding]:
-    """Where nothing was to be stored, nothing is."""
+def nothing_is_stored(rows: SessionRows) -> Iterator[Finding]:
+    """A session that stores nothing has no messages, and no text in its ended turns."""
     for row in rows.messages:
-        yield row.broken("stored, though its session keeps nothing")
+        yield row.finding("stored, though its session stores nothing")
     for turn in rows.turns.values():
-        if turn.ended and (turn.has_draft or turn.pieces or turn.input):
-            yield turn.broken(
-                "something of its reply or its question is kept, though its session keeps nothing"
-            )
+        if turn.has_ended and (turn.has_draft or turn.chunks or turn.input):
+            yield turn.finding("its question or its reply is stored, though its session stores nothing")
 
 
-def calls_have_results(rows: Rows) -> Iterator[Finding]:
-    """Calls and results come in pairs. Only at the very end may a call wait: its tool is still at work."""
-    called: dict[str | None, MessageRow] = {}
+def calls_have_results(rows: SessionRows) -> Iterator[Finding]:
+    """Calls and results come in pairs. Only a call at the very end may lack its result, if its tool runs."""
+    unpaired_positions = pair((row.position, row) for row in rows.transcript).orphans
+    last_message = max((row.position for row in rows.transcript if row.type == "message"), default=0)
     for row in rows.transcript:
-        if row.type == "function_call":
-            called[row.call_id] = row
-        elif row.type == "function_call_output" and row.call_id not in called:
-            yield row.broken("a tool's result without its call")
-    answered = {row.call_id for row in rows.transcript if row.type == "function_call_output"}
-    said = max((row.position for row in rows.transcript if row.type == "message"), default=0)
-    for call_id, row in called.items():
-        if call_id not in answered and row.position < said:
-            yield row.broken("a tool call without its result")
+        if row.position in unpaired_positions and row.type == RESULT:
+            yield row.finding("a tool's result without its call")
+        elif row.position in unpaired_positions and row.type == CALL and row.position < last_message:
+            yield row.finding("a tool call without its result")
 
 
-def turns_are_whole(rows: Rows) -> Iterator[Finding]:
-    """Every message belongs to a turn of its session, and nothing stands between a turn's messages."""
+def turns_are_contiguous(rows: SessionRows) -> Iterator[Finding]:
+    """Every message belongs to a turn of its session, and no other turn splits a turn's messages."""
     for row in rows.messages:
         if row.turn_id not in rows.turns:
-            yield row.broken("belongs to a turn of another session")
-    closed: set[int] = set()
-    for before, row in pairwise(rows.transcript):
-        if row.turn_id != before.turn_id:
-            closed.add(before.turn_id)
-            if row.turn_id in closed and row.turn_id in rows.turns:
-                yield row.broken(f"turn {rows.turns[row.turn_id].number} is split by other turns")
+            yield row.finding("belongs to a turn of another session")
+    closed_turns: set[int] = set()
+    for previous, row in pairwise(rows.transcript):
+        if row.turn_id != previous.turn_id:
+            closed_turns.add(previous.turn_id)
+            if row.turn_id in closed_turns and row.turn_id in rows.turns:
+                yield row.finding(f"turn {rows.turns[row.turn_id].number} is split by other turns")

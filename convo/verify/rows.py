@@ -1,6 +1,7 @@
-"""What a check looks at: the rows of one session at one moment, without their text."""
+"""Read what a check needs: the rows of one session in one snapshot, without their text."""
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -13,24 +14,33 @@ from django.db.models import BooleanField, ExpressionWrapper, Q
 from django.db.models.fields.json import KeyTextTransform, KeyTransform
 from django.db.models.functions import Length, Now, NullIf
 
-from convo.history import Line, is_fleeting, line_of, window
-from convo.models import Evidence, Message, Session, Summary, Turn
-from convo.verify import shown
-from convo.verify.shown import Shown
-from convo.verify.words import words_kept
+from convo.history import TranscriptMessage, is_ephemeral, transcript_message_of, window
+from convo.models import (
+    AttachmentUse,
+    Evidence,
+    IdempotencyRecord,
+    IndexedMessage,
+    Message,
+    Session,
+    Summary,
+    Turn,
+    TurnRequest,
+)
+from convo.verify import attachments
+from convo.verify.attachments import SessionAttachments
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One broken invariant: where in the session, and what is wrong there."""
+    """One broken invariant: its place in the session, and the problem."""
 
-    where: str
-    what: str
+    location: str
+    problem: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MessageRow:
-    """A message, with the lengths of its texts in their place."""
+    """A message, with the lengths of its texts instead of the texts."""
 
     position: int
     turn_id: int
@@ -48,28 +58,29 @@ class MessageRow:
 
     @property
     def is_reply(self) -> bool:
-        """Did a model of ours say it? An agent's name is on those messages only."""
+        """Return whether an agent wrote the message: no other message has an agent's name."""
         return bool(self.agent)
 
     @property
-    def where(self) -> str:
+    def location(self) -> str:
         return f"position {self.position}"
 
-    def broken(self, what: str) -> Finding:
-        return Finding(self.where, what)
+    def finding(self, problem: str) -> Finding:
+        return Finding(self.location, problem)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TurnRow:
-    """A turn, with the facts about its texts in their place."""
+    """A turn, with facts about its texts instead of the texts."""
 
     id: int
     number: int
     kind: str
     status: str
     parent_id: int | None
-    asks_other: int | None  # another turn, whose question this one answers; None for a question of its own
-    pieces: list[dict[str, Any]]
+    # Another turn whose question this one answers; None if it has its own question.
+    repeats_question_of: int | None
+    chunks: list[dict[str, Any]]
     input: list[Any]
     lease_until: datetime | None
     created_at: datetime
@@ -77,111 +88,113 @@ class TurnRow:
     now: datetime
 
     @property
-    def ended(self) -> bool:
+    def has_ended(self) -> bool:
         return self.status not in {Turn.Status.QUEUED, Turn.Status.RUNNING}
 
     @property
     def overdue(self) -> timedelta:
-        """How long ago its lease ran out."""
         return self.now - self.lease_until if self.lease_until else timedelta(0)
 
-    def broken(self, what: str) -> Finding:
-        return Finding(f"turn {self.number}", what)
+    def finding(self, problem: str) -> Finding:
+        return Finding(f"turn {self.number}", problem)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rows:
-    """One session with all that hangs on it."""
+class SessionRows:
+    """One session with everything that belongs to it."""
 
     session: Session
     turns: dict[int, TurnRow]
     messages: list[MessageRow]
     summaries: list[Summary]
-    # Evidence that rests on a tombstone or on another person's words.
+    # Evidence that cites a tombstone, or is for a memory about another person.
     evidence: list[Evidence]
-    # The images and files that its messages show.
-    files: Shown
-    # Where the tables tell what is said in a temporary chat.
-    words: list[str]
-    # The hot window kept for this version of the transcript, and what it should be.
-    hot: tuple[list[Line], list[Line]] | None
+    # The attachments of its messages.
+    attachments: SessionAttachments
+    # The places in the database that hold text of the session, if it is ephemeral.
+    ephemeral_texts: list[str]
+    # The cached hot window of this version of the transcript, and the window that it should be.
+    hot_windows: tuple[list[TranscriptMessage], list[TranscriptMessage]] | None
 
     @cached_property
-    def by_turn(self) -> dict[int, list[MessageRow]]:
-        """The messages of each turn that has any, tombstones included."""
-        return _grouped(self.messages)
+    def messages_by_turn(self) -> dict[int, list[MessageRow]]:
+        """The messages of each turn, tombstones included. A turn without messages has no entry."""
+        return _group_by_turn(self.messages)
 
     @cached_property
-    def alive(self) -> dict[int, list[MessageRow]]:
-        """The messages of each turn that has any left."""
-        return _grouped([row for row in self.messages if not row.erased_at])
+    def live_messages_by_turn(self) -> dict[int, list[MessageRow]]:
+        """The messages of each turn, without tombstones. A turn without messages has no entry."""
+        return _group_by_turn([row for row in self.messages if not row.erased_at])
 
     @cached_property
     def transcript(self) -> list[MessageRow]:
         return [row for row in self.messages if row.active and not row.erased_at]
 
     @cached_property
-    def shown(self) -> dict[int, list[MessageRow]]:
-        """The turns of the transcript, in its order, with their messages in it."""
-        return _grouped(self.transcript)
+    def transcript_by_turn(self) -> dict[int, list[MessageRow]]:
+        """The messages of the transcript by turn, in its order."""
+        return _group_by_turn(self.transcript)
 
 
-def _grouped(messages: list[MessageRow]) -> dict[int, list[MessageRow]]:
-    found: dict[int, list[MessageRow]] = {}
+def _group_by_turn(messages: list[MessageRow]) -> dict[int, list[MessageRow]]:
+    rows_by_turn: dict[int, list[MessageRow]] = {}
     for row in messages:
-        found.setdefault(row.turn_id, []).append(row)
-    return found
+        rows_by_turn.setdefault(row.turn_id, []).append(row)
+    return rows_by_turn
 
 
 @contextmanager
-def one_moment() -> Iterator[None]:
-    """Let all reads within see the database as it was at the first; no writer waits for them."""
-    begins = not connection.in_atomic_block
+def snapshot() -> Iterator[None]:
+    """Give all reads of a block one snapshot of the database, without blocking writers."""
+    is_outermost = not connection.in_atomic_block
     with transaction.atomic():
-        if begins and connection.vendor == "postgresql":
+        if is_outermost and connection.vendor == "postgresql":
             with connection.cursor() as cursor:
                 cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         yield
 
 
-def read(session_id: UUID) -> Rows | None:
-    """The session as it is at this moment; None when it is gone."""
-    with one_moment():
+def read(session_id: UUID) -> SessionRows | None:
+    with snapshot():
         session = Session.objects.select_related("person").filter(pk=session_id).first()
-        return None if session is None else _rows(session)
+        return None if session is None else _read_rows(session)
 
 
-def _rows(session: Session) -> Rows:
-    kept = window.load(session.pk, session.version)
-    not_theirs = Q(message__erased_at__isnull=False) | ~Q(memory__person=session.person_id)
-    return Rows(
+def _read_rows(session: Session) -> SessionRows:
+    cached_window = window.load(session.pk, session.version)
+    is_wrong_evidence = Q(message__erased_at__isnull=False) | ~Q(memory__person=session.person_id)
+    return SessionRows(
         session=session,
         turns={row["id"]: TurnRow(**row) for row in _turns(session)},
         messages=[MessageRow(**row) for row in _messages(session)],
         summaries=list(Summary.objects.filter(session=session).defer("text").order_by("to_position", "id")),
         evidence=list(
-            Evidence.objects.filter(not_theirs, message__session=session).select_related("memory", "message")
+            Evidence.objects.filter(is_wrong_evidence, message__session=session).select_related(
+                "memory", "message"
+            )
         ),
-        files=shown.read(session),
-        words=list(words_kept(session)) if is_fleeting(session) else [],
-        hot=None if kept is None else (kept, _newest(session)),
+        attachments=attachments.read(session),
+        ephemeral_texts=list(stored_texts(session)) if is_ephemeral(session) else [],
+        hot_windows=None if cached_window is None else (cached_window, _expected_window(session)),
     )
 
 
 def _turns(session: Session) -> Iterator[dict[str, Any]]:
-    plain = ("id", "number", "kind", "status", "parent_id", "pieces", "input", "lease_until", "created_at")
+    columns = ("id", "number", "kind", "status", "parent_id", "chunks", "input", "lease_until", "created_at")
     has_draft = ExpressionWrapper(~Q(draft=""), output_field=BooleanField())
     turns = Turn.objects.filter(session=session).order_by("number", "id")
-    asks_other = NullIf("asks_id", "id")
-    yield from turns.values(*plain, asks_other=asks_other, has_draft=has_draft, now=Now()).iterator()
+    repeats_question_of = NullIf("question_turn_id", "id")
+    yield from turns.values(
+        *columns, repeats_question_of=repeats_question_of, has_draft=has_draft, now=Now()
+    ).iterator()
 
 
 def _messages(session: Session) -> Iterator[dict[str, Any]]:
-    plain = ("position", "turn_id", "item_id", "type", "role", "agent", "tokens", "active", "erased_at")
+    columns = ("position", "turn_id", "item_id", "type", "role", "agent", "tokens", "active", "erased_at")
     has_item = ExpressionWrapper(Q(item__isnull=False), output_field=BooleanField())
     messages = Message.objects.filter(session=session, thread="").order_by("position", "id")
     yield from messages.values(
-        *plain,
+        *columns,
         call_id=KeyTransform("call_id", "item"),
         characters=Length("content"),
         argument_characters=Length(KeyTextTransform("arguments", "item")),
@@ -189,6 +202,47 @@ def _messages(session: Session) -> Iterator[dict[str, Any]]:
     ).iterator()
 
 
-def _newest(session: Session) -> list[Line]:
-    rows = Message.objects.transcript(session).select_related("turn").reverse()[: window.LENGTH]
-    return [line_of(row, asked=row.turn.kind == Turn.Kind.REPLY) for row in rows][::-1]
+def _expected_window(session: Session) -> list[TranscriptMessage]:
+    rows = Message.objects.transcript(session).select_related("turn").reverse()[: window.MAX_MESSAGES]
+    return [transcript_message_of(row, from_model_turn=row.turn.kind == Turn.Kind.REPLY) for row in rows][
+        ::-1
+    ]
+
+
+def stored_texts(session: Session) -> Iterator[str]:
+    """Yield the places in the database that hold text of this session, or may hold it."""
+    if session.title:
+        yield "the title"
+    messages = Message.objects.filter(session=session)
+    messages_with_text = messages.filter(~Q(content="") | ~Q(name=""))
+    yield from _labels("position", messages_with_text.values_list("position", flat=True))
+    items = messages.exclude(item=None).values_list("position", "item")
+    yield from _labels(
+        "position", (position for position, item in items if item and item.keys() != {"call_id"})
+    )
+    turns = Turn.objects.filter(session=session)
+    turns_with_text = turns.filter(~Q(draft="") | ~Q(gist="") | ~Q(chunks=[]))
+    yield from _labels("turn", turns_with_text.values_list("number", flat=True))
+    turn_inputs = turns.exclude(input=[]).values_list("number", "input")
+    yield from _labels("turn", (number for number, drafts in turn_inputs if any(drafts)))
+    for name, rows in (
+        ("a summary", Summary.objects.filter(session=session)),
+        ("the index", IndexedMessage.objects.filter(session=session)),
+        ("an attachment", AttachmentUse.objects.filter(message__session=session)),
+        ("a memory", Evidence.objects.filter(message__session=session)),
+        ("a request", TurnRequest.objects.filter(turn__session=session)),
+    ):
+        if rows.exists():
+            yield name
+    responses = IdempotencyRecord.objects.filter(turn__session=session, body__isnull=False)
+    if not all(map(_is_position_list, responses.values_list("body", flat=True))):
+        yield "the response stored under an idempotency key"
+
+
+def _labels(noun: str, numbers: Iterable[int]) -> Iterator[str]:
+    return (f"{noun} {number}" for number in numbers)
+
+
+def _is_position_list(body: object) -> bool:
+    positions = json.loads(str(body))
+    return isinstance(positions, list) and all(isinstance(position, int) for position in positions)

@@ -1,37 +1,170 @@
-"""Django's PostgreSQL backend with a pool that survives a failover at once, however full it is."""
+"""Django's PostgreSQL backend, for a database that fails over, goes away, or is slow.
 
-from typing import Any
+The pool alone would keep requests waiting for ten seconds while the server is down, and would try to reach it
+less and less often. Here a failed connection attempt opens `database_breaker` and closes the pool; a thread
+tries once a second whether the database is back.
+"""
 
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, ClassVar, Self
+
+import psycopg
 from django.db.backends.postgresql import base
-from psycopg import OperationalError
-from psycopg_pool import ConnectionPool
+from psycopg import OperationalError, generators
+from psycopg.pq import ExecStatus
+from psycopg_pool import PoolClosed
 
-# Dead connections in a row, each with all others of the pool thrown away: then the server itself is ill.
-TRIES = 3
+from convo import request_context
+from convo.breaker import database_breaker as breaker
+
+# After this many dead connections in a row, with the pool emptied after each, the server itself is at fault.
+MAX_DEAD_CONNECTIONS = 4
+# A database that answers no connection for this long counts as away.
+ANSWER_SECONDS = 1.0
+RETRY_SECONDS = 1.0
+
+_answered_at = 0.0
+_failure_message = ""
+_reconnect_lock = threading.Lock()
+_reconnect_thread: threading.Thread | None = None
+
+
+class Connection(psycopg.Connection[Any]):
+    """A connection that tells the breaker whether the database answered when it was opened."""
+
+    @classmethod
+    def connect(cls, conninfo: str = "", **options: Any) -> Self:
+        with _watch_connection_attempt(options):
+            return super().connect(conninfo, **options)
 
 
 class DatabaseWrapper(base.DatabaseWrapper):
     """Checks a pooled connection when it is taken, in place of `CONN_HEALTH_CHECKS`.
 
-    The pool's own check waits between two dead connections, twice as long each time: with more than three of
-    them idle, as after a failover, the first requests would fail although the server is back.
+    The pool's own check waits between two dead connections, twice as long each time: with more than three
+    idle ones, as after a failover, the first requests would fail although the server is back.
     """
 
+    _connection_pools: ClassVar[dict[str, Any]]  # Django's own
+
+    @property
+    def pool(self) -> Any:
+        if options := self.settings_dict["OPTIONS"].get("pool"):
+            options.setdefault("connection_class", Connection)
+        return super().pool
+
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
-        """A connection that has just answered."""
-        for _ in range(TRIES - 1):
-            connection = super().get_new_connection(conn_params)
-            if not self.pool or _answers(connection):
+        """Return a connection that has just answered."""
+        for _ in range(MAX_DEAD_CONNECTIONS):
+            connection = self._take_connection(conn_params)
+            if not self.pool or _is_alive(connection, self._check_statement(), conn_params):
                 return connection
-            self.pool.putconn(connection)
-            # Whatever cut this one has most likely cut the others too.
-            self.pool.drain()
-        return super().get_new_connection(conn_params)
+            pool = connection._pool
+            pool.putconn(connection)
+            # The other connections of the pool were most likely cut together with this one.
+            pool.drain()
+        raise OperationalError("the database closes every connection")
+
+    def _take_connection(self, conn_params: dict[str, Any]) -> Any:
+        if breaker.is_open:
+            _start_reconnecting(conn_params)
+            raise OperationalError(_failure_message)
+        try:
+            return super().get_new_connection(conn_params)
+        except PoolClosed:
+            # The database went away while this thread waited for a connection.
+            raise OperationalError(_failure_message) from None
+
+    def _check_statement(self) -> bytes:
+        """Return the statement that checks a connection and limits how long a request's statements may take.
+
+        Migrations, sweeps and other background work may take as long as the role allows.
+        """
+        seconds = self.settings_dict.get("STATEMENT_SECONDS")
+        if not seconds:
+            return b""
+        if request_context.current() is None:
+            return b"RESET statement_timeout"
+        return b"SET statement_timeout = %d" % (seconds * 1000)
 
 
-def _answers(connection: Any) -> bool:
+def _is_alive(connection: Any, statement: bytes, conn_params: dict[str, Any]) -> bool:
+    started_at = time.monotonic()
     try:
-        ConnectionPool.check_connection(connection)
-    except OperationalError:
+        connection.pgconn.send_query(statement)
+        results = connection.wait(generators.execute(connection.pgconn), timeout=ANSWER_SECONDS)
+    except psycopg.Error:
+        if time.monotonic() - started_at >= ANSWER_SECONDS:
+            _mark_down_unless_answered_since(started_at, conn_params)
         return False
-    return True
+    _mark_up()
+    return results[-1].status in {ExecStatus.EMPTY_QUERY, ExecStatus.COMMAND_OK}
+
+
+@contextmanager
+def _watch_connection_attempt(conn_params: dict[str, Any]) -> Iterator[None]:
+    """Tell the breaker whether this attempt to connect fails, or takes too long."""
+    timer = threading.Timer(ANSWER_SECONDS, _mark_down_unless_answered_since, (time.monotonic(), conn_params))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    except OperationalError as error:
+        if _is_refusal(error):
+            _mark_up()
+        elif not isinstance(error, psycopg.errors.ConnectionTimeout):
+            _mark_down(str(error).partition("\n")[0], conn_params)
+        raise
+    finally:
+        timer.cancel()
+    _mark_up()
+
+
+def _is_refusal(error: OperationalError) -> bool:
+    """Return whether the server itself refused, because it is full or knows no such user: then it is up."""
+    message = str(error)
+    return "FATAL" in message and "the database system is" not in message
+
+
+def _mark_up() -> None:
+    global _answered_at
+    _answered_at = time.monotonic()
+    breaker.record_success()
+
+
+def _mark_down_unless_answered_since(started_at: float, conn_params: dict[str, Any]) -> None:
+    """Treat the database as away, unless it answered another connection meanwhile: then it is only busy."""
+    if _answered_at < started_at:
+        _mark_down(f"no answer within {ANSWER_SECONDS:.0f} s", conn_params)
+
+
+def _mark_down(reason: str, conn_params: dict[str, Any]) -> None:
+    global _failure_message
+    _failure_message = f"the database is unreachable: {reason}"
+    breaker.record_failure()
+    _start_reconnecting(conn_params)
+
+
+def _start_reconnecting(conn_params: dict[str, Any]) -> None:
+    """Start the thread that looks for the database, unless it runs; a forked process has lost it."""
+    global _reconnect_thread
+    with _reconnect_lock:
+        if _reconnect_thread is None or not _reconnect_thread.is_alive():
+            _reconnect_thread = threading.Thread(
+                target=_reconnect, args=(conn_params,), name="convo-database-search", daemon=True
+            )
+            _reconnect_thread.start()
+
+
+def _reconnect(conn_params: dict[str, Any]) -> None:
+    pools = DatabaseWrapper._connection_pools
+    while breaker.is_open:
+        # Threads that wait for a connection of this pool fail at once, and the next pool starts afresh.
+        while pools:
+            pools.popitem()[1].close(timeout=0.05)
+        time.sleep(RETRY_SECONDS)
+        with suppress(psycopg.Error):
+            Connection.connect(**conn_params).close()

@@ -1,4 +1,4 @@
-"""manage.py create_key USERNAME: an API key for a user, made if missing."""
+"""manage.py create_key USERNAME: issue an API key for a user, who is created if missing."""
 
 from argparse import ArgumentParser
 from datetime import timedelta
@@ -12,30 +12,36 @@ from convo.models import ApiKey
 
 
 class Command(BaseCommand):
-    help = "Make an API key and print it, alone. It is shown this once. The user is made if missing."
+    help = "Issue an API key and print it alone. It can't be shown again. The user is created if missing."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("username")
         parser.add_argument(
-            "--scopes", default="read,write", help="Comma-separated: " + ", ".join(ApiKey.SCOPES)
+            "--scopes",
+            default="read,write",
+            help=f"Comma-separated: {', '.join(ApiKey.SCOPES)}. Default: read,write.",
         )
-        parser.add_argument("--days", type=int, help="How long it is valid; for good when left out.")
+        parser.add_argument("--days", type=int, help="Days until the key expires. By default it never does.")
 
     def handle(self, *args: Any, **options: Any) -> None:
         scopes = options["scopes"].split(",")
-        if unknown := [scope for scope in scopes if scope not in ApiKey.SCOPES]:
-            raise CommandError(f"There is no scope {unknown[0]!r}; there are: {', '.join(ApiKey.SCOPES)}.")
+        if unknown_scopes := [scope for scope in scopes if scope not in ApiKey.SCOPES]:
+            raise CommandError(
+                f"There is no scope {unknown_scopes[0]!r}. Choose from: {', '.join(ApiKey.SCOPES)}."
+            )
         lifetime = timedelta(days=options["days"]) if options["days"] else None
-        _, raw = ApiKey.objects.issue(_user(options["username"]), scopes=scopes, lifetime=lifetime)
-        self.stdout.write(raw)
+        _, raw_key = ApiKey.objects.issue(
+            _get_or_create_user(options["username"]), scopes=scopes, lifetime=lifetime
+        )
+        self.stdout.write(raw_key)
 
 
-def _user(username: str) -> Any:
-    users = get_user_model()
+def _get_or_create_user(username: str) -> Any:
+    user_model = get_user_model()
     try:
-        return users._default_manager.get_by_natural_key(username)
-    except users.DoesNotExist:
-        user = users(**{users.USERNAME_FIELD: username})
+        return user_model._default_manager.get_by_natural_key(username)
+    except user_model.DoesNotExist:
+        user = user_model(**{user_model.USERNAME_FIELD: username})
         user.set_unusable_password()
         try:
             user.full_clean(exclude=["password"])

@@ -1,4 +1,4 @@
-"""manage.py evaluate: how good search is, measured on a public data set."""
+"""manage.py evaluate: measure the quality of search on a public data set."""
 
 import json
 from argparse import ArgumentParser
@@ -10,49 +10,81 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from convo.errors import ConvoError
-from convo.evaluation import budget, locomo, report
+from convo.evaluation import budget, locomo, report, small
 
 
 class Command(BaseCommand):
-    help = "Measure search on a data set that you have. Nothing of it is left in the database afterwards."
+    help = (
+        "Measure search on a data set that you provide. The command removes it from the database afterwards."
+    )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        kinds = parser.add_subparsers(dest="kind", required=True)
-        long = kinds.add_parser("locomo", help="LoCoMo: how much of the evidence is among the first k?")
-        long.add_argument("file", type=Path)
-        long.add_argument("--distractors", type=int, default=0, metavar="N", help="among N other messages")
-        long.add_argument("--ablation", action="store_true", help="also without each term of the score")
-        long.add_argument("--json", action="store_true", help="one JSON object instead of tables")
-        budgets = kinds.add_parser("budget", help="how much of it reaches the prompt, in so many tokens?")
-        budgets.add_argument("file", type=Path)
-        budgets.add_argument("--questions", type=int, metavar="N", help="only N of them, spread evenly")
-        budgets.add_argument("--json", action="store_true", help="one JSON object instead of a table")
+        subparsers = parser.add_subparsers(dest="kind", required=True)
+        locomo_parser = subparsers.add_parser(
+            "locomo", help="the share of LoCoMo's evidence among the first k results"
+        )
+        locomo_parser.add_argument("file", type=Path)
+        locomo_parser.add_argument(
+            "--distractors", type=int, default=0, metavar="N", help="add N unrelated messages"
+        )
+        locomo_parser.add_argument(
+            "--ablation", action="store_true", help="also measure without each term of the score"
+        )
+        locomo_parser.add_argument("--json", action="store_true", help="one JSON object instead of tables")
+        budget_parser = subparsers.add_parser(
+            "budget", help="the share of the evidence that reaches the prompt, by token budget"
+        )
+        budget_parser.add_argument("file", type=Path)
+        budget_parser.add_argument(
+            "--questions", type=int, metavar="N", help="ask only N questions, spread evenly"
+        )
+        budget_parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
+        small_parser = subparsers.add_parser("small", help="what search finds among very few messages")
+        small_parser.add_argument("file", type=Path)
+        small_parser.add_argument(
+            "--questions", type=int, default=small.QUESTIONS, metavar="N", help="ask only N questions"
+        )
+        small_parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
 
     def handle(self, *, kind: str, file: Path, **options: Any) -> None:
         try:
-            measure = self._locomo if kind == "locomo" else self._budget
-            found, told = measure(file, options)
+            measure = {
+                "locomo": self._measure_locomo,
+                "budget": self._measure_budget,
+                "small": self._measure_small,
+            }[kind]
+            results, text = measure(file, options)
         except ConvoError as error:
             raise CommandError(error.message) from error
-        self.stdout.write(json.dumps(found, indent=2) if options["json"] else told)
+        self.stdout.write(json.dumps(results, indent=2) if options["json"] else text)
 
-    def _locomo(self, file: Path, options: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
-        with locomo.loaded(file, distractors=options["distractors"], told=self._tell) as data:
+    def _measure_locomo(self, file: Path, options: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+        with locomo.load(
+            file, distractors=options["distractors"], report_progress=self._write_progress
+        ) as data:
             outcomes = [locomo.ask(question, data.owner) for question in data.questions]
-            found = report.summary(data, outcomes)
+            results = report.summary(data, outcomes)
             if options["ablation"]:
-                found["ablation"] = {
+                results["ablation"] = {
                     without: report.recall(
-                        [locomo.ask(question, data.owner, without=without) for question in data.questions]
+                        [
+                            locomo.ask(question, data.owner, excluded_term=without)
+                            for question in data.questions
+                        ]
                     )
                     for without in locomo.TERMS
                 }
-        return found, report.tables(found)
+        return results, report.tables(results)
 
-    def _budget(self, file: Path, options: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
-        with locomo.loaded(file, told=self._tell) as data:
-            rows = list(budget.reached(data, most=options["questions"]))
+    def _measure_budget(self, file: Path, options: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+        with locomo.load(file, report_progress=self._write_progress) as data:
+            rows = list(budget.measure(data, question_limit=options["questions"]))
         return {str(row.budget): asdict(row) for row in rows}, budget.table(rows)
 
-    def _tell(self, text: str) -> None:
+    def _measure_small(self, file: Path, options: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+        with locomo.load(file, report_progress=self._write_progress) as data:
+            rows = list(small.measure(data, question_limit=options["questions"]))
+        return {str(row.messages): asdict(row) for row in rows}, small.table(rows)
+
+    def _write_progress(self, text: str) -> None:
         self.stderr.write(text)

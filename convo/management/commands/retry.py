@@ -1,4 +1,4 @@
-"""manage.py retry: work in the background that is dead, or waits after a failure, becomes due now."""
+"""manage.py retry: make background work due now that is dead or waits after a failure."""
 
 from argparse import ArgumentParser
 from typing import Any
@@ -10,22 +10,26 @@ from convo.models import Work
 
 class Command(BaseCommand):
     help = (
-        "Make dead and waiting work due now; the next sweep does it. Without arguments: show what there is."
+        "Make dead and waiting work due now; the next sweep does it. Without arguments, only list this work."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("targets", nargs="*", metavar="PK", help="the rows that the work is about")
+        parser.add_argument(
+            "targets", nargs="*", metavar="PK", help="primary keys of the rows that the work is about"
+        )
         parser.add_argument("--kind", help="only work of this kind")
-        parser.add_argument("--all", action="store_true", dest="everything", help="all there is")
+        parser.add_argument(
+            "--all", action="store_true", dest="retry_all", help="retry all work that is listed"
+        )
 
-    def handle(self, *, targets: list[str], kind: str | None, everything: bool, **options: Any) -> None:
-        if targets and everything:
-            raise CommandError("Name what to retry, or say --all; not both.")
+    def handle(self, *, targets: list[str], kind: str | None, retry_all: bool, **options: Any) -> None:
+        if targets and retry_all:
+            raise CommandError("Give either primary keys or --all, not both.")
         rows = Work.objects.items().given_up()
         rows = rows.filter(**({"kind": kind} if kind else {}), **({"target__in": targets} if targets else {}))
         for work in rows.order_by("kind", "next_at"):
             self.stdout.write(f"{work}: {work.state} after {work.attempts} attempts. {work.error}".rstrip())
-        if targets or everything:
+        if targets or retry_all:
             self.stdout.write(f"{rows.retry()} due now; the next sweep does them.")
         else:
-            self.stdout.write("Name one, or say --all, to retry.")
+            self.stdout.write("To retry, give primary keys or --all.")

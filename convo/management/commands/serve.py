@@ -1,4 +1,4 @@
-"""`manage.py serve`: the web server, on the loopback interface, for a person at a terminal."""
+"""`manage.py serve`: run the web server on the loopback interface, for a person at a terminal."""
 
 import contextlib
 import errno
@@ -9,9 +9,9 @@ from typing import Any
 import uvicorn
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import DatabaseError, connection, connections
-from django.db.migrations.executor import MigrationExecutor
+from django.db import DatabaseError, connections
 
+from convo import database
 from convo.conf import conf
 
 HOST = "127.0.0.1"
@@ -20,7 +20,7 @@ SHUTDOWN_SECONDS = 5
 
 
 class Server(uvicorn.Server):
-    """Uvicorn that says when it answers."""
+    """A Uvicorn server that calls `announce` once it accepts requests."""
 
     def __init__(self, config: uvicorn.Config, announce: Callable[[], None]) -> None:
         super().__init__(config)
@@ -44,66 +44,67 @@ class Command(BaseCommand):
         parser.add_argument("--access-log", action="store_true", help="write a line per request")
 
     def handle(self, *, port: int, access_log: bool, **options: Any) -> None:
-        refuse_unmigrated()
+        require_migrated_database()
         listener = listen(port)
-        taken = listener.getsockname()[1]
-        if port and taken != port:
-            self.stdout.write(f"Port {port} is taken, so this is port {taken}.")
-        lines = f"http://{HOST}:{taken}/\n{who_answers()} Ctrl-C stops the server."
-        server = Server(configured(access_log=access_log), lambda: self.say(lines))
-        # Uvicorn raises the signal again after it has shut down in good order.
+        actual_port = listener.getsockname()[1]
+        if port and actual_port != port:
+            self.stdout.write(f"Port {port} is taken, so port {actual_port} is used instead.")
+        message = f"http://{HOST}:{actual_port}/\n{model_notice()} Ctrl-C stops the server."
+        server = Server(uvicorn_config(access_log=access_log), lambda: self.announce(message))
+        # Uvicorn raises the signal again after it has shut down gracefully.
         with contextlib.suppress(KeyboardInterrupt):
             server.run(sockets=[listener])
 
-    def say(self, lines: str) -> None:
-        self.stdout.write(lines)
+    def announce(self, message: str) -> None:
+        self.stdout.write(message)
         self.stdout.flush()
 
 
-def refuse_unmigrated() -> None:
+def require_migrated_database() -> None:
     """Raise a CommandError unless the database answers and has every table."""
     try:
-        executor = MigrationExecutor(connection)
-        behind = executor.migration_plan(executor.loader.graph.leaf_nodes())
+        database.refuse_old_tables()
+        missing = database.count_unapplied_migrations()
     except DatabaseError as error:
         raise CommandError(f"The database does not answer: {error}") from error
     finally:
         connections.close_all()
-    if behind:
-        raise CommandError(f"The database lacks {len(behind)} migrations. Run `manage.py migrate` first.")
+    if missing:
+        raise CommandError(f"The database lacks {missing} migrations. Run `manage.py migrate` first.")
 
 
-def listen(first: int) -> socket.socket:
-    """A listening socket on this port or, while it is taken, the next; held, so that nobody can take it."""
-    ports = range(first, min(first + PORTS_TO_TRY, 65536))
+def listen(first_port: int) -> socket.socket:
+    """Return a socket that holds this port or the next free one, so that no other process can take it."""
+    ports = range(first_port, min(first_port + PORTS_TO_TRY, 65536))
     for port in ports:
         try:
             return socket.create_server((HOST, port), backlog=2048)
         except OSError as error:
             if error.errno != errno.EADDRINUSE:
                 raise CommandError(f"Port {port} cannot be used: {error.strerror}.") from error
-    raise CommandError(f"No port from {first} to {ports[-1]} is free. Name another with --port or PORT.")
+    raise CommandError(f"No port from {first_port} to {ports[-1]} is free. Name another with --port or PORT.")
 
 
-def configured(*, access_log: bool) -> uvicorn.Config:
-    package, _, name = settings.ASGI_APPLICATION.rpartition(".")
+def uvicorn_config(*, access_log: bool) -> uvicorn.Config:
+    """Return Uvicorn's configuration for the project's ASGI application."""
+    module, _, attribute = settings.ASGI_APPLICATION.rpartition(".")
     return uvicorn.Config(
-        f"{package}:{name}",
+        f"{module}:{attribute}",
         http="httptools",
         ws="none",
-        # On, not auto: a start that fails must be loud.
+        # With "auto" instead of "on", Uvicorn would ignore a failure at startup.
         lifespan="on",
         server_header=False,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
         access_log=access_log,
-        # Django's LOGGING decides where the lines go.
+        # Django's LOGGING setting decides where the log lines go.
         log_config=None,
         log_level="info" if access_log else "warning",
     )
 
 
-def who_answers() -> str:
-    """One sentence that says where replies come from."""
+def model_notice() -> str:
+    """Return a sentence that names the model behind the replies."""
     if conf().offline:
         return "No model is configured, so the offline responder answers; set OPENAI_API_KEY for a model."
     return f"{conf().model or 'The agents’ models'} at {conf().openai_base_url or 'api.openai.com'} answers."

@@ -1,4 +1,4 @@
-"""manage.py verify: every broken invariant of the database, a line each."""
+"""manage.py verify: print every broken invariant of the database, one per line."""
 
 from argparse import ArgumentParser
 from typing import Any
@@ -10,25 +10,29 @@ from convo import verify
 
 
 class Command(BaseCommand):
-    help = "Check that no transcript has a gap, a stray, a lie. Changes nothing; exit status 1 if any has."
+    help = "Check the invariants of all transcripts. Changes nothing; the exit status is 1 if one is broken."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--session", type=UUID, metavar="ID", help="only this one")
+        parser.add_argument("--session", type=UUID, metavar="ID", help="check only this session")
 
     def handle(self, *, session: UUID | None, **options: Any) -> None:
-        sessions = turns = messages = broken = 0
-        for checked in verify.check_all() if session is None else [_one(session)]:
-            sessions, turns, messages = sessions + 1, turns + checked.turns, messages + checked.messages
+        sessions = turns = messages = finding_count = 0
+        for checked in verify.check_all() if session is None else [_check_session(session)]:
+            sessions, turns, messages = (
+                sessions + 1,
+                turns + checked.turn_count,
+                messages + checked.message_count,
+            )
             for finding in checked.findings:
-                broken += 1
-                self.stdout.write(f"session {checked.session}, {finding.where}: {finding.what}")
-        seen = f"{sessions} sessions, {turns} turns, {messages} messages checked"
-        if broken:
-            raise CommandError(f"{seen}; {broken} findings.")
-        self.stdout.write(f"{seen}; all is well.")
+                finding_count += 1
+                self.stdout.write(f"session {checked.session_id}, {finding.location}: {finding.problem}")
+        totals = f"{sessions} sessions, {turns} turns, {messages} messages checked"
+        if finding_count:
+            raise CommandError(f"{totals}; {finding_count} findings.")
+        self.stdout.write(f"{totals}; all is well.")
 
 
-def _one(session: UUID) -> verify.Checked:
+def _check_session(session: UUID) -> verify.CheckedSession:
     checked = verify.check(session)
     if checked is None:
         raise CommandError(f"There is no session {session}.")

@@ -1,5 +1,5 @@
 "use strict";
-// The forms of the API's pages: sent by their method, as fields or as JSON; the answer takes the page's place.
+// The forms of the browsable API: sent with their method, as fields or as JSON; the response replaces the page.
 
 document.documentElement.classList.add("scripted");
 const one = (selector, inside = document) => inside.querySelector(selector);
@@ -44,7 +44,7 @@ function bodyOf(form) {
   const raw = one("[data-raw]", form);
   if (raw) return raw.value;
   if (form.dataset.method !== "PATCH") return new FormData(form);
-  // What is left as it was is left out.
+  // Unchanged fields are left out.
   const body = new FormData();
   for (const control of all("[name]", form).filter(isChanged)) {
     body.append(control.name, control.type === "checkbox" ? control.checked : control.value);
@@ -81,7 +81,7 @@ function tell(form, errors) {
   }
 }
 
-// Events, as they come; and what is no page.
+// Responses other than HTML are shown as text, and events as they arrive.
 async function write(answer) {
   const shown = document.createElement("pre");
   one("#answer").replaceChildren(shown);

@@ -1,4 +1,4 @@
-// Words as they are written, from any tab and after every break. The page works without this file too.
+// Shows replies as they are written, in every tab and after a lost connection. The page works without this file.
 
 import { Refused, ask, complain, refresh, say } from "./page.js";
 
@@ -8,23 +8,31 @@ const file = document.getElementById("file");
 const chosen = document.getElementById("chosen");
 const inspector = document.getElementById("inspector");
 const AGAIN = 2000;
+const WAIT = "A reply is still being written, so nothing was sent. Wait until it ends, or stop it: your message stays here.";
 
 let followed = null;
 let atEnd = false;
+let toldToWait = false;
 
 document.addEventListener("convo:sent", (event) => {
   const { form, data } = event.detail;
+  // The agent that is selected below the message box answers, whichever form asks.
+  const agent = document.getElementById("agent");
+  if (agent && !data.has("agent")) data.set("agent", agent.value);
   if (!form.matches("[data-ask]")) return;
   const text = String(data.get("message")).trim();
   const names = data.getAll("file").map((one) => one.name).filter(Boolean);
-  // The box keeps what is typed meanwhile.
-  if (!(text || names.length) || document.querySelector("[data-live]")) return event.preventDefault();
+  if (!(text || names.length) || mustWait()) return event.preventDefault();
   begin([text, ...names].join("\n"));
   if (form === composer) write("");
 });
 
+// Enter was pressed twice in a row: the first message is still being sent.
+document.addEventListener("convo:busy", (event) => { if (event.detail.form.matches("[data-ask]")) mustWait(); });
+
 document.addEventListener("convo:shown", (event) => {
   shown();
+  if (toldToWait && !isWriting()) complain("", (toldToWait = false));
   if (atEnd) toEnd();
   if (!event.detail.form?.matches("[data-ask]")) return;
   give([]);
@@ -32,6 +40,8 @@ document.addEventListener("convo:shown", (event) => {
 });
 
 document.addEventListener("convo:refused", (event) => {
+  // The reason for the refusal stays on the page.
+  toldToWait = false;
   const { form, data } = event.detail;
   document.querySelector("#transcript > :not([id])")?.remove();
   if (form.matches("[data-ask]") && !box.value) write(data.get("message"));
@@ -54,29 +64,32 @@ box?.addEventListener("keydown", (event) => {
   composer.requestSubmit();
 });
 
-// Files come by the button, from the clipboard, or dropped anywhere on the page.
+// Files are chosen with the button, pasted, or dropped anywhere on the page.
 file?.addEventListener("change", choose);
 chosen?.querySelector("button").addEventListener("click", () => give([]));
 box?.addEventListener("paste", (event) => { if (event.clipboardData.files.length) give(event.clipboardData.files, event); });
 addEventListener("dragover", (event) => { if (file && event.dataTransfer.types.includes("Files")) event.preventDefault(); });
 addEventListener("drop", (event) => { if (file && event.dataTransfer.files.length) give(event.dataTransfer.files, event); });
 
-// Scroll along only for a reader who is at the end anyway.
+// The page scrolls along only if the reader is at its end.
 addEventListener("scroll", () => { atEnd = innerHeight + scrollY > document.documentElement.scrollHeight - 60; }, { passive: true });
 new ResizeObserver(() => { if (atEnd && document.querySelector("[aria-busy]")) toEnd(); }).observe(document.getElementById("main"));
 const older = new IntersectionObserver((seen) => { if (seen.some((one) => one.isIntersecting)) earlier(); }, { rootMargin: "600px" });
 
 shown();
-if (box) fit();
 if (matchMedia("(pointer: fine)").matches) box?.focus({ preventScroll: true });
 if (document.querySelector(".exchange") && !location.search && !location.hash) toEnd();
 
-/** What every page needs that has just been shown. */
+/** Prepare a page that has just been shown. */
 function shown() {
   for (const code of document.querySelectorAll(".prose pre:not(:has([data-copy]))")) {
-    code.insertAdjacentHTML("beforeend", '<button class="button quiet" type="button" data-copy data-added>Copy</button>');
+    code.insertAdjacentHTML("beforeend", '<button class="button quiet" type="button" data-copy data-added aria-label="Copy the code">Copy</button>');
   }
-  if (box) box.placeholder = document.querySelector(".exchange") ? "Go on…" : "Say something worth remembering…";
+  if (box) {
+    box.placeholder = document.querySelector(".exchange") ? "Go on…" : "Say something worth remembering…";
+    // The longer placeholder takes two lines on a phone.
+    fit();
+  }
   const live = document.querySelector("[data-live]");
   if (live && live !== followed) follow(live);
   older.disconnect();
@@ -84,7 +97,20 @@ function shown() {
   if (link) older.observe(link);
 }
 
-/** Show the question at once, before the server has heard it. */
+/** Return whether a reply is being written here, or a question is being sent. */
+function isWriting() {
+  return Boolean(document.querySelector("[data-live], #transcript > :not([id])"));
+}
+
+/** Explain why nothing is sent while a reply is being written; return false if none is. */
+function mustWait() {
+  if (!isWriting()) return false;
+  complain(WAIT);
+  toldToWait = true;
+  return true;
+}
+
+/** Show the question at once, before the server has received it. */
 function begin(text) {
   const pending = document.getElementById("pending").content.firstElementChild.cloneNode(true);
   pending.querySelector(".asked .text").textContent = text;
@@ -93,7 +119,7 @@ function begin(text) {
   toEnd();
 }
 
-/** Read along. The browser connects again by itself, and the server goes on where the connection broke. */
+/** Follow the reply. The browser reconnects by itself, and the server continues after the last event it sent. */
 function follow(article) {
   const words = article.querySelector(".writing");
   const source = new EventSource(article.dataset.live);
@@ -101,27 +127,30 @@ function follow(article) {
   followed = article;
   source.addEventListener("open", () => { if (broke) complain(""); broke = false; });
   source.addEventListener("turn.started", () => words.replaceChildren(""));
-  // Text only, whatever the model wrote.
+  // The delta is added as text, so no markup in it takes effect.
   source.addEventListener("delta", (event) => words.firstChild.appendData(JSON.parse(event.data).text));
   source.addEventListener("turn.completed", (event) => end(JSON.parse(event.data)));
   source.addEventListener("error", (event) => {
     if (event.data) return end(JSON.parse(event.data));
     if (!article.isConnected) return source.close();
     broke = true;
-    complain("The connection broke. The reply goes on, and so does this page as soon as it can.");
+    complain("The connection was lost. The reply goes on, and this page follows it again as soon as it can.");
     if (source.readyState === EventSource.CLOSED) setTimeout(catchUp, AGAIN);
   });
 
-  async function end({ message, error }) {
+  async function end({ message, error, retry_after: seconds }) {
     source.close();
     await catchUp();
-    say(error?.message ?? message?.content ?? "");
-    // A failed second answer leaves the first one standing, and no trace in the transcript.
-    if (error && !document.getElementById(article.id)) complain(error.message);
+    if (!error) return say(message?.content ?? "");
+    // The page has the message for people; that of the event is for programs.
+    const why = document.getElementById(article.id)?.querySelector(".mark p")?.textContent;
+    // A failed alternative leaves no trace in the transcript, which still shows the first answer.
+    const none = `No other answer could be written this time. Try again${seconds ? ` in ${Math.ceil(seconds)} seconds` : ""}.`;
+    if (why) say(why); else complain(none);
   }
 }
 
-/** Show how things stand, as soon as the server can be reached. */
+/** Refresh the page as soon as the server can be reached. */
 async function catchUp() {
   followed = null;
   if (await refresh()) return;
@@ -129,7 +158,7 @@ async function catchUp() {
   setTimeout(catchUp, AGAIN);
 }
 
-/** Put what was said before in front of what is shown, and leave the reader where they are. */
+/** Insert the earlier messages before those that are shown, without moving what the reader sees. */
 async function earlier() {
   const link = document.querySelector("#older a");
   older.disconnect();
@@ -146,19 +175,48 @@ async function inspect(address) {
   try {
     const page = new DOMParser().parseFromString(await (await ask(address)).text(), "text/html");
     document.getElementById("inspector-shows").replaceChildren(page.getElementById("inspected"));
-    inspector.showPopover();
+    // The panel is already open if somebody moved on to another reply with the keyboard.
+    if (!inspector.matches(":popover-open")) {
+      inspector.showPopover();
+      // The attribute `autofocus` won't do: browsers apply it when the page loads, and warn.
+      inspector.focus();
+    }
+    inspector.scrollTop = 0;
   } catch (error) {
     if (!(error instanceof Refused)) throw error;
     complain(error.message);
   }
 }
 
+/** Copy the Markdown of a reply, or the code block that the button is in. */
 async function copy(button) {
-  const from = button.closest("pre") ?? button.closest(".exchange").querySelector(".said:last-of-type .text");
-  await navigator.clipboard.writeText((from.querySelector("code") ?? from).innerText);
+  const text = button.dataset.copy || button.closest("pre").querySelector("code").textContent;
+  if (!(await toClipboard(text))) return complain("The browser does not let this page copy. Select the text and copy it by hand.");
   button.classList.add("done");
-  say("Copied.");
+  // The text is emptied first, so that screen readers announce the same word again.
+  say("");
+  requestAnimationFrame(() => say("Copied"));
   setTimeout(() => button.classList.remove("done"), AGAIN);
+}
+
+/** Copy text to the clipboard; return false if the browser forbids it. Plain HTTP has no `navigator.clipboard`. */
+async function toClipboard(text) {
+  try {
+    await navigator.clipboard.writeText(text);
+    return true;
+  } catch {
+    const before = document.activeElement;
+    const field = document.createElement("textarea");
+    field.className = "unseen";
+    field.value = text;
+    document.body.append(field);
+    field.focus({ preventScroll: true });
+    field.select();
+    const isCopied = document.execCommand("copy");
+    field.remove();
+    before?.focus({ preventScroll: true });
+    return isCopied;
+  }
 }
 
 function give(files, event) {

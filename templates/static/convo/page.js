@@ -1,7 +1,7 @@
-// Every form here works by itself: it is posted, and a page comes back. This file only spares the jump:
-// the page that comes back is woven into the one that is shown.
+// Every form works without this file: it is posted, and a page comes back. This file only avoids the reload:
+// it merges the page that comes back into the one that is shown.
 
-/** What went wrong before anything was stored. */
+/** An error that occurred before anything was stored. */
 export class Refused extends Error {}
 
 let busy = false;
@@ -15,7 +15,7 @@ document.addEventListener("submit", (event) => {
   act(event.target, event.submitter);
 });
 
-// What opens near the message box comes out from under it.
+// Details that open near the message box are scrolled out from under it.
 document.addEventListener("toggle", (event) => {
   if (event.target.matches("details[open]:not(.parts *)")) event.target.scrollIntoView({ block: "nearest" });
 }, true);
@@ -30,16 +30,16 @@ document.addEventListener("keydown", (event) => {
   find.focus();
 });
 
-// Another tab has changed something, the network is back, or somebody comes back to this page.
+// The page refreshes when another tab has changed something, the network is back, or the reader returns.
 told.addEventListener("message", (event) => { if (event.data === location.pathname) refresh(); });
 addEventListener("online", refresh);
 addEventListener("popstate", () => location.reload());
 addEventListener("pageshow", (event) => { if (event.persisted) location.reload(); });
 document.addEventListener("visibilitychange", () => { if (!document.hidden) refresh(); });
 
-/** Do what the form says. `convo:sent`, and then `convo:shown` or `convo:refused`, tell of it. */
+/** Submit the form. Dispatches `convo:sent`, then `convo:shown` or `convo:refused`; or `convo:busy` while another form is being sent. */
 async function act(form, submitter) {
-  if (busy) return;
+  if (busy) return tell("convo:busy", { form });
   const data = new FormData(form, submitter);
   const address = submitter?.getAttribute("formaction") || form.getAttribute("action") || location.href;
   say("");
@@ -63,7 +63,7 @@ async function act(form, submitter) {
   }
 }
 
-/** Say why not, and show what has happened meanwhile: it may be the reason. */
+/** Show the error, and refresh the page: a change made meanwhile may be the reason. */
 async function refuse(form, data, message) {
   tell("convo:refused", { form, data });
   for (const old of document.querySelectorAll("#told .told")) old.remove();
@@ -73,7 +73,7 @@ async function refuse(form, data, message) {
   refresh();
 }
 
-/** Show the page as it is now; false where the server can't be reached. */
+/** Show the page as it is now; return false if the server can't be reached. */
 export async function refresh() {
   if (busy) return true;
   try {
@@ -86,7 +86,7 @@ export async function refresh() {
   }
 }
 
-/** The server's answer, or Refused in its own words. */
+/** Return the server's response, or throw Refused with its message. */
 export async function ask(address, options = {}) {
   let response;
   try {
@@ -101,12 +101,14 @@ export async function ask(address, options = {}) {
   throw new Refused(said?.error?.message ?? "This page is out of date. Reload it and try again.");
 }
 
-/** Put the parts of this page in the place of those that are shown; false where it has other ones. */
+/** Replace the shown parts by those of this page; return false if it has other parts. */
 function weave(html, isHere, unasked = false) {
   const fresh = new DOMParser().parseFromString(html, "text/html");
   const [parts, next] = [document, fresh].map((page) => [...page.querySelectorAll("[data-part]")]);
   if (String(parts.map((part) => part.id)) !== String(next.map((part) => part.id))) return false;
-  // Read before the parts move, and the forms in them.
+  // A cleared transcript also removes the earlier messages that were fetched while scrolling.
+  if (!fresh.querySelector("[data-rows] > *")) isHere = false;
+  // The actions are read before the parts, and the forms in them, move into this document.
   const goes = [...fresh.querySelectorAll("form[id]")].map((form) => [form.id, form.getAttribute("action")]);
   parts.forEach((part, index) => {
     if ("rows" in part.dataset) return weaveRows(part, next[index], isHere, unasked);
@@ -121,7 +123,7 @@ function weave(html, isHere, unasked = false) {
   return true;
 }
 
-/** The same row by row, so that what hasn't changed keeps its place, its focus and its open details. */
+/** Replace a part row by row, so that unchanged rows keep their place, their focus and their open details. */
 function weaveRows(part, next, isHere, unasked) {
   const shown = new Map([...part.children].map((row) => [row.id, row]));
   const rows = [...next.children].map((row) => {
@@ -132,13 +134,13 @@ function weaveRows(part, next, isHere, unasked) {
   part.replaceChildren(...kept, ...rows);
 }
 
-/** Is something typed in it that was not sent yet? */
+/** Return whether a field in this part holds text that was not sent yet. */
 function isTyped(part) {
   const fields = part.querySelectorAll("textarea, input:not([type=hidden])");
   return [...fields].some((field) => field.value !== field.defaultValue);
 }
 
-/** Its HTML, without what differs at every rendering or has been done to it here. */
+/** Return the element's HTML without what differs at every rendering or was changed by scripts. */
 function plain(element) {
   const copy = element.cloneNode(true);
   for (const one of copy.querySelectorAll("[data-added]")) one.remove();
@@ -156,13 +158,13 @@ function goTo(address) {
   if (pathname + search !== location.pathname + location.search) history.pushState(null, "", pathname + search + hash);
 }
 
-/** Where the button that was pressed is gone, go on from its successor. */
+/** If the pressed button is gone, focus the one that replaced it. */
 function refocus(address) {
   if (document.activeElement !== document.body) return;
   (document.querySelector(`[formaction="${CSS.escape(address)}"]`) ?? document.getElementById("main")).focus({ preventScroll: true });
 }
 
-/** Say what went wrong; where there is something to send, offer to try again. */
+/** Show an error; if there is something to send, offer to try again. */
 export function complain(message) {
   const problem = document.getElementById("problem");
   const again = problem.querySelector("button");

@@ -1,0 +1,147 @@
+"""The prompt that the model saw in a turn: its manifest, drawn to scale, with the texts behind it."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from django.urls import reverse
+
+from convo import context
+from convo.admin.read_only import describe_size
+from convo.models import Turn
+
+# A prompt can be as long as a book, so each part shows at most this many sources and characters of each.
+MAX_SOURCES, MAX_TEXT_LENGTH = 60, 4000
+KINDS = {"pinned": "memories", "facts": "memories"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptSource:
+    """One source of a part of the prompt: its label, a link to it, and its text."""
+
+    label: str
+    link: str
+    text: str | None
+    is_hidden: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptSlice:
+    """A part of the prompt as a segment of the bar; `x` and `width` are percentages, as text for the SVG."""
+
+    name: str
+    kind: str
+    reason: str
+    tokens: int
+    x: str
+    width: str
+    sources: Sequence[PromptSource] = ()
+    omitted_count: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Omission:
+    """Something that was left out of the prompt, and the reason."""
+
+    reason: str
+    message_range: str
+    size: str
+    sources: Sequence[PromptSource]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptView:
+    slices: Sequence[PromptSlice]
+    omissions: Sequence[Omission]
+    total: int
+    budget: int
+    counted_by: str
+    budget_percentage: str
+
+
+def build_prompt_view(turn: Turn, *, can_read: bool) -> PromptView | None:
+    """Return the prompt of this turn, with texts for staff who may read them; None if no model was asked."""
+    if turn.manifest is None:
+        return None
+    # The texts are loaded from their rows, so that what was deleted or forgotten since is not shown.
+    manifest = context.replay(turn)
+    return PromptView(
+        slices=[
+            _slice(turn, segment, can_read=can_read)
+            for segment in context.bar_segments(manifest, manifest["total"] or 1)
+        ],
+        omissions=[_omission(turn, omission, can_read=can_read) for omission in manifest["left_out"]],
+        total=manifest["total"],
+        budget=manifest["budget"],
+        counted_by=manifest["counted_by"],
+        budget_percentage=f"{100 * manifest['total'] / (manifest['budget'] or 1):.1f}",
+    )
+
+
+def _slice(turn: Turn, segment: context.BarSegment, *, can_read: bool) -> PromptSlice:
+    part = segment.part
+    sources = part.get("sources", ())
+    return PromptSlice(
+        name=part["part"],
+        kind=KINDS.get(part["part"], part["part"]),
+        reason=part["why"],
+        tokens=part["tokens"],
+        x=segment.x,
+        width=segment.width,
+        sources=[_source(turn, source, can_read=can_read) for source in sources[:MAX_SOURCES]],
+        omitted_count=max(0, len(sources) - MAX_SOURCES),
+    )
+
+
+def _source(turn: Turn, source: Mapping[str, Any], *, can_read: bool) -> PromptSource:
+    label, link = _label_and_link(turn, source)
+    text = source.get("text")
+    is_hidden = bool(text) and not can_read
+    return PromptSource(
+        label=f"{label}, score {source['score']}" if "score" in source else label,
+        link=link,
+        text=describe_size(text) if is_hidden else text[:MAX_TEXT_LENGTH] if text else None,
+        is_hidden=is_hidden,
+    )
+
+
+def _label_and_link(turn: Turn, source: Mapping[str, Any]) -> tuple[str, str]:
+    if "agent" in source:
+        version_id = turn.agent_version_id
+        return f"agent {source['agent']}", _change_url("agentversion", version_id) if version_id else ""
+    if "summary" in source:
+        return f"summary {source['summary']}", _change_url("summary", source["summary"])
+    if "memory" in source:
+        return "a memory", f"{reverse('admin:convo_usermemory_changelist')}?q={source['memory']}"
+    session, position = source.get("session", turn.session_id), source.get("position", 0)
+    suffix = "" if str(session) == str(turn.session_id) else " of another conversation"
+    role = source.get("role", "message")
+    return f"{role} at {position}{suffix}", message_url(session, position)
+
+
+def _omission(turn: Turn, omission: Mapping[str, Any], *, can_read: bool) -> Omission:
+    sources = omission.get("sources", ())
+    return Omission(
+        reason=omission["why"],
+        message_range=" ".join(_message_range(omission)),
+        size=f"{omission['tokens']} tokens" if "tokens" in omission else "",
+        sources=[_source(turn, source, can_read=can_read) for source in sources[:MAX_SOURCES]],
+    )
+
+
+def _message_range(omission: Mapping[str, Any]) -> Iterator[str]:
+    if "messages" in omission:
+        yield f"{omission['messages']} messages"
+    if "to" in omission:
+        yield (
+            f"at {omission['from']} to {omission['to']}" if "from" in omission else f"up to {omission['to']}"
+        )
+
+
+def message_url(session_id: Any, position: int) -> str:
+    """Return the address of a message in the transcript on its session's page."""
+    return f"{_change_url('session', session_id)}?before={position + 1}#m{position}"
+
+
+def _change_url(model: str, pk: Any) -> str:
+    return reverse(f"admin:convo_{model}_change", args=[str(pk)])

@@ -1,0 +1,214 @@
+"""The base class of Convo's admin: read-only, and hiding what people wrote from staff without permission."""
+
+import json
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from django.contrib import admin, messages
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.contrib.admin.models import CHANGE, LogEntry
+from django.contrib.contenttypes.models import ContentType
+from django.core.exceptions import ValidationError
+from django.db.models import Model, Q, QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.utils.html import format_html
+
+from convo.admin.lists import CappedPaginator
+
+VIEW_CONTENT = "convo.view_content"
+# Longer texts would make a list unreadable.
+MAX_LIST_LENGTH = 120
+MAX_PAGE_LENGTH = 20_000
+
+
+def can_read_content(request: HttpRequest) -> bool:
+    """Return whether this staff member may read what people wrote."""
+    return bool(request.user.has_perm(VIEW_CONTENT))
+
+
+def is_valid_value(field: Any, text: str) -> bool:
+    """Return whether the field can hold this value; a number may have more digits than its column takes."""
+    while field.remote_field:
+        field = field.target_field
+    try:
+        field.run_validators(field.to_python(text))
+    except ValidationError:
+        return False
+    return True
+
+
+def describe_size(value: Any) -> str:
+    """Return a note on the length of a value, for staff who may not read it."""
+    words = len(_as_text(value).split())
+    return f"{words} word{'s' * (words != 1)}, hidden: needs the permission view content"
+
+
+def log_reading(request: HttpRequest, model: type[Model], object_repr: str, pk: Any = None) -> None:
+    """Log, before showing it, that a staff member reads what people wrote."""
+    LogEntry.objects.create(
+        user_id=request.user.pk,  # type: ignore[misc]  # only staff comes here
+        content_type=ContentType.objects.get_for_model(model),
+        object_id=pk,
+        object_repr=object_repr[:200],
+        action_flag=CHANGE,
+        change_message="Read what people said.",
+    )
+
+
+class ReadOnlyAdmin(admin.ModelAdmin):
+    """Read-only admin: turns, background work and the people themselves write these rows."""
+
+    show_full_result_count = False
+    # Facets would count a whole table for each filter.
+    show_facets = admin.ShowFacets.NEVER
+    paginator = CappedPaginator
+    list_per_page = 50
+    list_max_show_all = 0
+    # The fields that contain what people wrote.
+    content_fields: Sequence[str] = ()
+    # Lookups that the address of a list may contain in addition to those of its filters.
+    extra_lookups: Sequence[str] = ()
+    # Large columns, which no list shows.
+    deferred_fields: Sequence[str] = ()
+
+    class Media:
+        css = {"all": ["convo/admin.css"]}
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        # Deletion by Django would bypass the rules that keep transcripts consistent.
+        return False
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        return super().get_queryset(request).defer(*self.deferred_fields)
+
+    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:
+        return (
+            super().get_object(request, object_id, from_field)
+            if is_valid_value(self.opts.pk, object_id)
+            else None
+        )
+
+    def response_action(
+        self, request: HttpRequest, queryset: QuerySet[Any], *options: Any
+    ) -> HttpResponse | None:
+        if not all(is_valid_value(self.opts.pk, id) for id in request.POST.getlist(ACTION_CHECKBOX_NAME)):
+            messages.error(request, "Select rows of this list.")
+            return None
+        return super().response_action(request, queryset, *options)
+
+    def get_list_display(self, request: HttpRequest) -> list[Any]:
+        return [self._column_for(request, name, MAX_LIST_LENGTH) for name in self.list_display]
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> list[Any]:
+        return [
+            (
+                title,
+                {
+                    **options,
+                    "fields": [
+                        self._column_for(request, name, MAX_PAGE_LENGTH) for name in options["fields"]
+                    ],
+                },
+            )
+            for title, options in super().get_fieldsets(request, obj)
+        ]
+
+    def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest | None = None) -> bool:
+        """Allow only declared lookups: by filtering on a text, staff who may not read it could guess it."""
+        if lookup in self.extra_lookups and lookup.endswith("__exact"):
+            return is_valid_value(self.opts.get_field(lookup.removesuffix("__exact")), value)
+        return lookup in self.extra_lookups or any(
+            lookup in _query_params_of(list_filter) for list_filter in self.list_filter
+        )
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
+        # A search compares whole names only, and each comparison uses an index.
+        term = search_term.strip()
+        return queryset.filter(self.search_condition(term)) if term else queryset, False
+
+    def search_condition(self, term: str) -> Q:
+        """Return the condition of a search for whole names or ids; no text that people wrote is searched."""
+        return Q(pk=None)
+
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> Any:
+        response = super().changelist_view(request, extra_context)
+        context = getattr(response, "context_data", None) or {}
+        row_count = len(context["cl"].result_list) if "cl" in context else 0
+        if (
+            row_count
+            and set(self.content_fields).intersection(self.list_display)
+            and can_read_content(request)
+        ):
+            self.log_list_reading(request, row_count)
+        return response
+
+    def log_list_reading(self, request: HttpRequest, row_count: int) -> None:
+        """Log that a list shows this many rows of what people wrote."""
+        log_reading(request, self.model, f"a list of {row_count} {self.opts.verbose_name_plural}")
+
+    def render_change_form(
+        self,
+        request: HttpRequest,
+        context: dict[str, Any],
+        add: bool = False,
+        change: bool = False,
+        form_url: str = "",
+        obj: Any = None,
+    ) -> Any:
+        if obj is not None and self.content_fields and can_read_content(request):
+            log_reading(request, self.model, str(obj), obj.pk)
+        context |= self.page_context(request, obj) if obj is not None else {}
+        return super().render_change_form(request, context, add, change, form_url, obj)
+
+    def page_context(self, request: HttpRequest, row: Any) -> dict[str, Any]:
+        """Return the template context of what a row's page shows in addition to its fields."""
+        return {}
+
+    def _column_for(self, request: HttpRequest, name: Any, max_length: int) -> Any:
+        return (
+            _content_column(name, can_read_content(request), max_length)
+            if name in self.content_fields
+            else name
+        )
+
+
+def _content_column(name: str, can_read: bool, max_length: int) -> Callable[[Any], Any]:
+    """Return a column or field that shows the text, or only its length to staff who may not read it."""
+
+    @admin.display(description=name.replace("_", " "))
+    def field_text(row: Any) -> Any:
+        value = getattr(row, name)
+        if value in (None, "", [], {}):
+            return "-"
+        if not can_read:
+            return describe_size(value)
+        text = _as_text(value)
+        truncated = text if len(text) <= max_length else text[:max_length] + "…"
+        return (
+            truncated
+            if max_length == MAX_LIST_LENGTH
+            else format_html('<div class="said">{}</div>', truncated)
+        )
+
+    field_text.__name__ = name
+    return field_text
+
+
+def _as_text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, indent=1, ensure_ascii=False)
+
+
+def _query_params_of(list_filter: Any) -> set[str]:
+    """Return the query parameters that a list filter uses."""
+    if isinstance(list_filter, str | tuple | list):
+        name = list_filter if isinstance(list_filter, str) else list_filter[0]
+        return {f"{name}__{lookup}" for lookup in ("exact", "isnull", "gte", "lt")}
+    return {list_filter.parameter_name}

@@ -1,1 +1,0 @@
-"""Chat completions: the caller's own prompt, or with a session our memory behind it."""

@@ -1,1 +1,0 @@
-"""Responses: turns, as OpenAI's stateful API tells of them."""

@@ -1,0 +1,172 @@
+"""Find the messages that are new to a session: most clients send the whole conversation every time.
+
+New is everything after the transcript's last message, if the request contains that message. Otherwise the
+user and tool messages at the request's end are new; if the session has them already and the request lacks the
+answer, the client asks for another answer.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import takewhile
+from typing import Any, NamedTuple
+
+from convo.errors import InvalidContinuation, InvalidRequest
+from convo.history import CALL, RESULT, NewMessage, invalid_results, with_file_hashes
+from convo.models import Message, Session, Turn
+from convo.openai_api.chat.messages import SYSTEM_ROLES, messages_from_chat
+from convo.unicode import normalize
+
+# The transcript is read this far back to find its last message and the question before that.
+_LOOKBACK = 200
+_SPOKEN_TYPES = {"message", CALL, RESULT}
+
+StoredOrNew = NewMessage | Message
+Group = list[NewMessage]
+
+
+@dataclass(frozen=True)
+class NewInput:
+    """The new messages to ask with, or the earlier turn to answer once more."""
+
+    drafts: Sequence[NewMessage]
+    turn_to_regenerate: Turn | None = None
+    version: tuple[int, int] = (0, 0)
+
+
+class _Likeness(NamedTuple):
+    """The features by which a repeated message is recognised."""
+
+    role: str
+    text: str
+    calls: tuple[tuple[str, ...], ...]
+
+
+def find_new_input(session: Session, messages: Sequence[Mapping[str, Any]]) -> NewInput:
+    """Find the new messages of this request, which may repeat the conversation."""
+    groups = groups_without_system(messages)
+    if session.last_position == 0:
+        # The session never had a message: all of these are new, and none can be counted twice.
+        new_messages = NewInput(_flatten(groups), version=session.version)
+        check_results(None, new_messages.drafts)
+        return new_messages
+    newest_rows = Message.objects.transcript(session).select_related("turn").order_by("-position")
+    rows = [
+        row
+        for row in reversed(newest_rows[:_LOOKBACK])
+        if row.type in _SPOKEN_TYPES and row.role not in SYSTEM_ROLES
+    ]
+    drafts = _flatten(_new_groups(groups, rows))
+    if drafts:
+        check_results(session, drafts)
+        return NewInput(drafts, version=session.version)
+    turn = rows[-1].turn
+    is_recorded = turn.kind == Turn.Kind.RECORDED and rows[-1].role == Message.Role.ASSISTANT
+    # A recorded answer is part of its question's turn: the question is asked again in a branch beside it.
+    return NewInput(
+        _flatten(_trailing_groups(groups)) if is_recorded else (),
+        turn_to_regenerate=turn,
+        version=session.version,
+    )
+
+
+def groups_without_system(messages: Sequence[Mapping[str, Any]]) -> list[Group]:
+    """Convert each message except system messages to drafts, and refuse messages that ask nothing."""
+    indexes = [index for index, message in enumerate(messages) if message["role"] not in SYSTEM_ROLES]
+    if not indexes:
+        raise InvalidRequest("There is no question: send a message with the role user.", param="messages")
+    if messages[indexes[-1]]["role"] == Message.Role.ASSISTANT:
+        raise InvalidRequest(
+            "There is no question: in a session the last message must have the role user or tool.",
+            param=f"messages[{indexes[-1]}].role",
+        )
+    return [messages_from_chat(messages[index], f"messages[{index}]") for index in indexes]
+
+
+def check_results(session: Session | None, drafts: Sequence[NewMessage]) -> None:
+    """Refuse a tool's result without the call that asked for it: it would poison every later prompt."""
+    for _, reason in invalid_results(session, drafts):
+        raise InvalidContinuation(reason, param="messages")
+
+
+def _new_groups(groups: list[Group], rows: list[Message]) -> list[Group]:
+    last_message = _last_message(rows)
+    likenesses = [_likeness(group) for group in groups]
+    last_likeness = _likeness(last_message) if last_message else None
+    for end in range(len(groups), 0, -1):
+        if last_likeness and _ends_with(last_likeness, likenesses[max(end - len(last_message), 0) : end]):
+            return groups[end:]
+    tail = _trailing_groups(groups)
+    ends_with_reply = bool(last_message) and last_message[0].role == Message.Role.ASSISTANT
+    rows_before_reply = rows[: -len(last_message)] if ends_with_reply else rows
+    questions = [_likeness([row]) for row in _trailing_rows(rows_before_reply)]
+    tail_start = likenesses[len(likenesses) - len(tail) :][: len(questions)]
+    return tail[len(questions) :] if tail_start == questions else tail
+
+
+def _last_message(rows: list[Message]) -> list[Message]:
+    """Return the transcript's last message. A model's text and calls of one turn count as one message."""
+    if not rows or rows[-1].role != Message.Role.ASSISTANT:
+        return rows[-1:]
+    last = rows[-1]
+    same_reply = takewhile(lambda row: row.role == last.role and row.turn_id == last.turn_id, reversed(rows))
+    return list(same_reply)[::-1]
+
+
+def _ends_with(last_likeness: _Likeness, likenesses: Sequence[_Likeness]) -> bool:
+    """Return whether these messages end with the last one, which some clients split into several."""
+    text = ""
+    calls: tuple[tuple[str, ...], ...] = ()
+    for likeness in reversed(likenesses):
+        text, calls = f"{likeness.text} {text}".strip(), (*likeness.calls, *calls)
+        if _Likeness(likeness.role, text, calls) == last_likeness:
+            return True
+        if likeness.role != Message.Role.ASSISTANT or not last_likeness.text.endswith(text):
+            return False
+    return False
+
+
+def _trailing_groups(groups: list[Group]) -> list[Group]:
+    return list(takewhile(lambda group: group[0].role != Message.Role.ASSISTANT, reversed(groups)))[::-1]
+
+
+def _trailing_rows(rows: list[Message]) -> list[Message]:
+    return list(takewhile(lambda row: row.role != Message.Role.ASSISTANT, reversed(rows)))[::-1]
+
+
+def _likeness(messages: Sequence[StoredOrNew]) -> _Likeness:
+    texts = [_text_of(message) for message in messages if message.type != CALL]
+    text = " ".join(normalize("NFC", " ".join(texts)).split())
+    return _Likeness(
+        messages[0].role,
+        text,
+        tuple(_call_identity(message) for message in messages if message.type != "message"),
+    )
+
+
+def _call_identity(message: StoredOrNew) -> tuple[str, ...]:
+    """Identify a call or a result. A call's id is not enough, because another call may have the same."""
+    if message.type != CALL:
+        return (message.call_id,)
+    arguments = (
+        message.reply_text if isinstance(message, Message) else str((message.item or {}).get("arguments", ""))
+    )
+    # Clients send the same arguments with other spaces, or with their keys in another order.
+    with suppress(ValueError, RecursionError):
+        arguments = json.dumps(json.loads(arguments), sort_keys=True)
+    return (message.call_id, message.name, arguments)
+
+
+def _text_of(message: StoredOrNew) -> str:
+    """Return the text of this message; an image or a file is represented by its data or id."""
+    item = with_file_hashes(message.item) or {}
+    parts = item.get("output" if message.type == RESULT else "content", message.content)
+    if isinstance(parts, str):
+        return parts
+    names = ("text", "refusal", "image_url", "file_id", "file_data")
+    return " ".join(str(part[name]) for part in parts for name in names if part.get(name))
+
+
+def _flatten(groups: Iterable[Group]) -> list[NewMessage]:
+    return [draft for group in groups for draft in group]

@@ -1,0 +1,277 @@
+"""/v1/conversations: sessions and their messages, in the form of OpenAI's Conversations API."""
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from django.db import transaction
+from django.db.models import Q
+from drf_spectacular.utils import extend_schema
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from convo import database, history, turns
+from convo.errors import InvalidRequest, ItemInConversation, NotFound
+from convo.history import MessagePage, NewMessage
+from convo.models import NOBODY, Message, Session, Turn
+from convo.openai_api import ids, items, schema
+from convo.openai_api.pagination import PageQuery, page_json, read_page_query, unknown_cursor
+from convo.openai_api.view import V1View, person_of, require_stored_session
+
+MAX_ITEMS = 20
+
+
+def conversation_json(session: Session) -> dict[str, Any]:
+    return {
+        "id": ids.conversation_id(session),
+        "object": "conversation",
+        "created_at": int(session.created_at.timestamp()),
+        "metadata": session.metadata,
+    }
+
+
+class ConversationsView(V1View):
+    """All conversations of the caller."""
+
+    @extend_schema(
+        operation_id="listConversations",
+        parameters=schema.PAGE_PARAMETERS,
+        responses=schema.operation_responses(schema.CONVERSATIONS),
+    )
+    def get(self, request: Request) -> Response:
+        """List your conversations, newest first. OpenAI's own API has no such call."""
+        page_query = read_page_query(request)
+        rows, has_more = self._conversations_page(page_query)
+        return Response(page_json([conversation_json(row) for row in rows], has_more=has_more))
+
+    @extend_schema(
+        operation_id="createConversation",
+        request=schema.NEW_CONVERSATION,
+        responses=schema.operation_responses(schema.CONVERSATION, writes=True),
+    )
+    def post(self, request: Request) -> Response:
+        """Create a conversation, with up to 20 items."""
+        body = self.body()
+        metadata, raw_items = body.metadata() or {}, body.array("items", max_length=MAX_ITEMS) or []
+        person = person_of(request, body)
+
+        def create() -> Response:
+            session = require_stored_session(
+                turns.new_session(request.user, person or NOBODY, metadata=metadata)
+            )
+            saved_session, _ = add_items(session, raw_items, people=self.person_refs(person))
+            return Response(conversation_json(saved_session))
+
+        return self.idempotent(create, person=person)
+
+    def _conversations_page(self, page_query: PageQuery) -> tuple[list[Session], bool]:
+        rows, order = (
+            self.conversations(),
+            ("-created_at", "id") if page_query.newest_first else ("created_at", "-id"),
+        )
+        if page_query.after:
+            key = ids.uuid_of(ids.CONVERSATION, page_query.after)
+            cursor = rows.filter(pk=key).first() if key else None
+            if cursor is None:
+                raise unknown_cursor(page_query.after)
+            lookup, tie_lookup = ("lt", "gt") if page_query.newest_first else ("gt", "lt")
+            rows = rows.filter(
+                Q(**{f"created_at__{lookup}": cursor.created_at})
+                | Q(**{"created_at": cursor.created_at, f"id__{tie_lookup}": cursor.pk})
+            )
+        page_rows = list(rows.order_by(*order)[: page_query.limit + 1])
+        return page_rows[: page_query.limit], len(page_rows) > page_query.limit
+
+
+class ConversationView(V1View):
+    """One conversation."""
+
+    @extend_schema(
+        operation_id="retrieveConversation", responses=schema.operation_responses(schema.CONVERSATION)
+    )
+    def get(self, request: Request, id: str) -> Response:
+        """Return the conversation without its items."""
+        return Response(conversation_json(self.conversation(id)))
+
+    @extend_schema(
+        operation_id="updateConversation",
+        request=schema.METADATA_CHANGE,
+        responses=schema.operation_responses(schema.CONVERSATION, writes=True),
+    )
+    def post(self, request: Request, id: str) -> Response:
+        """Replace the conversation's metadata. Without `metadata` nothing changes; null clears it."""
+        session, body = self.conversation(id), self.body()
+
+        def change() -> Response:
+            if "metadata" in body.data:
+                session.metadata = body.metadata() or {}
+                Session.objects.filter(pk=session.pk).change(metadata=session.metadata)
+            return Response(conversation_json(session))
+
+        return self.idempotent(change)
+
+    @extend_schema(
+        operation_id="deleteConversation",
+        responses=schema.operation_responses(schema.DELETED_CONVERSATION, writes=True),
+    )
+    def delete(self, request: Request, id: str) -> Response:
+        """Delete the conversation and everything in it. A reply that is being written stops."""
+
+        def delete() -> Response:
+            history.remove(self.conversation(id).pk)
+            return Response({"id": id, "object": "conversation.deleted", "deleted": True})
+
+        return self.idempotent(delete)
+
+
+class ItemsView(V1View):
+    """The items of a conversation."""
+
+    @extend_schema(
+        operation_id="listConversationItems",
+        parameters=[*schema.PAGE_PARAMETERS, schema.INCLUDE_PARAMETER],
+        responses=schema.operation_responses(schema.ITEMS),
+    )
+    def get(self, request: Request, id: str) -> Response:
+        """List the items by position, newest first unless `order=asc`."""
+        session, page_query = self.conversation(id), read_page_query(request)
+        page = _items_page(session, page_query)
+        entries = [_item_json(row) for row in history.with_inline_data(page.messages)]
+        return Response(
+            page_json(entries, has_more=page.has_older if page_query.newest_first else page.has_newer)
+        )
+
+    @extend_schema(
+        operation_id="createConversationItems",
+        request=schema.NEW_ITEMS,
+        parameters=[schema.INCLUDE_PARAMETER],
+        responses=schema.operation_responses(schema.ITEMS, writes=True),
+    )
+    def post(self, request: Request, id: str) -> Response:
+        """Append 1 to 20 items, all or none, without asking a model."""
+        body = self.body()
+        body.require("items", list)
+        raw_items = body.array("items", min_length=1, max_length=MAX_ITEMS) or []
+        person = person_of(request, body)
+        session = self.conversation(id, person)
+
+        def append() -> Response:
+            _, rows = add_items(session, raw_items, people=self.person_refs(person))
+            return Response(page_json([items.item_json(row) for row in history.with_inline_data(rows)]))
+
+        return self.idempotent(append, lambda response: _turn_of(session, response), person=person)
+
+
+class ItemView(V1View):
+    """One item of a conversation."""
+
+    @extend_schema(
+        operation_id="retrieveConversationItem",
+        parameters=[schema.INCLUDE_PARAMETER],
+        responses=schema.operation_responses(schema.ITEM),
+    )
+    def get(self, request: Request, id: str, item_id: str) -> Response:
+        """Return the item with this id."""
+        return Response(_item_json(history.get_item(self.conversation(id), _valid_item_id(item_id))))
+
+    @extend_schema(
+        operation_id="deleteConversationItem",
+        responses=schema.operation_responses(schema.CONVERSATION, writes=True),
+    )
+    def delete(self, request: Request, id: str, item_id: str) -> Response:
+        """Delete this item and, with a tool call, its output. Returns the conversation."""
+        session = self.conversation(id)
+
+        def delete() -> Response:
+            history.delete_item(session.pk, _valid_item_id(item_id))
+            return Response(conversation_json(session))
+
+        return self.idempotent(delete)
+
+
+def _items_page(session: Session, page_query: PageQuery) -> MessagePage:
+    bounds: dict[str, int] = {}
+    if page_query.after:
+        try:
+            cursor = history.get_item(session, _valid_item_id(page_query.after))
+        except NotFound as error:
+            raise unknown_cursor(page_query.after) from error
+        bounds = {"before" if page_query.newest_first else "after": cursor.position}
+    return history.page(session, **bounds, newest_first=page_query.newest_first, size=page_query.limit)
+
+
+def _turn_of(session: Session, response: Response) -> Turn:
+    return history.get_item(session, response.data["last_id"]).turn
+
+
+def _item_json(row: Message) -> dict[str, Any]:
+    """Render the item. An item of a reply that broke off has the status `incomplete`."""
+    is_incomplete = row.agent and row.turn.status not in {Turn.Status.COMPLETE, Turn.Status.RUNNING}
+    return items.item_json(row, status="incomplete" if is_incomplete else "completed")
+
+
+def _valid_item_id(item_id: str) -> str:
+    if not items.is_item_id(item_id):
+        raise NotFound(f"Item with id '{item_id}' not found.")
+    return item_id
+
+
+@database.retry_conflicts
+@transaction.atomic
+def add_items(
+    session: Session, raw_items: Sequence[Any], *, people: Collection[str] | None
+) -> tuple[Session, list[Message]]:
+    """Append these items to a conversation, all or none; return the conversation and the stored messages.
+
+    A conversation that is not in the database yet is saved first. The id of a stored item stands for that
+    item, whatever else is sent with it. Stored items are looked up among those of `people`, the end users
+    whom the request may read; None stands for all of them.
+    """
+    drafts = [_parse_item(item, f"items[{index}]") for index, item in enumerate(raw_items)]
+    session = turns.store_session(session)[0] if session._state.adding else history.lock(session.pk)
+    drafts_by_id = {draft.item_id: draft for draft in drafts if draft.item_id}
+    if people is None and session.person.ref != NOBODY:
+        # The request names no end user, but the conversation has one: keep other end users' items out of it.
+        people = [session.person.ref, NOBODY]
+    stored_items = history.items_by_id(session.owner, drafts_by_id, person_refs=people)
+    if Message.objects.filter(session=session, item_id__in=drafts_by_id).exists():
+        raise ItemInConversation("Item already in conversation", param="items")
+    drafts_to_append = [_resolve_reference(draft, stored_items) for draft in _without_duplicates(drafts)]
+    rows = _record(session, drafts_to_append) if drafts_to_append else []
+    by_id = {row.item_id: row for row in rows}
+    rows_with_new_ids = iter(row for row in rows if row.item_id not in drafts_by_id)
+    return session, [by_id[draft.item_id] if draft.item_id else next(rows_with_new_ids) for draft in drafts]
+
+
+def _parse_item(item: Any, path: str) -> NewMessage:
+    reference = items.referenced_id(item)
+    return (
+        items.message_from_item(item, path) if reference is None else NewMessage(role="", item_id=reference)
+    )
+
+
+def _without_duplicates(drafts: Sequence[NewMessage]) -> list[NewMessage]:
+    seen_ids: set[str] = set()
+    unique_drafts = []
+    for draft in drafts:
+        if draft.item_id not in seen_ids:
+            unique_drafts.append(draft)
+        if draft.item_id:
+            seen_ids.add(draft.item_id)
+    return unique_drafts
+
+
+def _resolve_reference(draft: NewMessage, stored_items: dict[str, Message]) -> NewMessage:
+    if row := stored_items.get(draft.item_id):
+        return history.new_message_of(row)
+    if not draft.role:
+        raise NotFound(f"Item with id '{draft.item_id}' not found.", param="items")
+    return draft
+
+
+def _record(session: Session, drafts: Sequence[NewMessage]) -> list[Message]:
+    try:
+        return turns.record(session, drafts)
+    except InvalidRequest as error:
+        # The core reports paths of messages, and the client sent items.
+        error.param = (error.param or "items").replace("messages[", "items[").replace(".item.", ".")
+        raise

@@ -1,0 +1,58 @@
+"""/v1/models: the agents and models that a client can ask."""
+
+from typing import Any
+
+from drf_spectacular.utils import extend_schema
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from convo import agents
+from convo.conf import conf
+from convo.errors import ModelNotFound
+from convo.openai_api import schema
+from convo.openai_api.view import V1View
+from convo.search.embed import model_name
+
+AGENT_PREFIX = "agent/"
+
+
+def list_models() -> list[dict[str, Any]]:
+    """Return every agent and every model that the configuration names.
+
+    `owned_by` is `convo` for agents and for models that run inside Convo, `upstream` for all others.
+    """
+    chat_models = [conf().default_model, *(agent.model_name for agent in agents.all_agents().values())]
+    model_names = dict.fromkeys([*chat_models, model_name()])
+    agent_entries = [_model_json(AGENT_PREFIX + name, "convo") for name in agents.all_agents()]
+    return [*agent_entries, *(_model_json(name, _owner(name)) for name in model_names)]
+
+
+class ModelsView(V1View):
+    """All agents and configured models."""
+
+    @extend_schema(operation_id="listModels", responses=schema.operation_responses(schema.MODELS))
+    def get(self, request: Request) -> Response:
+        """List the agents as `agent/NAME`, and the configured models. Others can be asked by name, too."""
+        return Response({"object": "list", "data": list_models()})
+
+
+class ModelView(V1View):
+    """One agent or model."""
+
+    @extend_schema(operation_id="retrieveModel", responses=schema.operation_responses(schema.MODEL))
+    def get(self, request: Request, model: str) -> Response:
+        """Return one entry of the list of models. Its id may contain slashes."""
+        for entry in list_models():
+            if entry["id"] == model.rstrip("/"):
+                return Response(entry)
+        raise ModelNotFound(f"The model '{model}' does not exist here.", param="model")
+
+
+def _owner(model: str) -> str:
+    is_own = conf().offline or (model == model_name() and not conf().embedding_model)
+    return "convo" if is_own else "upstream"
+
+
+def _model_json(name: str, owner: str) -> dict[str, Any]:
+    # The date of creation is unknown here, but clients require a number.
+    return {"id": name, "object": "model", "created": 0, "owned_by": owner}

@@ -1,0 +1,1 @@
+"""Responses: turns in the form of OpenAI's stateful API."""

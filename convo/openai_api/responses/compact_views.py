@@ -1,0 +1,99 @@
+"""/v1/responses/input_tokens and /v1/responses/compact: count the tokens of an input, and shorten it."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.utils import timezone
+from drf_spectacular.utils import extend_schema
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from convo import agents, history, memory, tokens
+from convo.agents import Agent
+from convo.history import NewMessage
+from convo.models import Message, Session, new_item_id
+from convo.openai_api import ids, schema
+from convo.openai_api.body import Body
+from convo.openai_api.items import item_json
+from convo.openai_api.responses import response_input
+from convo.openai_api.responses.auto_compaction import prompt_tokens
+from convo.openai_api.responses.lookup import StoredResponseView
+from convo.openai_api.responses.request import ResponseRequest, read_response_request
+from convo.openai_api.responses.serialize import usage_json
+from convo.openai_api.signed_text import sign_text
+from convo.openai_api.view import person_of
+
+
+class InputTokensView(StoredResponseView):
+    """The length of an input."""
+
+    @extend_schema(
+        operation_id="countInputTokens",
+        request=schema.NEW_RESPONSE,
+        responses=schema.operation_responses(schema.TOKEN_COUNT, reads=True),
+    )
+    def post(self, request: Request) -> Response:
+        """Count the tokens that this request would send to the model, by Convo's count. No model is asked."""
+        response_request, session, last_position, question = _read_input(self, self.body())
+        input_tokens = prompt_tokens(response_request, question, session, last_position)
+        return Response({"object": "response.input_tokens", "input_tokens": input_tokens})
+
+
+class CompactView(StoredResponseView):
+    """Compaction of a long input."""
+
+    @extend_schema(
+        operation_id="compactResponse",
+        request=schema.NEW_COMPACTION,
+        responses=schema.operation_responses(schema.COMPACTION, reads=True, asks=True),
+    )
+    def post(self, request: Request) -> Response:
+        """Return the user's messages, and everything said so far as one compaction.
+
+        Send both in place of the input from now on.
+        """
+        body = self.body()
+        body.require("model", str)
+        response_request, session, last_position, question = _read_input(self, body)
+        rows = [*history.messages_upto(session, last_position), *map(_unsaved_message, question)]
+        options = response_request.turn_request.options
+        agent = agents.get(response_request.agent, model=options["model"])
+        return Response(_compaction_json(rows, agent, instructions=options["instructions"]))
+
+
+def _compaction_json(rows: Sequence[Message], agent: Agent, *, instructions: str) -> dict[str, Any]:
+    dialogue = [(row.role, row.content) for row in rows if row.content]
+    text = memory.compact(dialogue, agent, hint=instructions)
+    input_tokens = sum(tokens.count(content, agent.model_name) for _, content in dialogue)
+    compaction = {"id": new_item_id("compaction"), "type": "compaction", "encrypted_content": sign_text(text)}
+    user_items = [item_json(row) for row in history.with_inline_data(rows) if row.role == Message.Role.USER]
+    return {
+        "id": ids.new_response_id(),
+        "object": "response.compaction",
+        "created_at": int(timezone.now().timestamp()),
+        "output": [*user_items, compaction],
+        "usage": usage_json(input_tokens, tokens.count(text, agent.model_name)),
+    }
+
+
+def _read_input(
+    view: StoredResponseView, body: Body
+) -> tuple[ResponseRequest, Session, int, list[NewMessage]]:
+    """Return the request, the session with the position that it continues from, and the new messages."""
+    response_request, person = read_response_request(body), person_of(view.request, body)
+    session, last_position = view.session_and_position(response_request, person)
+    may_be_empty = bool(response_request.conversation_id or response_request.previous_response_id)
+    if may_be_empty and not body.has("input"):
+        return response_request, session, last_position, []
+    question = response_input.read_input(body.data.get("input"), view.request.user, view.person_refs(person))
+    return response_request, session, last_position, question
+
+
+def _unsaved_message(draft: NewMessage) -> Message:
+    return Message(
+        item_id=draft.item_id or new_item_id(draft.type),
+        type=draft.type,
+        role=draft.role,
+        content=draft.content,
+        item=draft.item,
+    )

@@ -1,0 +1,173 @@
+"""/v1/responses: turns, in the form of OpenAI's Responses API."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.http.response import HttpResponseBase
+from drf_spectacular.utils import extend_schema
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from convo import context, history, turns
+from convo.errors import InvalidRequest, NotFound, PreviousResponseNotFound
+from convo.history import NewMessage
+from convo.http.auth import person_in_header
+from convo.http.idempotency import idempotency_key
+from convo.models import NOBODY, Session, TurnRequest
+from convo.openai_api import schema
+from convo.openai_api.items import item_json
+from convo.openai_api.pagination import cut_page
+from convo.openai_api.pagination import read_page_query as page_asked
+from convo.openai_api.responses import response_input
+from convo.openai_api.responses.auto_compaction import compaction_items, with_unchanged_check
+from convo.openai_api.responses.lookup import StoredResponseView
+from convo.openai_api.responses.reply import answer, current_response_json, replay
+from convo.openai_api.responses.request import ResponseRequest, read_response_request
+from convo.openai_api.view import person_of, query_boolean, query_integer
+from convo.turns import Claim, IdempotencyKey
+
+
+class ResponsesView(StoredResponseView):
+    """Create a response."""
+
+    @extend_schema(
+        operation_id="createResponse",
+        request=schema.NEW_RESPONSE,
+        responses=schema.operation_responses(schema.RESPONSE, writes=True, asks=True, streams=True),
+    )
+    def post(self, request: Request) -> HttpResponseBase:
+        """Answer an input: in a conversation, after another response, or by itself."""
+        body = self.body()
+        response_request, person = read_response_request(body), person_of(request, body)
+        question = response_input.read_input(body.data.get("input"), request.user, self.person_refs(person))
+        key = idempotency_key(request, person or person_in_header(request))
+        return answer(
+            request,
+            key,
+            lambda key: self._begin(response_request, question, person, key),
+            stream=response_request.stream,
+        )
+
+    def _begin(
+        self,
+        response_request: ResponseRequest,
+        question: Sequence[NewMessage],
+        person: str | None,
+        key: IdempotencyKey | None,
+    ) -> Claim:
+        options: dict[str, Any] = {
+            "agent": response_request.agent,
+            "request": response_request.turn_request,
+            "key": key,
+            "guard": response_input.fits_session_check(question),
+        }
+        if response_request.previous_response_id:
+            previous = self.previous_turn(response_request.previous_response_id, person)
+            session, last_position = self.session_and_position(response_request, person)
+            question = [*compaction_items(response_request, question, session, last_position), *question]
+            try:
+                return turns.continue_from(previous, question, store=response_request.store, **options)
+            except NotFound as error:
+                # Items of a conversation can be deleted one by one; none of this response's items are left.
+                raise PreviousResponseNotFound(
+                    f"The messages of response '{response_request.previous_response_id}' have been deleted.",
+                    param="previous_response_id",
+                ) from error
+        if response_request.conversation_id:
+            session = self.conversation(response_request.conversation_id, person, param="conversation")
+            question = response_input.without_repetitions(session, question)
+            options["guard"] = response_input.fits_session_check(question)
+            if compactions := compaction_items(response_request, question, session, session.last_position):
+                question = [*compactions, *question]
+                options["guard"] = with_unchanged_check(session, options["guard"])
+            return turns.begin(session, question, on_busy=response_request.on_busy, **options)
+        storage = Session.Storage.PERSISTENT if response_request.store else Session.Storage.NONE
+        chain = turns.new_chain(self.request.user, person or NOBODY, storage=storage)
+        return turns.begin(chain, question, **options)
+
+
+class ResponseView(StoredResponseView):
+    """One response."""
+
+    @extend_schema(
+        operation_id="retrieveResponse",
+        parameters=[schema.INCLUDE_PARAMETER, *schema.STREAM_PARAMETERS],
+        responses=schema.operation_responses(schema.RESPONSE, streams=True),
+    )
+    def get(self, request: Request, id: str) -> HttpResponseBase:
+        """Return the response as it is now or, with `stream=true`, its events after `starting_after`."""
+        turn_request = self.get_turn_request(id)
+        after = query_integer(request, "starting_after")
+        if query_boolean(request, "stream"):
+            return replay(request, turn_request.turn, turn_request, after=-1 if after is None else after)
+        return Response(_current_json(turn_request))
+
+    @extend_schema(
+        operation_id="deleteResponse",
+        responses=schema.operation_responses(schema.DELETED_RESPONSE, writes=True),
+    )
+    def delete(self, request: Request, id: str) -> Response:
+        """Delete the response. Its items stay in a conversation until they are deleted there."""
+
+        turn_request = self.find_turn_request(id)
+        if turn_request and not turn_request.turn.has_ended:
+            turns.cancel(turn_request.turn)
+
+        def delete() -> Response:
+            turns.delete_response(self.get_turn_request(id).turn)
+            return Response({"id": id, "object": "response", "deleted": True})
+
+        return self.idempotent(delete)
+
+
+class CancelView(StoredResponseView):
+    """Cancel a response."""
+
+    @extend_schema(
+        operation_id="cancelResponse",
+        request=None,
+        responses=schema.operation_responses(schema.RESPONSE, writes=True),
+    )
+    def post(self, request: Request, id: str) -> Response:
+        """Stop a background response, wherever it is written. An ended one stays as it is."""
+        turn_request = self.get_turn_request(id)
+        if not turn_request.background:
+            raise InvalidRequest(
+                "Only a response created with `background: true` can be cancelled. "
+                "To stop any other, close the connection.",
+                param="response_id",
+            )
+        turns.cancel(turn_request.turn)
+        return Response(_current_json(self.get_turn_request(id)))
+
+
+class InputItemsView(StoredResponseView):
+    """The input of a response."""
+
+    @extend_schema(
+        operation_id="listInputItems",
+        parameters=[*schema.PAGE_PARAMETERS, schema.INCLUDE_PARAMETER],
+        responses=schema.operation_responses(schema.ITEMS),
+    )
+    def get(self, request: Request, id: str) -> Response:
+        """List the items of its input, newest first unless `order=asc`."""
+        turn = self.get_turn_request(id).turn
+        rows = [row for row in history.messages_of(turn.question_turn or turn) if not row.agent]
+        return Response(
+            cut_page([item_json(row) for row in history.with_inline_data(rows)], page_asked(request))
+        )
+
+
+class ContextView(StoredResponseView):
+    """The prompt behind a response."""
+
+    @extend_schema(
+        operation_id="retrieveResponseContext", responses=schema.operation_responses(schema.CONTEXT)
+    )
+    def get(self, request: Request, id: str) -> Response:
+        """Return what the model saw for this response, part by part. OpenAI's own API has no such call."""
+        return Response(context.replay(self.get_turn_request(id).turn))
+
+
+def _current_json(turn_request: TurnRequest) -> dict[str, Any]:
+    return current_response_json(turn_request.turn, turn_request, turns.result_of(turn_request.turn).messages)

@@ -1,0 +1,190 @@
+"""OpenAPI schemas of the OpenAI-compatible API, with the fields that its clients rely on."""
+
+from typing import Any
+
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiParameter, OpenApiResponse
+
+from convo.http.openapi import (
+    ANY_OBJECT,
+    BOOLEAN,
+    ERROR,
+    INTEGER,
+    NULLABLE_STRING,
+    STRING,
+    Schema,
+    list_of,
+    object_of,
+)
+
+METADATA: Schema = {
+    "type": "object",
+    "additionalProperties": {"type": "string", "maxLength": 512},
+    "maxProperties": 16,
+    "nullable": True,
+}
+
+
+def request_object(*required: str, **properties: Schema) -> Schema:
+    """Return the schema of a request body. Only `required` fields must be sent; unknown ones are ignored."""
+    requirement = {"required": list(required)} if required else {}
+    return {"type": "object", "properties": properties, "additionalProperties": True, **requirement}
+
+
+def page(entry: Schema) -> Schema:
+    return object_of(
+        object=STRING,
+        data=list_of(entry),
+        first_id=NULLABLE_STRING,
+        last_id=NULLABLE_STRING,
+        has_more=BOOLEAN,
+    )
+
+
+def body(content: Schema) -> dict[str, Schema]:
+    return {"application/json": content}
+
+
+_ITEMS: Schema = list_of(ANY_OBJECT, maxItems=20)
+ITEM: Schema = {**object_of(id=STRING, type=STRING), "additionalProperties": True}
+ITEMS = page(ITEM)
+CONVERSATION = object_of(
+    id=STRING, object=STRING, created_at=INTEGER, metadata={**METADATA, "nullable": False}
+)
+CONVERSATIONS = page(CONVERSATION)
+DELETED_CONVERSATION = object_of(id=STRING, object=STRING, deleted=BOOLEAN)
+NEW_CONVERSATION = body(request_object(items={**_ITEMS, "nullable": True}, metadata=METADATA))
+METADATA_CHANGE = body(request_object(metadata=METADATA))
+NEW_ITEMS = body(request_object("items", items={**_ITEMS, "minItems": 1}))
+MODEL = object_of(id=STRING, object=STRING, created=INTEGER, owned_by=STRING)
+MODELS = object_of(object=STRING, data=list_of(MODEL))
+NEW_EMBEDDINGS = body(
+    request_object(
+        "input",
+        "model",
+        input={"oneOf": [STRING, list_of(STRING, minItems=1, maxItems=2048)]},
+        model=STRING,
+        encoding_format={"type": "string", "enum": ["float", "base64"]},
+        dimensions={"type": "integer", "minimum": 1},
+        user=STRING,
+    )
+)
+_VECTOR: Schema = {"oneOf": [STRING, list_of({"type": "number"})]}
+EMBEDDINGS = object_of(
+    object=STRING,
+    data={"type": "array", "items": object_of(object=STRING, index=INTEGER, embedding=_VECTOR)},
+    model=STRING,
+    usage=object_of(prompt_tokens=INTEGER, total_tokens=INTEGER),
+)
+
+RESPONSE: Schema = {
+    **object_of(
+        id=STRING,
+        object=STRING,
+        created_at=INTEGER,
+        status=STRING,
+        model=STRING,
+        output=list_of(ITEM),
+        metadata={**METADATA, "nullable": False},
+    ),
+    "additionalProperties": True,
+}
+DELETED_RESPONSE = object_of(id=STRING, object=STRING, deleted=BOOLEAN)
+CONTEXT: Schema = {**ANY_OBJECT}
+_INPUT: Schema = {"oneOf": [STRING, list_of(ANY_OBJECT, minItems=1)]}
+NEW_RESPONSE = body(
+    request_object(
+        "input",
+        input=_INPUT,
+        model=STRING,
+        instructions=NULLABLE_STRING,
+        conversation={"oneOf": [STRING, object_of(id=STRING)], "nullable": True},
+        previous_response_id=NULLABLE_STRING,
+        store={**BOOLEAN, "nullable": True},
+        stream={**BOOLEAN, "nullable": True},
+        background={**BOOLEAN, "nullable": True},
+        metadata=METADATA,
+        tools=list_of(ANY_OBJECT),
+        max_output_tokens={**INTEGER, "minimum": 1, "nullable": True},
+        temperature={"type": "number", "minimum": 0, "maximum": 2, "nullable": True},
+        top_p={"type": "number", "minimum": 0, "maximum": 1, "nullable": True},
+    )
+)
+TOKEN_COUNT = object_of(object=STRING, input_tokens=INTEGER)
+NEW_COMPACTION = body(
+    request_object(
+        "model",
+        model=STRING,
+        input=_INPUT,
+        instructions=NULLABLE_STRING,
+        previous_response_id=NULLABLE_STRING,
+    )
+)
+COMPACTION = object_of(
+    id=STRING,
+    object=STRING,
+    created_at=INTEGER,
+    output=list_of(ITEM),
+    usage=ANY_OBJECT,
+)
+
+_COMMON_ERRORS = {
+    400: "The request is not valid; `param` names the field.",
+    401: "The API key is missing or not valid.",
+    403: "The key's scopes don't allow this.",
+    404: "Nothing has this id, or it is not yours.",
+    503: "The database cannot be reached.",
+}
+_BODY_ERRORS = {
+    413: "The body is too large.",
+    415: "The body has a charset other than UTF-8.",
+}
+_WRITE_ERRORS = _BODY_ERRORS | {
+    409: "The request with this Idempotency-Key is still being processed.",
+    410: "The result of this Idempotency-Key has been deleted since.",
+}
+_UPSTREAM_ERRORS = {
+    429: "The model server is rate limiting.",
+    502: "The model server failed.",
+    504: "The model server took too long.",
+}
+
+
+def operation_responses(
+    result: Schema, *, reads: bool = False, writes: bool = False, asks: bool = False, streams: bool = False
+) -> dict[Any, Any]:
+    """Return the responses of an operation: its result and the errors that it can give.
+
+    The operation `reads` a body, `writes` under an Idempotency-Key, `asks` a model server, or `streams`
+    events.
+    """
+    descriptions = (
+        _COMMON_ERRORS
+        | (_BODY_ERRORS if reads else {})
+        | (_WRITE_ERRORS if writes else {})
+        | (_UPSTREAM_ERRORS if asks else {})
+    )
+    errors = {
+        status: OpenApiResponse(ERROR, description=description)
+        for status, description in descriptions.items()
+    }
+    if not streams:
+        return {200: OpenApiResponse(result), **errors}
+    events = OpenApiResponse(STRING, description="Server-sent events, if a stream is requested.")
+    return {(200, "application/json"): OpenApiResponse(result), (200, "text/event-stream"): events, **errors}
+
+
+PAGE_PARAMETERS = [
+    OpenApiParameter("after", OpenApiTypes.STR, description="The id of the last entry that you have."),
+    OpenApiParameter("limit", OpenApiTypes.INT, description="1 to 100; 20 by default."),
+    OpenApiParameter("order", OpenApiTypes.STR, description="asc or desc.", enum=["asc", "desc"]),
+]
+STREAM_PARAMETERS = [
+    OpenApiParameter("stream", OpenApiTypes.BOOL, description="Return server-sent events."),
+    OpenApiParameter(
+        "starting_after", OpenApiTypes.INT, description="Only the events after this sequence number."
+    ),
+]
+INCLUDE_PARAMETER = OpenApiParameter(
+    "include[]", list_of({"type": "string"}), description="Accepted and ignored."
+)

@@ -1,0 +1,185 @@
+"""The base of all /v1 views: authentication, JSON in and out, request ids, and the query string."""
+
+import re
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from django.db.models import QuerySet
+from rest_framework.negotiation import BaseContentNegotiation
+from rest_framework.parsers import BaseParser
+from rest_framework.renderers import BaseRenderer, JSONRenderer
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from convo import agents
+from convo.errors import ConvoError, InvalidRequest, NotFound
+from convo.http import errors
+from convo.http.auth import HasScope, KeyAuthentication, person_in_header, validate_person
+from convo.http.converters import parse_whole_number
+from convo.http.idempotency import idempotency_key, process_once_by_key
+from convo.http.openapi import ConvoAutoSchema
+from convo.http.strict_json import StrictJSONParser
+from convo.models import NOBODY, Session, Turn
+from convo.openai_api import ids
+from convo.openai_api.body import Body, invalid
+from convo.request_context import request_id
+
+REQUEST_ID_HEADER = "x-request-id"
+
+
+class AlwaysJson(BaseContentNegotiation):
+    """Content negotiation that always chooses JSON, whatever `Accept` and `Content-Type` say."""
+
+    def select_parser(self, request: Request, parsers: Iterable[BaseParser]) -> BaseParser:
+        return next(iter(parsers))
+
+    def select_renderer(
+        self, request: Request, renderers: Iterable[BaseRenderer], format_suffix: str | None = None
+    ) -> tuple[BaseRenderer, str]:
+        renderer = next(iter(renderers))
+        return renderer, str(renderer.media_type)
+
+
+class V1View(APIView):
+    """One URL of the OpenAI-compatible API."""
+
+    authentication_classes = [KeyAuthentication]
+    permission_classes = [HasScope]
+    parser_classes = [StrictJSONParser]
+    renderer_classes = [JSONRenderer]
+    content_negotiation_class = AlwaysJson
+    schema = ConvoAutoSchema()
+
+    def get_exception_handler(self) -> Callable[[Exception, dict[str, Any]], Any]:
+        return handle_exception
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        super().initial(request, *args, **kwargs)
+        if query_boolean(request, "beta"):
+            raise NotFound("OpenAI's beta API is not available here. Call this without `beta=true`.")
+
+    def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
+        response.headers.setdefault("Cache-Control", "no-store")
+        response.headers.setdefault(REQUEST_ID_HEADER, request_id())
+        return super().finalize_response(request, response, *args, **kwargs)
+
+    def body(self) -> Body:
+        """Return the JSON object of the body, or an empty one if no body was sent."""
+        return Body({} if self.request.data is None else self.request.data)
+
+    def idempotent(
+        self,
+        write: Callable[[], Response],
+        turn_of: Callable[[Response], Turn] | None = None,
+        *,
+        person: str | None = None,
+    ) -> Response:
+        """Process this write once per Idempotency-Key, and return its response to every repetition.
+
+        `turn_of` returns the turn that the response quotes; the stored response is deleted with that turn.
+        """
+        key = idempotency_key(self.request, person or person_in_header(self.request))
+        return process_once_by_key(key, write, turn_of, error_response)
+
+    def conversations(self, person: str | None = None) -> QuerySet[Session]:
+        """Return the caller's conversations, or only those of one end user if the request names one."""
+        # Clients expect a conversation to last, so ephemeral ones exist in REST and on the pages only.
+        sessions = Session.objects.owned_by(self.request.user)
+        rows = sessions.filter(storage=Session.Storage.PERSISTENT).select_related("person")
+        refs = self.person_refs(person)
+        return rows if refs is None else rows.filter(person__ref__in=refs)
+
+    def person_refs(self, person: str | None = None) -> list[str] | None:
+        """Return the refs of the end users whose conversations this request may see, or None for all.
+
+        Clients that send `user` or `safety_identifier` need not know Convo: the conversations that they began
+        without a name belong to nobody, and they continue those under a name. X-Convo-User and
+        `metadata.user` exist only here, so they select one end user strictly.
+        """
+        header_ref = person_in_header(self.request)
+        name = person or header_ref
+        if not name:
+            return None
+        metadata = self.request.data.get("metadata") if isinstance(self.request.data, dict) else None
+        is_strict = bool(header_ref) or (isinstance(metadata, dict) and "user" in metadata)
+        ref = validate_person(name, "X-Convo-User")
+        return [ref] if is_strict else [ref, NOBODY]
+
+    def conversation(self, id: str, person: str | None = None, *, param: str = "conversation_id") -> Session:
+        """Return the caller's conversation. An unknown id and another owner's give the same 404."""
+        key = ids.uuid_of(ids.CONVERSATION, id)
+        session = self.conversations(person).filter(pk=key).first() if key else None
+        if session is None:
+            raise NotFound(f"Conversation with id '{id}' not found.", param=param)
+        return session
+
+
+def require_stored_session(session: Session) -> Session:
+    """Return this new session, or refuse an agent that stores no conversations: this API has no others."""
+    if session.storage != Session.Storage.PERSISTENT:
+        raise InvalidRequest(
+            f"Agent {session.agent!r} stores no conversations. Call it without one, or use the REST API.",
+            param="model",
+        )
+    return session
+
+
+def stores_conversations(agent: str) -> bool:
+    """Return whether conversations with this agent are stored."""
+    return agents.get(agent).storage == "persistent"
+
+
+def handle_exception(error: Exception, context: dict[str, Any]) -> Response:
+    """Return the response to an exception of a view, as Django REST framework's exception handler."""
+    return error_response(errors.convo_error_for(error, context))
+
+
+def error_response(error: ConvoError) -> Response:
+    return Response(
+        errors.v1_envelope(error), status=errors.v1_status(error), headers=errors.v1_headers(error)
+    )
+
+
+def person_of(request: Request, body: Body) -> str | None:
+    """Return the end user whom a request is about, or None if it names none."""
+    refs = {
+        "X-Convo-User": person_in_header(request),
+        "metadata.user": (body.metadata() or {}).get("user"),
+        "safety_identifier": body.text("safety_identifier"),
+        "user": body.text("user"),
+    }
+    return next((validate_person(ref, param) for param, ref in refs.items() if ref), None)
+
+
+def query_boolean(request: Request, name: str) -> bool:
+    value = request.query_params.get(name, "")
+    if value.lower() not in {"", "true", "false", "1", "0"}:
+        raise invalid(name, "expected true or false.")
+    return value.lower() in {"true", "1"}
+
+
+def query_integer(request: Request, name: str) -> int | None:
+    value = request.query_params.get(name, "")
+    if not value:
+        return None
+    number = parse_whole_number(value)
+    if number is None:
+        raise invalid(name, "expected a whole number, 0 or more.")
+    return number
+
+
+def query_map(request: Request, name: str) -> dict[str, str]:
+    """Return a map from the query string: `metadata[topic]=x`."""
+    matches = {key: re.fullmatch(rf"{name}\[(.+)\]", key) for key in request.query_params}
+    return {
+        _require_printable(name, match[1]): _require_printable(name, request.query_params[key])
+        for key, match in matches.items()
+        if match
+    }
+
+
+def _require_printable(name: str, value: str) -> str:
+    if not value.isprintable():
+        raise invalid(name, "it contains unprintable characters. Remove them.")
+    return value

@@ -1,0 +1,143 @@
+"""A transcript as people read it: each question with its active reply and the alternatives."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+from django.utils.safestring import SafeString
+
+from convo import agents, history
+from convo.errors import error_from_json
+from convo.http.files import files_json
+from convo.models import Feedback, Message, Session, Turn
+from convo.pages import markdown
+from convo.pages.error_messages import message_for_visitor
+from convo.pages.prompt_view import PromptView, build_prompt_view
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShownMessage:
+    """A message, its HTML if it is a reply, and its images and files."""
+
+    message: Message
+    html: SafeString | None
+    files: Sequence[Mapping[str, Any]] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exchange:
+    """A question and its reply: the messages, the agent's title, and what the model saw."""
+
+    turn: Turn
+    messages: Sequence[ShownMessage]
+    agent_title: str
+    account: PromptView | None
+    siblings: Sequence[int] = ()
+    feedback: Feedback | None = None
+    # The last position of the exchange, at which a fork starts.
+    last_position: int = 0
+
+    @property
+    def question(self) -> Message | None:
+        questions = (entry.message for entry in self.messages if entry.message.role == "user")
+        return next(questions, None)
+
+    @property
+    def markdown(self) -> str:
+        """The reply as the model wrote it, for the clipboard."""
+        return "\n\n".join(
+            entry.message.content for entry in self.messages if entry.html and entry.message.content
+        )
+
+    @property
+    def has_reply(self) -> bool:
+        return any(entry.message.role == "assistant" for entry in self.messages)
+
+    @property
+    def is_running(self) -> bool:
+        return not self.turn.has_ended
+
+    @property
+    def alternative_number(self) -> int:
+        """The number of this alternative, counted from one, or zero if it is none."""
+        return self.siblings.index(self.turn.number) + 1 if self.turn.number in self.siblings else 0
+
+    @property
+    def previous_alternative(self) -> int | None:
+        return self.siblings[self.alternative_number - 2] if self.alternative_number > 1 else None
+
+    @property
+    def next_alternative(self) -> int | None:
+        number = self.alternative_number
+        return self.siblings[number] if 0 < number < len(self.siblings) else None
+
+    @property
+    def error_message(self) -> str:
+        return message_for_visitor(error_from_json(self.turn.error)) if self.turn.error else ""
+
+    @property
+    def is_offline(self) -> bool:
+        return self.turn.model == "offline"
+
+
+def build_exchanges(session: Session, messages: Sequence[Message]) -> list[Exchange]:
+    """Group these messages into exchanges, and add the one whose reply is being written."""
+    groups = [list(group) for _, group in groupby(messages, key=lambda row: _question_turn_id(row.turn))]
+    turns = [rows[-1].turn for rows in groups]
+    siblings = history.alternatives_by_turn(session, turns)
+    feedback_by_turn = {row.turn_id: row for row in Feedback.objects.filter(turn__in=turns)}
+    exchange_list = [
+        _build_exchange(turn, rows, siblings[turn.pk], feedback_by_turn.get(turn.pk))
+        for turn, rows in zip(turns, groups, strict=True)
+    ]
+    return _with_running(session, exchange_list)
+
+
+def agent_title(agent: str) -> str:
+    config = agents.all_agents().get(agent)
+    return config.title if config else agent
+
+
+def _question_turn_id(turn: Turn) -> int:
+    return turn.question_turn_id or turn.pk
+
+
+def _build_exchange(
+    turn: Turn, messages: Sequence[Message], siblings: Sequence[int] = (), feedback: Feedback | None = None
+) -> Exchange:
+    return Exchange(
+        turn=turn,
+        messages=[_render_message(message) for message in messages if _has_something_to_show(message)],
+        agent_title=agent_title(turn.agent),
+        account=build_prompt_view(turn.manifest) if turn.manifest and turn.has_ended else None,
+        siblings=siblings,
+        feedback=feedback,
+        last_position=messages[-1].position if messages else 0,
+    )
+
+
+def _has_something_to_show(message: Message) -> bool:
+    # Reasoning and compaction items have no text for readers: the page would show an empty box.
+    return message.type in {"message", "function_call"} or bool(message.content)
+
+
+def _render_message(message: Message) -> ShownMessage:
+    is_reply = message.type == "message" and message.role == "assistant"
+    html = markdown.to_html(message.content) if is_reply else None
+    return ShownMessage(message=message, html=html, files=files_json(message))
+
+
+def _with_running(session: Session, exchange_list: list[Exchange]) -> list[Exchange]:
+    """Put the regenerated answer that is being written, with its question, in the place it will have."""
+    running = Turn.objects.running().filter(session=session).select_related("question_turn").first()
+    if (
+        running is None
+        or running.question_turn is None
+        or any(exchange.turn.pk == running.pk for exchange in exchange_list)
+    ):
+        return exchange_list
+    question = history.question_messages(running.question_turn)
+    are_alternatives = [exchange.turn.parent_id == running.parent_id for exchange in exchange_list]
+    earlier = exchange_list[: are_alternatives.index(True)] if True in are_alternatives else exchange_list
+    return [*earlier, _build_exchange(running, question)]

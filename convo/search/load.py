@@ -1,0 +1,120 @@
+"""Load the messages that a search found together with their neighbours, in one query."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from django.db import connection
+
+from convo.history import TranscriptMessage
+from convo.models import Turn
+from convo.search.scope import FINDABLE_SQL
+
+# This is raw SQL because creating model instances takes longer than all the rest of a search.
+_MESSAGES_SQL = f"""
+    SELECT message.session_id, message.position, message.id, message.item_id, message.turn_id, turn.number,
+        turn.kind, message.type, message.role, message.name, message.agent, message.content, message.item,
+        message.tokens, message.created_at
+    FROM convo_message message JOIN convo_turn turn ON turn.id = message.turn_id
+    WHERE message.id IN ({{keys}}) AND message.thread = '' AND message.position < {{before}}
+    AND {FINDABLE_SQL}
+"""
+_NEIGHBOURS_SQL = """
+    SELECT near.id FROM convo_message hit JOIN convo_message near ON near.session_id = hit.session_id
+    AND near.position BETWEEN hit.position - {reach} AND hit.position + {reach} WHERE hit.id IN ({keys})
+"""
+_NO_LIMIT = 2**63 - 1
+
+# Many of the messages belong to the same session, so its parsed id is cached.
+_parse_uuid = lru_cache(maxsize=1000)(UUID)
+
+
+class LoadedMessage(NamedTuple):
+    """A message as the database returns it."""
+
+    raw_session_id: Any
+    position: int
+    message_id: int
+    item_id: str
+    turn_id: int
+    turn_number: int
+    kind: str
+    type: str
+    role: str
+    name: str
+    agent: str
+    content: str
+    item: str | None
+    tokens: int
+    raw_created_at: Any
+
+    @property
+    def created_at(self) -> datetime:
+        # SQLite stores datetimes as text, in UTC.
+        moment = self.raw_created_at
+        return moment if isinstance(moment, datetime) else datetime.fromisoformat(moment).replace(tzinfo=UTC)
+
+    @property
+    def session_id(self) -> UUID:
+        return (
+            self.raw_session_id if isinstance(self.raw_session_id, UUID) else _parse_uuid(self.raw_session_id)
+        )
+
+    @property
+    def transcript_message(self) -> TranscriptMessage:
+        return TranscriptMessage(
+            position=self.position,
+            turn=self.turn_id,
+            type=self.type,
+            role=self.role,
+            name=self.name,
+            agent=self.agent,
+            content=self.content,
+            item=json.loads(self.item) if self.item else None,
+            tokens=self.tokens,
+            from_model_turn=self.kind == Turn.Kind.REPLY,
+        )
+
+
+class LoadedMessages:
+    """Messages by session and position, so that the neighbours of each can be looked up."""
+
+    def __init__(self, rows: Sequence[Sequence[Any]]) -> None:
+        self._messages: Mapping[tuple[Any, int], LoadedMessage] = {
+            (row[0], row[1]): LoadedMessage._make(row) for row in rows
+        }
+        self._transcript_messages: dict[tuple[Any, int], TranscriptMessage] = {}
+
+    def get(self, session: Any, position: int) -> LoadedMessage | None:
+        return self._messages.get((session, position))
+
+    def neighbours(self, message: LoadedMessage, offsets: range) -> list[TranscriptMessage]:
+        """Return the messages at these offsets from a message, leaving out positions that have none."""
+        return list(self._iter_around(message, offsets))
+
+    def _iter_around(self, message: LoadedMessage, offsets: range) -> Iterator[TranscriptMessage]:
+        for position in range(message.position + offsets.start, message.position + offsets.stop):
+            key = message.raw_session_id, position
+            if key not in self._transcript_messages and key in self._messages:
+                # A message is often a neighbour of several messages, so it is built once.
+                self._transcript_messages[key] = self._messages[key].transcript_message
+            if key in self._transcript_messages:
+                yield self._transcript_messages[key]
+
+
+def load_messages(message_ids: Sequence[int], neighbours: int, before_position: int | None) -> LoadedMessages:
+    """Load these messages and their neighbours, without those that may not be found or are too new."""
+    if not message_ids:
+        return LoadedMessages([])
+    keys = ", ".join(map(str, message_ids))
+    selection = _NEIGHBOURS_SQL.format(keys=keys, reach=int(neighbours)) if neighbours else keys
+    with connection.cursor() as cursor:
+        cursor.execute(
+            _MESSAGES_SQL.format(
+                keys=selection, before=_NO_LIMIT if before_position is None else int(before_position)
+            )
+        )
+        return LoadedMessages(cursor.fetchall())

@@ -1,0 +1,140 @@
+"""The heartbeat: it renews the leases of this process's turns, saves drafts, and stops cancelled turns."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import Context
+from functools import partial
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from django.db import DatabaseError
+
+from convo import database
+from convo.conf import conf
+from convo.errors import ConvoError, ServerShutdown, TurnCancelled
+from convo.models import Turn
+from convo.turns.reply import ReplyBuilder
+
+logger = logging.getLogger(__name__)
+
+# Saves an unfinished reply: its text, and the lengths of the deltas of each item.
+SaveDraft = Callable[[str, list[dict[str, Any]]], None]
+
+
+class RunningTurn:
+    """A running turn of this process: its reply so far, and the task to cancel in order to stop it."""
+
+    def __init__(self, work: asyncio.Task[None], reply: ReplyBuilder, save: SaveDraft | None) -> None:
+        self.task = work
+        self.reply = reply
+        self._save = save
+        self.error: ConvoError = TurnCancelled()
+        self._saved_delta_count = 0
+        self._saved_at = time.monotonic()
+
+    def stop(self, error: ConvoError) -> None:
+        self.error = error
+        self.task.cancel()
+
+    def due_save(self) -> Callable[[], None] | None:
+        """Return a function that saves the draft, or None while nothing is new or no save is due."""
+        delta_count, now = self.reply.delta_count, time.monotonic()
+        # A save happens at the beat nearest to its time: a beat is never quite punctual, and the one after it
+        # may be as far off.
+        due_at = self._saved_at + conf().checkpoint_seconds - conf().heartbeat_seconds / 2
+        if self._save is None or delta_count == self._saved_delta_count or now < due_at:
+            return None
+        text, items = self.reply.text, [item.to_json() for item in self.reply.items]
+        return partial(self._save_draft, delta_count, now, text, items)
+
+    def _save_draft(self, delta_count: int, moment: float, text: str, items: list[dict[str, Any]]) -> None:
+        assert self._save is not None  # without it `unsaved` returns None
+        self._save(text, items)
+        # These are set after the save, so that the next beat repeats a save that failed.
+        self._saved_delta_count, self._saved_at = delta_count, moment
+
+
+class Heartbeat:
+    """The running turns of one event loop. One statement renews all leases, by default twice a second."""
+
+    def __init__(self) -> None:
+        self.turns: dict[int, RunningTurn] = {}
+        self.is_stopping = False
+        self._task: asyncio.Task[None] | None = None
+
+    def add(self, turn_id: int, pulse: RunningTurn) -> None:
+        self.turns[turn_id] = pulse
+        if self.is_stopping:
+            pulse.stop(ServerShutdown())
+        if self._task is None:
+            # The task serves every turn, so its log lines must not name the request that started it.
+            self._task = asyncio.create_task(self._run(), context=Context())
+
+    def stop(self) -> None:
+        self.is_stopping = True
+        for pulse in self.turns.values():
+            pulse.stop(ServerShutdown())
+
+    async def _run(self) -> None:
+        try:
+            due_at = time.monotonic()
+            while self.turns:
+                # A beat that takes long doesn't delay the next one by as much, nor leave it without a pause.
+                pause = conf().heartbeat_seconds
+                due_at = max(due_at + pause, time.monotonic() + pause / 2)
+                await asyncio.sleep(due_at - time.monotonic())
+                await self._beat()
+        finally:
+            # A finished task that is still referenced would keep its event loop alive.
+            self._task = None
+
+    async def _beat(self) -> None:
+        ids = list(self.turns)
+        saves = [save for pulse in self.turns.values() if (save := pulse.due_save())]
+        try:
+            active_ids = await database.run_on_heartbeat_thread(_renew_and_save, ids, saves)
+        except DatabaseError as error:
+            # The lease outlasts many beats, so the next beat may reach the database in time.
+            logger.warning("heartbeat missed: %s", database.describe_failure(error))
+            return
+        for turn_id in set(ids) - active_ids:
+            if pulse := self.turns.get(turn_id):
+                pulse.stop(TurnCancelled())
+
+
+_hearts: WeakKeyDictionary[asyncio.AbstractEventLoop, Heartbeat] = WeakKeyDictionary()
+
+
+def heartbeat() -> Heartbeat:
+    return _hearts.setdefault(asyncio.get_running_loop(), Heartbeat())
+
+
+def shut_down() -> None:
+    """End the turns of this event loop, and those that still begin on it: the process is about to end."""
+    heartbeat().stop()
+
+
+def is_shutting_down() -> bool:
+    return any(loop_heart.is_stopping for loop_heart in _hearts.values())
+
+
+@contextmanager
+def keep_lease(turn_id: int, pulse: RunningTurn) -> Iterator[None]:
+    """Keep the turn's lease inside this context; cancel its task when the database says that it must stop."""
+    heartbeat().add(turn_id, pulse)
+    try:
+        yield
+    finally:
+        del heartbeat().turns[turn_id]
+
+
+def _renew_and_save(ids: list[int], saves: Sequence[Callable[[], None]]) -> set[int]:
+    """Renew the leases, save the drafts, and return the ids of the turns that may go on."""
+    alive = Turn.objects.unfinished().filter(pk__in=ids)
+    alive.update(lease_until=database.seconds_from_now(conf().lease_seconds))
+    for save in saves:
+        save()
+    return set(alive.filter(cancel_requested=False).values_list("pk", flat=True))

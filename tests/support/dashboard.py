@@ -1,0 +1,3 @@
+"""The address of the dashboard."""
+
+PAGE = "/admin/convo/turn/usage/"

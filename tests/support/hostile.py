@@ -1,0 +1,35 @@
+"""Texts that make a careless regular expression quadratic."""
+
+UNITS = [
+    *("\n", "\r", "\r\n", " ", "\t", "\u3000", " \n", "> ", "“", "„", "«", "‘", "'", '"', "”"),
+    *("a", "a ", "a://", "a.", "a, ", "a\n", "[", "](", "![", "(", "*", "_", "`", "```\n", "<", "<a ", "<|"),
+    *(
+        "1",
+        "1 ",
+        "-",
+        "- ",
+        "? ",
+        "?a",
+        "? \n",
+        "! a",
+        ". ",
+        "中",
+        "吗 ",
+        "é",
+        "e\u0301",
+        "\u0315\u0300",
+        "ﷺ",
+    ),
+    *("eyJ-", "sk-", "password ", "password:", "ignore ", "open ", "you ", "my name is ", "i work as "),
+    *(
+        "[a] b\n",
+        "[a] b\n[end of: b]\n",
+        "“a” said: “",
+        "the user said: “",
+        'File "a":\n```\n',
+        "data:",
+        "|a",
+        "~~",
+    ),
+    *("👩‍👩‍👧‍👦", "ก", "가", "Ａ", "\u202e", "1 may ", "in may ", "for a "),
+]
