@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -19,6 +20,7 @@ from convo import history, turns
 from convo.history import NewMessage
 from convo.models import Feedback, Message, Session, Turn
 from tests.support.pages import conversation, read, told
+from tests.talk import finish
 from tests.upstream import Upstream
 
 # Turns run on threads of their own, which see only what is committed.
@@ -354,6 +356,27 @@ def test_another_answer_stands_beside_the_first_and_either_can_be_chosen(
     page = do(client, "choose", asked, 2)
     assert 'id="turn-2"' in page
     assert f'formaction="{reverse("choose", args=[asked.pk, 3])}"' in page
+
+
+def test_a_page_that_is_read_while_another_answer_ends_shows_it_or_follows_it(
+    client: Client, asked: Session
+) -> None:
+    claim = turns.regenerate(asked, 2)
+    has_ended = False
+
+    def end_after_the_first_read(execute: Callable[..., Any], sql: str, *others: Any) -> Any:
+        nonlocal has_ended
+        result = execute(sql, *others)
+        if not has_ended and sql.startswith(('SELECT "convo_turn"', 'SELECT "convo_message"')):
+            has_ended = True
+            finish(claim)
+        return result
+
+    with connection.execute_wrapper(end_after_the_first_read):
+        page = read(client, url(asked))
+    assert has_ended
+    assert 'id="turn-3"' in page
+    assert 'id="turn-2"' not in page
 
 
 def test_an_edited_question_takes_the_place_of_the_old_one(client: Client, asked: Session) -> None:

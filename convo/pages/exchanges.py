@@ -81,7 +81,15 @@ class Exchange:
         return self.turn.model == "offline"
 
 
-def build_exchanges(session: Session, messages: Sequence[Message]) -> list[Exchange]:
+def running_turn(session: Session) -> Turn | None:
+    """Return the turn whose reply is being written.
+
+    Read it before the messages: one that ends in between is then among these, or is followed to its end.
+    """
+    return Turn.objects.running().filter(session=session).select_related("question_turn").first()
+
+
+def build_exchanges(session: Session, messages: Sequence[Message], running: Turn | None) -> list[Exchange]:
     """Group these messages into exchanges, and add the one whose reply is being written."""
     groups = [list(group) for _, group in groupby(messages, key=lambda row: _question_turn_id(row.turn))]
     turns = [rows[-1].turn for rows in groups]
@@ -91,7 +99,7 @@ def build_exchanges(session: Session, messages: Sequence[Message]) -> list[Excha
         _build_exchange(turn, rows, siblings[turn.pk], feedback_by_turn.get(turn.pk))
         for turn, rows in zip(turns, groups, strict=True)
     ]
-    return _with_running(session, exchange_list)
+    return _with_running(running, exchange_list)
 
 
 def agent_title(agent: str) -> str:
@@ -128,9 +136,8 @@ def _render_message(message: Message) -> ShownMessage:
     return ShownMessage(message=message, html=html, files=files_json(message))
 
 
-def _with_running(session: Session, exchange_list: list[Exchange]) -> list[Exchange]:
+def _with_running(running: Turn | None, exchange_list: list[Exchange]) -> list[Exchange]:
     """Put the regenerated answer that is being written, with its question, in the place it will have."""
-    running = Turn.objects.running().filter(session=session).select_related("question_turn").first()
     if (
         running is None
         or running.question_turn is None
