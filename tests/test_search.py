@@ -30,6 +30,7 @@ from convo.models import (
 )
 from convo.search import Hit, candidates
 from convo.search.index import build_index_batch, save_index_batch
+from convo.search.scope import SMALL_SCOPE
 from convo.search.words import search_words, stemmed_words
 from tests.upstream import Upstream
 
@@ -415,6 +416,30 @@ def test_among_many_messages_the_index_proposes_the_right_ones(alice: Any) -> No
     assert found(alice, "dirigible airship", session=session) is not None
     history.remove(session.pk)
     assert "lawn" not in lexemes()
+
+
+@pytest.mark.postgres
+def test_a_database_with_old_statistics_reads_few_messages_for_a_hit(alice: Any) -> None:
+    session = session_of(alice)
+    say(session, "The zeppelin landed on a lawn.")
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE convo_message, convo_turn, convo_indexedmessage")
+    turns.record(session, [NewMessage(role="user", content=f"Item {n}.") for n in range(SMALL_SCOPE + 1)])
+    index()
+    before = rows_read()
+    assert found(alice, "zeppelin", neighbours=2)[0] == "The zeppelin landed on a lawn."
+    # A table may be scanned, but not once for each of its rows.
+    assert 0 < rows_read() - before < 10 * SMALL_SCOPE
+
+
+def rows_read() -> int:
+    """How many rows of messages and of their index this transaction has read."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT sum(seq_tup_read + idx_tup_fetch) FROM pg_stat_xact_user_tables"
+            " WHERE relname IN ('convo_message', 'convo_indexedmessage')"
+        )
+        return int(cursor.fetchone()[0])
 
 
 def test_a_question_of_common_words_only_is_answered_from_some_that_say_them(

@@ -13,7 +13,7 @@ from django.db import connection
 
 from convo.models import Person, Session, scope_key_of
 from convo.search.embed import model_name
-from convo.search.scope import SMALL_SCOPE, Condition, Scope, Version
+from convo.search.scope import SMALL_SCOPE, Condition, Scope, Version, lookup_join
 from convo.search.score import REACH, CandidateSet, Question, Row, TermStats
 
 Keys = np.ndarray[Any, np.dtype[np.int64]]
@@ -46,11 +46,11 @@ _TERM_CONDITION_SQL = {
 _TERM_QUOTING = {"sqlite": '"{}"', "postgresql": "'{}'"}
 _OR = {"sqlite": " OR ", "postgresql": " | "}
 _NEIGHBOURS_SQL = """
-    SELECT DISTINCT neighbour.message_id FROM convo_indexedmessage candidate
-    JOIN convo_indexedmessage neighbour ON neighbour.session_id = candidate.session_id
-    AND neighbour.position BETWEEN candidate.position - {reach} AND candidate.position + {reach}
+    SELECT DISTINCT neighbour.message_id FROM convo_indexedmessage candidate {neighbour_join}
     WHERE candidate.message_id IN ({keys})
 """
+_IS_NEIGHBOUR_SQL = f"""neighbour.session_id = candidate.session_id
+    AND neighbour.position BETWEEN candidate.position - {REACH} AND candidate.position + {REACH}"""
 
 
 # The cache holds this many candidate sets. A set of a thousand messages takes about three megabytes.
@@ -149,7 +149,10 @@ def _with_neighbours(message_ids: Sequence[int]) -> list[int]:
     the whole index to find the messages among them.
     """
     with connection.cursor() as cursor:
-        cursor.execute(_NEIGHBOURS_SQL.format(reach=REACH, keys=_comma_separated(message_ids)))
+        neighbour_join = lookup_join("convo_indexedmessage neighbour", _IS_NEIGHBOUR_SQL)
+        cursor.execute(
+            _NEIGHBOURS_SQL.format(neighbour_join=neighbour_join, keys=_comma_separated(message_ids))
+        )
         return [key for (key,) in cursor.fetchall()]
 
 

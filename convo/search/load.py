@@ -11,21 +11,19 @@ from django.db import connection
 
 from convo.history import TranscriptMessage
 from convo.models import Turn
-from convo.search.scope import FINDABLE_SQL
+from convo.search.scope import FINDABLE_SQL, lookup_join
 
 # This is raw SQL because creating model instances takes longer than all the rest of a search.
 _MESSAGES_SQL = f"""
     SELECT message.session_id, message.position, message.id, message.item_id, message.turn_id, turn.number,
         turn.kind, message.type, message.role, message.name, message.agent, message.content, message.item,
         message.tokens, message.created_at
-    FROM convo_message message JOIN convo_turn turn ON turn.id = message.turn_id
-    WHERE message.id IN ({{keys}}) AND message.thread = '' AND message.position < {{before}}
+    FROM convo_message hit {{message_join}} JOIN convo_turn turn ON turn.id = message.turn_id
+    WHERE hit.id IN ({{keys}}) AND message.thread = '' AND message.position < {{before}}
     AND {FINDABLE_SQL}
 """
-_NEIGHBOURS_SQL = """
-    SELECT near.id FROM convo_message hit JOIN convo_message near ON near.session_id = hit.session_id
-    AND near.position BETWEEN hit.position - {reach} AND hit.position + {reach} WHERE hit.id IN ({keys})
-"""
+_IS_NEAR_SQL = """message.session_id = hit.session_id
+    AND message.position BETWEEN hit.position - {reach} AND hit.position + {reach}"""
 _NO_LIMIT = 2**63 - 1
 
 # Many of the messages belong to the same session, so its parsed id is cached.
@@ -109,12 +107,11 @@ def load_messages(message_ids: Sequence[int], neighbours: int, before_position: 
     """Load these messages and their neighbours, without those that may not be found or are too new."""
     if not message_ids:
         return LoadedMessages([])
-    keys = ", ".join(map(str, message_ids))
-    selection = _NEIGHBOURS_SQL.format(keys=keys, reach=int(neighbours)) if neighbours else keys
+    sql = _MESSAGES_SQL.format(
+        message_join=lookup_join("convo_message message", _IS_NEAR_SQL.format(reach=int(neighbours))),
+        keys=", ".join(map(str, message_ids)),
+        before=_NO_LIMIT if before_position is None else int(before_position),
+    )
     with connection.cursor() as cursor:
-        cursor.execute(
-            _MESSAGES_SQL.format(
-                keys=selection, before=_NO_LIMIT if before_position is None else int(before_position)
-            )
-        )
+        cursor.execute(sql)
         return LoadedMessages(cursor.fetchall())

@@ -23,12 +23,9 @@ Condition = tuple[str, list[Any]]
 # A search may find messages of the active branch that were neither deleted nor forgotten.
 FINDABLE_SQL = "message.active AND message.recallable AND message.erased_at IS NULL"
 
-# PostgreSQL would rather scan the whole table of messages than look up a thousand of them. A lateral subquery
-# with an OFFSET leaves it no choice.
-_MESSAGE_JOIN = {
-    "sqlite": "JOIN convo_message message ON message.id = entry.message_id",
-    "postgresql": """CROSS JOIN LATERAL
-        (SELECT * FROM convo_message WHERE id = entry.message_id OFFSET 0) message""",
+_LOOKUP_SQL = {
+    "sqlite": "CROSS JOIN {table} {name} ON {condition}",
+    "postgresql": "CROSS JOIN LATERAL (SELECT * FROM {table} {name} WHERE {condition} OFFSET 0) {name}",
 }
 _SELECT_SQL = f"""
     SELECT {{columns}} FROM convo_indexedmessage entry {{message_join}}
@@ -155,7 +152,7 @@ class Scope:
     def _select(self, columns: str, conditions: list[Condition], suffix: str) -> list[tuple[Any, ...]]:
         sql = _SELECT_SQL.format(
             columns=columns,
-            message_join=_MESSAGE_JOIN[connection.vendor],
+            message_join=lookup_join("convo_message message", "message.id = entry.message_id"),
             conditions=" AND ".join(sql for sql, _ in conditions),
             suffix=suffix,
         )
@@ -183,6 +180,16 @@ class Scope:
             yield "message.created_at < %s", [connection.ops.adapt_datetimefield_value(self.before)]
         if self.before_position is not None:
             yield "entry.position < %s", [self.before_position]
+
+
+def lookup_join(table_and_name: str, condition: str) -> str:
+    """Return the SQL that joins the rows of a table that belong to each row before, found by an index.
+
+    Left to choose, PostgreSQL scans the whole table, and where it has no statistics yet, it goes through it
+    once more for each row of it. A lateral subquery with an OFFSET and SQLite's CROSS JOIN leave no choice.
+    """
+    table, name = table_and_name.split()
+    return _LOOKUP_SQL[connection.vendor].format(table=table, name=name, condition=condition)
 
 
 def _fetch_row(sql: str, values: list[Any]) -> tuple[Any, ...]:
