@@ -338,6 +338,9 @@ def main(path: str, settings: str) -> None:
         import_module("django").setup()
         for name in OURS:
             import_module(name)
+        # A process takes a second of a processor for these when it needs them first.
+        import_module("convo.tokens").count("one word")
+        import_module("convo.search.embed")._load_offline_model()
     # A fork has no thread but the one that forks, and whatever lock another one holds is held for good.
     assert threading.active_count() == 1, threading.enumerate()
     if asked := Nursery(path).tend():
