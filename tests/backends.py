@@ -33,8 +33,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--claims",
         type=Path,
-        help="a folder through which two runs share the tests marked `once`: each file is run by one of them",
+        help="a folder through which runs share files: one run of each database has a file, or one of all",
     )
+    parser.addoption("--backwards", action="store_true", help="begin with the last file")
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -75,9 +76,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     config.hook.pytest_deselected(items=[item for item in items if not is_wanted(item)])
     items[:] = filter(is_wanted, items)
     if config.option.claims:
-        # The two runs begin at the two ends of them, and meet.
-        once = sorted(filter(is_once, items), key=lambda item: item.path, reverse=other == "sqlite")
-        items[:] = [item for item in items if not is_once(item)] + once
+        # Runs begin at both ends, and meet. What each database needs comes first, because fewer can take it.
+        items.sort(key=lambda item: item.path, reverse=config.option.backwards)
+        items.sort(key=is_once)
 
 
 def is_unit(item: pytest.Item) -> bool:
@@ -90,11 +91,11 @@ def is_once(item: pytest.Item) -> bool:
 
 
 def pytest_runtestloop(session: pytest.Session) -> bool | None:
-    """Run, as pytest does, those tests that the other run has not claimed; both together run all of them."""
+    """Run, as pytest does, those tests that no other run has claimed; all together run all of them."""
     claims: Path | None = session.config.option.claims
     if claims is None or session.config.option.collectonly or session.testsfailed:
         return None
-    items = unclaimed(session.items, claims)
+    items = unclaimed(session.items, claims, session.config.option.database)
     item = next(items, None)
     while item is not None:
         # The next test is claimed before this one runs, because pytest wants to know it.
@@ -108,17 +109,17 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
     return True
 
 
-def unclaimed(items: Iterable[pytest.Item], claims: Path) -> Iterator[pytest.Item]:
-    """The tests that this run is to run; whichever run comes to the tests `once` of a file first has them."""
+def unclaimed(items: Iterable[pytest.Item], claims: Path, database: str) -> Iterator[pytest.Item]:
+    """The tests that this run is to run; whichever run comes to a file first has it."""
     is_ours: dict[str, bool] = {}
     for item in items:
-        name = item.path.stem
-        if is_once(item) and name not in is_ours:
+        name = item.path.stem if is_once(item) else f"{item.path.stem}.{database}"
+        if name not in is_ours:
             try:
                 (claims / name).touch(exist_ok=False)
             except FileExistsError:
                 is_ours[name] = False
             else:
                 is_ours[name] = True
-        if not is_once(item) or is_ours[name]:
+        if is_ours[name]:
             yield item

@@ -1,19 +1,27 @@
 """All tests, on SQLite and on PostgreSQL side by side: `python -m tests.both`; options go to pytest.
 
-Tests that prove nothing about databases are marked `once`. Each file of these is run by whichever of the two
-runs comes to it first, so that both end at about the same time. What the run on SQLite writes is shown as it
-comes, and the other one's whole when both have ended.
+Two runs for each database share its files: whichever run comes to a file first has it. The tests that prove
+nothing about databases are marked `once`, and all four share these. There are two runs for each because many
+tests wait, for a process to start or a lease to end, and the processors would have nothing to do. What the
+first run writes is shown as it comes, and what the others write when all have ended.
 """
 
 import signal
 import subprocess
 import sys
 import tempfile
+from contextlib import ExitStack
 from typing import IO
 
+RUNS = [
+    [f"--database={database}", *order]
+    for order in ([], ["--backwards"])
+    for database in ("sqlite", "postgres")
+]
 
-def begin(database: str, options: list[str], output: IO[str] | None) -> "subprocess.Popen[str]":
-    command = [sys.executable, "-m", "pytest", f"--database={database}", "--durations=10", *options]
+
+def begin(options: list[str], output: IO[str] | None) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-m", "pytest", "--durations=10", *options]
     return subprocess.Popen(command, stdout=output, stderr=output and subprocess.STDOUT, text=True)
 
 
@@ -27,12 +35,16 @@ def ended(run: "subprocess.Popen[str]") -> int:
 
 
 def main(options: list[str]) -> int:
-    with (
-        tempfile.TemporaryDirectory(prefix="convo-claims-") as claims,
-        tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as written,
-    ):
-        options = [f"--claims={claims}", *options]
-        runs = [begin("postgres", options, written), begin("sqlite", options, None)]
+    with ExitStack() as stack:
+        claims = stack.enter_context(tempfile.TemporaryDirectory(prefix="convo-claims-"))
+        outputs = [
+            stack.enter_context(tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace"))
+            for _ in RUNS[1:]
+        ]
+        runs = [
+            begin([*run, f"--claims={claims}", *options], output)
+            for run, output in zip(RUNS, [None, *outputs], strict=True)
+        ]
 
         def stop(*_: object) -> None:
             for run in runs:
@@ -40,8 +52,9 @@ def main(options: list[str]) -> int:
 
         signal.signal(signal.SIGTERM, stop)
         statuses = [ended(run) for run in runs]
-        written.seek(0)
-        print(written.read(), end="", flush=True)
+        for output in outputs:
+            output.seek(0)
+            print(output.read(), end="", flush=True)
     return max(map(abs, statuses))
 
 
