@@ -59,6 +59,8 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
         DATABASE_URL=f"sqlite:///{folder}/convo.sqlite3",
         # What a model is asked, it is asked by the test.
         CONVO_BACKGROUND_MODEL="offline",
+        # Nobody here speaks TLS, and each HTTP client would read this machine's certificates for 20 ms.
+        SSL_CERT_DIR=str(folder),
     )
     if early_config.known_args_namespace.database == "postgres":
         server = embedded.postgres(folder / "postgres", max_connections=MAX_CONNECTIONS, fsync="off")

@@ -5,8 +5,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
-from django.core.management.base import CommandError
-from django.db import connection
+from django.db import OperationalError, connection, transaction
 
 from tests.faults import wait_until
 
@@ -24,15 +23,36 @@ OTHERS_AT_WORK = (
 
 
 def emptying(empty: Callable[[Any], None]) -> Callable[[Any], None]:
-    """Make Django's emptying of all tables wait for other connections, and try again after a deadlock."""
-    tried = tried_again(empty)
+    """What Django does to empty all tables, or on PostgreSQL a tenth of the work.
+
+    There it waits for other connections, and tries again after a deadlock.
+    """
 
     @wraps(empty)
     def call(case: Any) -> None:
-        await_quiet()
-        tried(case)
+        if connection.vendor == "postgresql":
+            await_quiet()
+            tried_again(delete_all_rows)
+        else:
+            empty(case)
 
     return call
+
+
+def delete_all_rows() -> None:
+    """Delete the rows of the tables that have any; Django's TRUNCATE makes new files for all tables."""
+    with transaction.atomic(), connection.cursor() as cursor:
+        # Foreign keys would ask for an order, and the superuser that the tests are may leave them out.
+        cursor.execute("SET LOCAL session_replication_role = replica")
+        cursor.execute("; ".join(f'DELETE FROM "{table}"' for table in filled_tables()) or "SELECT 1")
+
+
+def filled_tables() -> list[str]:
+    """The tables that have a row, in the order in which they are emptied."""
+    tables = connection.introspection.django_table_names(only_existing=True, include_views=False)
+    with connection.cursor() as cursor:
+        cursor.execute(" UNION ALL ".join(f"(SELECT '{name}' FROM \"{name}\" LIMIT 1)" for name in tables))
+        return sorted(name for (name,) in cursor.fetchall())
 
 
 def await_quiet(seconds: float = QUIET_SECONDS) -> None:
@@ -40,8 +60,6 @@ def await_quiet(seconds: float = QUIET_SECONDS) -> None:
 
     SQLite needs none of this: readers block nobody there, and a writer is waited for.
     """
-    if connection.vendor != "postgresql":
-        return
     try:
         wait_until(lambda: not queries_in_flight(), seconds=seconds)
     except AssertionError:
@@ -58,26 +76,13 @@ def queries_in_flight() -> list[str]:
         return [what for (what,) in cursor.fetchall()]
 
 
-def tried_again(empty: Callable[[Any], None]) -> Callable[[Any], None]:
-    """Try again, and say so, when the database gave the emptying up for another connection's sake."""
-
-    @wraps(empty)
-    def call(case: Any) -> None:
-        for _ in range(TRIES - 1):
-            try:
-                return empty(case)
-            except CommandError as error:
-                if not _is_deadlock(error):
-                    raise
-                warnings.warn(f"{WARNING}: a deadlock, so once more. {error.__cause__}", stacklevel=2)
-        return empty(case)
-
-    return call
-
-
-def _is_deadlock(error: BaseException) -> bool:
-    """Was it a deadlock? `flush` raises an error of its own from Django's, and Django from PostgreSQL's."""
-    cause: BaseException | None = error
-    while cause is not None and getattr(cause, "sqlstate", None) != DEADLOCK:
-        cause = cause.__cause__
-    return cause is not None
+def tried_again(empty: Callable[[], None]) -> None:
+    """Empty the tables, and once more when the database gave that up for another connection's sake."""
+    for _ in range(TRIES - 1):
+        try:
+            return empty()
+        except OperationalError as error:
+            if getattr(error.__cause__, "sqlstate", None) != DEADLOCK:
+                raise
+            warnings.warn(f"{WARNING}: a deadlock, so once more. {error}", stacklevel=2)
+    return empty()

@@ -8,23 +8,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from django.core.management import call_command
-from django.core.management.base import CommandError
-from django.db import connection, connections
+from django.db import OperationalError, connection, connections
 
 from convo.models import Session, Turn, Work
 from tests.conftest import Serve
-from tests.emptying import WARNING, await_quiet, queries_in_flight, tried_again
+from tests.emptying import (
+    WARNING,
+    await_quiet,
+    delete_all_rows,
+    filled_tables,
+    queries_in_flight,
+    tried_again,
+)
 from tests.faults import wait_until
 from tests.servers import WORKS, Standing, client_of
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 LOCKS_HELD = "SELECT COUNT(*) FROM pg_locks WHERE NOT granted"
-
-
-def empty(_: object = None) -> None:
-    call_command("flush", verbosity=0, interactive=False)
 
 
 @contextmanager
@@ -61,14 +62,14 @@ def test_a_query_of_a_server_is_waited_for_and_one_that_lasts_is_ended(
             assert (asked.result().status_code == 201) == (query_seconds < patience)
         # The server that lost a connection has others, and goes on.
         assert client.post("/api/v1/sessions/", json={}).status_code == 201
-        empty()
+        delete_all_rows()
         assert not Session.objects.exists()
 
 
 @contextmanager
 def deadlock(times: int) -> Iterator[Callable[[], int]]:
     """Another connection that meets the emptying halfway, so often; answers how often it did."""
-    tables = connection.introspection.django_table_names(only_existing=True, include_views=False)
+    first, *others = filled_tables()
     met = 0
 
     def hold(ready: threading.Event) -> None:
@@ -78,12 +79,11 @@ def deadlock(times: int) -> Iterator[Callable[[], int]]:
             cursor.execute("SET deadlock_timeout = '60s'")
             for _ in range(times):
                 cursor.execute("BEGIN")
-                cursor.execute(f'LOCK TABLE "{tables[-1]}" IN ACCESS SHARE MODE')
+                cursor.execute(f"LOCK TABLE {', '.join(others)} IN SHARE MODE")
                 ready.set()
                 wait_until(lambda: _waits(cursor))
                 met += 1
-                for table in tables[:-1]:
-                    cursor.execute(f'LOCK TABLE "{table}" IN ACCESS SHARE MODE')
+                cursor.execute(f"LOCK TABLE {first} IN SHARE MODE")
                 cursor.execute("ROLLBACK")
 
     ready = threading.Event()
@@ -101,23 +101,23 @@ def _waits(cursor: Any) -> bool:
 
 @pytest.mark.postgres
 def test_emptying_that_meets_a_deadlock_is_tried_again_and_says_so(alice_key: str) -> None:
-    with deadlock(1), pytest.raises(CommandError):
-        empty()
+    with deadlock(1), pytest.raises(OperationalError, match="deadlock"):
+        delete_all_rows()
     with deadlock(1) as met, pytest.warns(UserWarning, match=f"{WARNING}: a deadlock"):
-        tried_again(empty)(None)
+        tried_again(delete_all_rows)
     assert met() == 1
-    assert not Session.objects.exists()
+    assert filled_tables() == []
 
 
 def test_what_is_no_deadlock_is_not_tried_again() -> None:
     tries = []
 
-    def fail(_: object) -> None:
+    def fail() -> None:
         tries.append(1)
-        raise CommandError("no table can be emptied")
+        raise OperationalError("no table can be emptied")
 
-    with pytest.raises(CommandError):
-        tried_again(fail)(None)
+    with pytest.raises(OperationalError):
+        tried_again(fail)
     assert tries == [1]
 
 
