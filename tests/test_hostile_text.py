@@ -53,7 +53,7 @@ FUNCTIONS: dict[str, Callable[[str], object]] = {
     "names taken out": lambda text: remove_names(["Ann Lee"], text),
     "normal form": lambda text: normalize("NFC", text),
     "estimate of tokens": upper_bound,
-    "cut to tokens": lambda text: tokens.truncate(text, 1000),
+    "cut to tokens": lambda text: tokens.truncate(text, 100),
     "summary by rules": lambda text: extractive.extract("", [("user", "", text)], limit=400, model=""),
     "summary continued": lambda text: extractive.extract(text, [], limit=400, model=""),
     "quoted in the prompt": blocks._escape_block_lines,
@@ -71,9 +71,9 @@ FUNCTIONS: dict[str, Callable[[str], object]] = {
     "found on the page": lambda text: list(excerpt(text, [(5, 9)])),
 }
 
-SHORT, LONG = 25_000, 200_000
+SHORT, LONG = 12_500, 100_000
 # Four times what a linear function may take; what takes less than this at its longest is not compared.
-SLACK, SHORT_SECONDS, TRIES = 4, 0.2, 4
+SLACK, SHORT_SECONDS, TRIES = 4, 0.1, 4
 
 
 def _text_of(unit: str, length: int) -> str:
