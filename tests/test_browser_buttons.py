@@ -208,7 +208,7 @@ def conversation(page: Page, url: str, *texts: str) -> str:
     for text in texts:
         browser.get(address)
         token = next(cookie["value"] for cookie in page.context.cookies() if cookie["name"] == "csrftoken")
-        form = {"message": text, "csrfmiddlewaretoken": token}
+        form: dict[str, str | float | bool] = {"message": text, "csrfmiddlewaretoken": token}
         answer = browser.post(address, form=form, headers={"Referer": address})
         assert answer.ok, answer.text()
         address = answer.url.partition("#")[0]
