@@ -379,6 +379,17 @@ def test_a_page_that_is_read_while_another_answer_ends_shows_it_or_follows_it(
     assert 'id="turn-2"' not in page
 
 
+def test_another_answer_that_waits_in_the_queue_is_shown_until_it_is_cleared_away(
+    client: Client, asked: Session
+) -> None:
+    claim = turns.regenerate(asked, 2)
+    Turn.objects.filter(pk=claim.turn.pk).update(status=Turn.Status.QUEUED)
+    assert 'id="turn-3"' in read(client, url(asked))
+    # What a clear leaves for a moment is not shown as an empty reply.
+    Message.objects.filter(session=asked).delete()
+    assert 'id="turn-3"' not in read(client, url(asked))
+
+
 def test_an_edited_question_takes_the_place_of_the_old_one(client: Client, asked: Session) -> None:
     page = do(client, "edit", asked, 1, message="I carry the Atlas 15.")
     assert "I carry the Atlas 15." in page

@@ -82,11 +82,12 @@ class Exchange:
 
 
 def running_turn(session: Session) -> Turn | None:
-    """Return the turn whose reply is being written.
+    """Return the turn whose reply is being written, or that is the next to be.
 
     Read it before the messages: one that ends in between is then among these, or is followed to its end.
     """
-    return Turn.objects.running().filter(session=session).select_related("question_turn").first()
+    unfinished = Turn.objects.unfinished().filter(session=session).order_by("pk")
+    return unfinished.select_related("question_turn").first()
 
 
 def build_exchanges(session: Session, messages: Sequence[Message], running: Turn | None) -> list[Exchange]:
@@ -145,6 +146,9 @@ def _with_running(running: Turn | None, exchange_list: list[Exchange]) -> list[E
     ):
         return exchange_list
     question = history.question_messages(running.question_turn)
+    if not question:
+        # The conversation was cleared just now.
+        return exchange_list
     are_alternatives = [exchange.turn.parent_id == running.parent_id for exchange in exchange_list]
     earlier = exchange_list[: are_alternatives.index(True)] if True in are_alternatives else exchange_list
     return [*earlier, _build_exchange(running, question)]

@@ -34,7 +34,7 @@ SIDEBAR_SIZE = 30
 
 
 def page(view: View[P]) -> View[P]:
-    """Decorate a page for users and, with CONVO_GUESTS, for guests; answer NotFound and Unauthenticated."""
+    """Decorate a page for users and, with CONVO_GUESTS, for guests; answer NotFound and NotAuthenticated."""
 
     @never_cache
     @wraps(view)

@@ -164,6 +164,8 @@ async function earlier() {
   older.disconnect();
   const page = new DOMParser().parseFromString(await (await ask(link.href)).text(), "text/html");
   const height = document.documentElement.scrollHeight - scrollY;
+  // What is being written stands at the end, which is shown already.
+  for (const live of page.querySelectorAll("[data-live]")) live.remove();
   for (const part of page.querySelectorAll("#older, #transcript > *")) part.dataset.kept = "";
   document.getElementById("transcript").prepend(...page.getElementById("transcript").children);
   document.getElementById("older").replaceWith(page.getElementById("older"));
