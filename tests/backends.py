@@ -35,7 +35,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         type=Path,
         help="a folder through which runs share files: one run of each database has a file, or one of all",
     )
-    parser.addoption("--backwards", action="store_true", help="begin with the last file")
+    parser.addoption("--backwards", action="store_true", help="with --claims: begin with the last file")
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -89,7 +89,9 @@ def is_unit(item: pytest.Item) -> bool:
 
 
 def is_once(item: pytest.Item) -> bool:
-    return item.get_closest_marker("once") is not None
+    """Can either database's runs have it? A test about one database stays with it, whatever its file says."""
+    is_about_one = any(item.get_closest_marker(name) for name in ("sqlite", "postgres"))
+    return item.get_closest_marker("once") is not None and not is_about_one
 
 
 def pytest_runtestloop(session: pytest.Session) -> bool | None:

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from contextlib import ExitStack
 from typing import IO
 
@@ -20,21 +21,16 @@ RUNS = [
     for database in ("sqlite", "postgres")
 ]
 
+# Three times what the slowest machine took, and less than a CI job has.
+MAX_SECONDS = 75 * 60
+NOTHING_TO_DO = 5  # pytest's own
+
 
 def begin(options: list[str], output: IO[str] | None) -> "subprocess.Popen[str]":
     command = [sys.executable, "-m", "pytest", "--durations=10", *options]
     # Hundreds of processes read the same modules, so that they are compiled once whatever this shell says.
     env = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     return subprocess.Popen(command, stdout=output, stderr=output and subprocess.STDOUT, text=True, env=env)
-
-
-def ended(run: "subprocess.Popen[str]") -> int:
-    """Its exit status. Ctrl-C goes to the runs as well, and each stops the servers that it has started."""
-    while True:
-        try:
-            return run.wait()
-        except KeyboardInterrupt:
-            continue
 
 
 def main(options: list[str]) -> int:
@@ -54,11 +50,31 @@ def main(options: list[str]) -> int:
                 run.terminate()
 
         signal.signal(signal.SIGTERM, stop)
-        statuses = [ended(run) for run in runs]
-        for output in outputs:
-            output.seek(0)
-            print(output.read(), end="", flush=True)
-    return max(map(abs, statuses))
+        # A run that hangs even when a test of it has timed out is stopped, and says what it did until then.
+        deadline = threading.Timer(MAX_SECONDS, stop)
+        deadline.start()
+        for run, output in zip(runs, [None, *outputs], strict=True):
+            wait(run)
+            if output:
+                output.seek(0)
+                print(output.read(), end="", flush=True)
+        deadline.cancel()
+    return worst({run.returncode for run in runs})
+
+
+def wait(run: "subprocess.Popen[str]") -> None:
+    """Wait for its end. Ctrl-C goes to the runs as well, and each stops the servers that it has started."""
+    while True:
+        try:
+            run.wait()
+            return
+        except KeyboardInterrupt:
+            continue
+
+
+def worst(statuses: set[int]) -> int:
+    """The exit status of all. That a run had nothing to do is only wrong if no other had either."""
+    return max(map(abs, statuses - {NOTHING_TO_DO} or statuses))
 
 
 if __name__ == "__main__":

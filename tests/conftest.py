@@ -191,7 +191,7 @@ def node_clients(node: str) -> Path:
     """The folder in which Node finds the clients of tests/node/package.json, installed once."""
     wanted, folder = ROOT / "tests/node", Path(sys.prefix) / "node"
     folder.mkdir(exist_ok=True)
-    # Two runs, one a database, go side by side.
+    # Several runs go side by side.
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         told, stamp = (wanted / "package-lock.json").read_bytes(), folder / "installed.json"

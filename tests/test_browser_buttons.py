@@ -206,7 +206,7 @@ def conversation(page: Page, url: str, *texts: str) -> str:
     page.context.clear_cookies()
     browser, address = page.context.request, url
     for text in texts:
-        browser.get(address)
+        assert browser.get(address).ok
         token = next(cookie["value"] for cookie in page.context.cookies() if cookie["name"] == "csrftoken")
         form: dict[str, str | float | bool] = {"message": text, "csrfmiddlewaretoken": token}
         answer = browser.post(address, form=form, headers={"Referer": address})

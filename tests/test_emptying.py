@@ -14,6 +14,7 @@ from convo.models import Session, Turn, Work
 from tests.conftest import Serve
 from tests.emptying import (
     WARNING,
+    all_tables,
     await_quiet,
     delete_all_rows,
     filled_tables,
@@ -69,7 +70,7 @@ def test_a_query_of_a_server_is_waited_for_and_one_that_lasts_is_ended(
 @contextmanager
 def deadlock(times: int) -> Iterator[Callable[[], int]]:
     """Another connection that meets the emptying halfway, so often; answers how often it did."""
-    first, *others = filled_tables()
+    first, *others = all_tables()
     met = 0
 
     def hold(ready: threading.Event) -> None:

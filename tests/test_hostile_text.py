@@ -53,7 +53,7 @@ FUNCTIONS: dict[str, Callable[[str], object]] = {
     "names taken out": lambda text: remove_names(["Ann Lee"], text),
     "normal form": lambda text: normalize("NFC", text),
     "estimate of tokens": upper_bound,
-    "cut to tokens": lambda text: tokens.truncate(text, 100),
+    "cut to tokens": lambda text: tokens.truncate(text, len(text) // 200),
     "summary by rules": lambda text: extractive.extract("", [("user", "", text)], limit=400, model=""),
     "summary continued": lambda text: extractive.extract(text, [], limit=400, model=""),
     "quoted in the prompt": blocks._escape_block_lines,

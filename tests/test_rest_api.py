@@ -33,7 +33,7 @@ from tests.upstream import Upstream
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.once]
 
 AGENTS = Path(__file__).with_name("agents.yaml")
-# Long enough for a machine on which two runs share the processors.
+# Long enough for a machine on which four runs share the processors.
 SHORT = {"FIRST_BYTE_SECONDS": 1.6, "BETWEEN_CHUNKS_SECONDS": 1.6, "TOTAL_SECONDS": 4}
 
 
