@@ -87,7 +87,7 @@ def test_it_tells_recall_by_category_beside_the_published_figures(file: Path) ->
     found = json.loads(evaluate("locomo", str(file), "--json", "--ablation"))
     assert found["overall"]["recall"] == {"5": 100.0, "10": 100.0, "25": 100.0, "50": 100.0}
     assert found["categories"].keys() == {"multi-hop", "temporal", "single-hop"}
-    assert found["ablation"].keys() == set(search.TERMS)
+    assert found["ablation"].keys() == set(search.PARTS)
     assert found["latency_ms"]["p50"] > 0
 
 

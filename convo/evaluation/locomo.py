@@ -26,7 +26,7 @@ from convo.history import NewMessage
 from convo.models import Message, Person, Session, Turn
 
 RECALL_AT = (5, 10, 25, 50)
-TERMS = search.TERMS
+PARTS = search.PARTS
 CATEGORIES = {1: "multi-hop", 2: "temporal", 3: "open-domain", 4: "single-hop", 5: "adversarial"}
 
 # The messages that --distractors adds are made of these names and syllables.
@@ -124,7 +124,7 @@ def read(path: Path) -> list[dict[str, Any]]:
     return conversations
 
 
-def ask(question: DataSetQuestion, owner: Any, *, excluded_term: str = "") -> Outcome:
+def ask(question: DataSetQuestion, owner: Any, *, excluded_part: str = "") -> Outcome:
     """Search as `GET /search/` does, and compare the hits with the evidence."""
     start = time.perf_counter()
     hits = search.find(
@@ -133,7 +133,7 @@ def ask(question: DataSetQuestion, owner: Any, *, excluded_term: str = "") -> Ou
         question.text,
         limit=max(RECALL_AT),
         neighbours=0,
-        excluded_terms=[excluded_term] if excluded_term else (),
+        excluded_parts=[excluded_part] if excluded_part else (),
     )
     seconds = time.perf_counter() - start
     hit_ids = [hit.message_id for hit in hits]

@@ -56,7 +56,7 @@ def is_ephemeral(session: Session) -> bool:
 def store_contents(session: Session, rows: Sequence[Message]) -> Iterator[None]:
     """Move the contents of a locked ephemeral session's rows to the cache, and give them back at the end.
 
-    Inside the `with` block the rows have no text and can be inserted. Rows of other sessions are unchanged.
+    Inside the `with` block the rows have no text and can be inserted. Nothing happens to other sessions'.
     """
     if not (rows and is_ephemeral(session)):
         yield
@@ -65,7 +65,9 @@ def store_contents(session: Session, rows: Sequence[Message]) -> Iterator[None]:
     contents = _load_for_update(session)
     entries = {str(row.position): [row.item_id, row.content, row.item, row.name] for row in rows}
     contents.messages |= entries
-    if not all(row.agent for row in rows) and _character_count(contents) > MAX_CHARACTERS:
+    # A reply, all of whose messages have an agent, is kept however long it is: it was written already.
+    is_reply = all(row.agent for row in rows)
+    if not is_reply and _character_count(contents) > MAX_CHARACTERS:
         raise MessageTooLong(FULL_MESSAGE, param="message")
     _store(session.pk, contents)
     for row in rows:

@@ -69,13 +69,13 @@ def content_of(part: Part) -> FileContent | None:
 
     Raise InvalidRequest for data that is malformed, too long, or not of a supported type.
     """
-    part_type = str(part.get("type"))
-    value = part.get(DATA_FIELDS.get(part_type, ""))
+    _, value = _data_in(part)
     if not isinstance(value, str):
         return None
-    is_file = part_type == "input_file"
+    is_file = part.get("type") == "input_file"
     prefix = _data_url_prefix(value)
     if not (prefix or is_file):
+        # An image without a data URL is at the URL that stands here.
         return None
     data = decode_base64(value[len(prefix) :])
     return (
@@ -85,9 +85,18 @@ def content_of(part: Part) -> FileContent | None:
     )
 
 
+def _data_in(part: Part) -> tuple[str, Any]:
+    """Return the name of the field for the data of such a part, and its value, or '' and None without any.
+
+    The value is data as text, a URL, or a mapping: the reference to a stored attachment.
+    """
+    field = DATA_FIELDS.get(str(part.get("type")), "")
+    return field, part.get(field)
+
+
 def check_part(part: Part, path: str) -> None:
     """Raise InvalidRequest, with the field as its param, for data that `content_of` refuses."""
-    field = DATA_FIELDS.get(str(part.get("type")), "")
+    field, _ = _data_in(part)
     try:
         content_of(part)
     except InvalidRequest as error:
@@ -197,33 +206,34 @@ def _parts_field(item: Item) -> str:
 def without_file_data(item: Item) -> tuple[dict[str, Any], int]:
     """Return the item without the data of its images and files, and the tokens that all of them take.
 
-    Images at URLs stay as they are, but count.
+    The rest of the item is counted as text, as the data is not. Images at URLs stay as they are, but count.
     """
-    file_tokens = 0
+    costs: list[int] = []
 
     def without_data(part: Part) -> Part:
-        nonlocal file_tokens
-        field = DATA_FIELDS.get(str(part.get("type")), "")
-        value = part.get(field)
-        if isinstance(value, Mapping):
-            file_tokens += int(value.get("tokens") or 0)
-        elif content := _content_or_none(part):
-            file_tokens += content.tokens
-        else:
-            if value and field == "image_url":
-                file_tokens += max_image_cost(str(part.get("detail")))
-            return part
-        return {**part, field: ""}
+        field, value = _data_in(part)
+        content = None if isinstance(value, Mapping) else _content_or_none(part)
+        costs.append(_cost_of_data(part, content))
+        return {**part, field: ""} if content or isinstance(value, Mapping) else part
 
-    return map_parts(item, without_data), file_tokens
+    return map_parts(item, without_data), sum(costs)
+
+
+def _cost_of_data(part: Part, content: FileContent | None) -> int:
+    """Return the tokens of a part's image or file: as stored, as counted, or what one at a URL may take."""
+    field, value = _data_in(part)
+    if isinstance(value, Mapping):
+        return int(value.get("tokens") or 0)
+    if content:
+        return content.tokens
+    return max_image_cost(str(part.get("detail"))) if value and field == "image_url" else 0
 
 
 def with_file_hashes(item: Item | None) -> dict[str, Any] | None:
     """Return the item with hashes in place of data: the same for inline data and for a stored attachment."""
 
     def with_hash(part: Part) -> Part:
-        field = DATA_FIELDS.get(str(part.get("type")), "")
-        value = part.get(field)
+        field, value = _data_in(part)
         if isinstance(value, Mapping):
             return {**part, field: f"{value['head']}{value['sha256']}"}
         content = _content_or_none(part)
@@ -234,9 +244,7 @@ def with_file_hashes(item: Item | None) -> dict[str, Any] | None:
 
 def file_hashes(item: Item | None) -> list[str]:
     """Return a short string for each image and file of this item that identifies its content."""
-    fields = (DATA_FIELDS.get(str(part.get("type")), "") for part in parts_of(item))
-    hashed_parts = zip(fields, parts_of(with_file_hashes(item)), strict=True)
-    return [str(part.get(field)) for field, part in hashed_parts if field]
+    return [str(value) for field, value in map(_data_in, parts_of(with_file_hashes(item))) if field]
 
 
 def _content_or_none(part: Part) -> FileContent | None:
@@ -252,7 +260,7 @@ def files_of_item(item: Item | None) -> list[File]:
 
 
 def _file_of(part: Part) -> File | None:
-    value = part.get(DATA_FIELDS.get(str(part.get("type")), ""))
+    _, value = _data_in(part)
     name = file_name_of(part) or ("file" if part.get("type") == "input_file" else "image")
     if isinstance(value, Mapping):
         size, attachment = value["size"], value["attachment"]

@@ -19,9 +19,9 @@ class NewMessage:
     type: str = "message"
     name: str = ""
     agent: str = ""
-    item: Mapping[str, Any] | None = None
+    item: Mapping[str, Any] | None = None  # OpenAI's item, where the message is more than its text
     item_id: str = ""
-    recallable: bool = True
+    recallable: bool = True  # False where search, summaries and memory have to leave the message out
 
     @property
     def call_id(self) -> str:
@@ -41,7 +41,7 @@ class TranscriptMessage:
     """A message of the transcript, with the fields that a prompt needs."""
 
     position: int
-    turn: int
+    turn: int  # its primary key
     type: str
     role: str
     name: str

@@ -39,26 +39,27 @@ def append(
 ) -> list[Message]:
     """Add messages at the end of a locked session, and save its counters.
 
-    With storage `none` no message is stored: the returned rows are for this turn alone. In an ephemeral
-    session the rows are stored without their contents.
+    With storage `none` the returned rows are not saved; they serve this turn alone. In an ephemeral session
+    they are saved without their contents. Messages that are not `active`, such as the question of an answer
+    that is still being written, take their positions and are not counted yet.
     """
     rows = [
         Message(
             session=session,
             turn=turn,
             position=position,
-            item_id=draft.item_id or new_item_id(draft.type),
-            type=draft.type,
-            role=draft.role,
-            name=draft.name,
-            agent=draft.agent,
-            content=draft.content,
-            item=draft.item,
-            tokens=draft.tokens,
+            item_id=message.item_id or new_item_id(message.type),
+            type=message.type,
+            role=message.role,
+            name=message.name,
+            agent=message.agent,
+            content=message.content,
+            item=message.item,
+            tokens=message.tokens,
             active=active,
-            recallable=draft.recallable,
+            recallable=message.recallable,
         )
-        for position, (turn, draft) in enumerate(entries, session.last_position + 1)
+        for position, (turn, message) in enumerate(entries, session.last_position + 1)
     ]
     if session.storage != Session.Storage.NONE:
         with ephemeral.store_contents(session, rows):
@@ -68,7 +69,8 @@ def append(
         if active:
             session.message_count += len(rows)
             session.token_count += sum(row.tokens for row in rows)
-    # Every session is saved: the turns are stored even where their messages are not.
+    # Every session is saved: the turns are stored even where their messages are not, and who created them
+    # has counted them in `last_turn` and `turn_count`.
     session.last_activity = timezone.now()
     session.save(
         update_fields=[
@@ -136,7 +138,7 @@ def clear(session_id: UUID) -> None:
         delete_set_aside(session)
         return
     reset_title(session, Message.objects.filter(session=session))
-    _delete_contents(session)
+    _delete_all_but_session(session)
     save_as_empty(session)
 
 
@@ -161,23 +163,28 @@ def remove_if(sessions: QuerySet[Session], session_id: UUID) -> bool:
     session = sessions.select_for_update().filter(pk=session_id).first()
     if session is None:
         return False
-    _delete_contents(session)
+    _delete_all_but_session(session)
     session.delete()
     return True
 
 
 def delete_set_aside(session: Session) -> None:
     for cleared_session in Session.objects.cleared_from(session):
-        _delete_contents(cleared_session)
+        _delete_all_but_session(cleared_session)
         cleared_session.delete()
 
 
-def _delete_contents(session: Session) -> None:
+def _delete_all_but_session(session: Session) -> None:
+    """Delete the messages and turns of a locked session, and all that came of them.
+
+    Facts that were learned from these messages alone go as well.
+    """
     delete_set_aside(session)
     # A late retry must neither restore a message that is deleted here nor send it to a model again.
     IdempotencyRecord.objects.filter(turn__session=session).update(
         turn=None, status=ResultDeleted.status, body=None
     )
+    # An attachment goes with the last message that uses it, so this comes before the messages.
     attachments.detach(Message.objects.filter(session=session))
     # There is one statement per table: Django's own cascade would load every message of a long session first.
     for rows in (

@@ -37,7 +37,7 @@ class Credentials:
 
     @asynccontextmanager
     async def while_valid(self) -> AsyncIterator[None]:
-        """Guard the wait in this block: it raises Unauthenticated once the credentials have ended."""
+        """Guard the wait in this block: it raises NotAuthenticated once the credentials have ended."""
         if self._has_ended:
             raise NotAuthenticated(_ENDED_MESSAGE)
         _checkers.setdefault(asyncio.get_running_loop(), _Checker()).add(self)

@@ -87,7 +87,7 @@ def event_stream_response(events: AsyncIterator[bytes]) -> StreamingHttpResponse
 async def read(log: TurnLog, credentials: Credentials, *, after: int = 0) -> AsyncIterator[list[Delta]]:
     """Yield the deltas after the first `after` as they come, in batches, an empty one for a heartbeat.
 
-    Raises Unauthenticated once the reader's credentials have ended.
+    Raises NotAuthenticated once the reader's credentials have ended.
     """
     batches = log.follow(after=after, heartbeat_seconds=conf().sse_heartbeat_seconds)
     while True:

@@ -1,4 +1,4 @@
-"""The sweep reads from the rows what is overdue, and does it. It needs no hint, no broker and no memory."""
+"""The sweep reads from the rows what is overdue, and does it. It needs no hint, and no broker."""
 
 import logging
 import threading
@@ -67,19 +67,19 @@ class Sweep:
     def run(self) -> None:
         short_rounds = 0
         while short_rounds < MAX_SHORT_ROUNDS and not self._is_over():
-            single_jobs = [kind for kind in registry.all_jobs() if not kind.run_many]
-            count = max([self._run_batches(), *map(self._run_some, single_jobs)])
+            single_jobs = [job for job in registry.all_jobs() if not job.run_many]
+            count = max([self._run_many_at_once(), *map(self._run_singly, single_jobs)])
             if not count:
                 break
             short_rounds += count < FULL_BATCH
         self.caught_up = not self._failed and not self._is_over()
 
-    def _run_batches(self) -> int:
+    def _run_many_at_once(self) -> int:
         """Run the jobs for many rows at once, and repeat them while one of them has much to do."""
         max_count, end = 0, time.monotonic() + BATCHES_SECONDS
         while True:
-            batch_jobs = [kind for kind in registry.all_jobs() if kind.run_many]
-            count = max([0, *map(self._run_batch, registry.batch_jobs()), *map(self._run_many, batch_jobs)])
+            bulk_jobs = [job for job in registry.all_jobs() if job.run_many]
+            count = max([0, *map(self._run_batch, registry.batch_jobs()), *map(self._run_bulk, bulk_jobs)])
             max_count = max(max_count, count)
             if count < FULL_BATCH or self._is_over() or time.monotonic() > end:
                 return max_count
@@ -94,50 +94,51 @@ class Sweep:
         self._failed |= count is None
         return count or 0
 
-    def _run_many(self, kind: Job) -> int:
-        targets = [] if self._is_over() else self._overdue_targets(kind, BULK_LIMIT)
+    def _run_bulk(self, job: Job) -> int:
+        targets = [] if self._is_over() else self._overdue_targets(job, BULK_LIMIT)
         # Targets that have failed before, or wait for an attempt of their own, have a row in the ledger.
         in_ledger = set(
-            Work.objects.filter(kind=kind.name, target__in=targets).values_list("target", flat=True)
+            Work.objects.filter(kind=job.name, target__in=targets).values_list("target", flat=True)
         )
         fresh = [target for target in targets if target not in in_ledger]
-        self._processed.update((kind.name, target) for target in targets)
-        if fresh and not _succeeds_at_once(kind, fresh):
-            self._run_each(kind, fresh)
-        self._run_each(kind, sorted(in_ledger))
+        self._processed.update((job.name, target) for target in targets)
+        if fresh and not _try_all_at_once(job, fresh):
+            self._run_each(job, fresh)
+        self._run_each(job, sorted(in_ledger))
         return len(targets)
 
-    def _run_some(self, kind: Job) -> int:
-        targets = self._overdue_targets(kind, FULL_BATCH)
-        self._run_each(kind, targets)
+    def _run_singly(self, job: Job) -> int:
+        targets = self._overdue_targets(job, FULL_BATCH)
+        self._run_each(job, targets)
         return len(targets)
 
-    def _run_each(self, kind: Job, targets: Iterable[str]) -> None:
+    def _run_each(self, job: Job, targets: Iterable[str]) -> None:
         for target in targets:
             if self._is_over():
                 break
-            self._processed.add((kind.name, target))
-            run(kind.name, target)
+            self._processed.add((job.name, target))
+            run(job.name, target)
 
-    def _overdue_targets(self, kind: Job, limit: int) -> list[str]:
+    def _overdue_targets(self, job: Job, limit: int) -> list[str]:
         """Return overdue targets of this kind, each once in a sweep: they may stay overdue."""
         try:
             return due_targets(
-                kind, limit, exclude={target for name, target in self._processed if name == kind.name}
+                job, limit, exclude={target for name, target in self._processed if name == job.name}
             )
         except Exception as error:
-            _log_failure(f"listing overdue {kind.name}", error)
+            _log_failure(f"listing overdue {job.name}", error)
             self._failed = True
             return []
 
 
-def _succeeds_at_once(kind: Job, targets: Sequence[str]) -> bool:
-    assert kind.run_many  # only such jobs are passed
+def _try_all_at_once(job: Job, targets: Sequence[str]) -> bool:
+    """Run the job for all of these targets at once; return False if that failed."""
+    assert job.run_many  # only such jobs are passed
     try:
-        with report_batch(kind.name, targets):
-            kind.run_many([registry.parse_key(target) for target in targets])
+        with report_batch(job.name, targets):
+            job.run_many([registry.parse_key(target) for target in targets])
     except Exception as error:  # a boundary: one at a time shows which of them fails
-        _log_failure(f"{kind.name} for {len(targets)} at once", error)
+        _log_failure(f"{job.name} for {len(targets)} at once", error)
         return False
     return True
 

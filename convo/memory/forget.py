@@ -60,7 +60,7 @@ def _forget(person: Person, condition: Q, *, include_unlearned: bool = False) ->
         by_session[row.session_id].append(row)
     for keys in database.in_batches(sorted(by_session), SESSIONS_AT_A_TIME):
         _exclude_in_sessions(keys, [row for key in keys for row in by_session[key]])
-    return _forget_facts(person, condition, memories, words, include_unlearned=include_unlearned)
+    return _finish_forgetting(person, condition, memories, words, include_unlearned=include_unlearned)
 
 
 @database.retry_conflicts
@@ -71,14 +71,15 @@ def _exclude_in_sessions(keys: Sequence[UUID], rows: Sequence[Message]) -> None:
 
 @database.retry_conflicts
 @transaction.atomic
-def _forget_facts(
+def _finish_forgetting(
     person: Person,
     condition: Q,
-    processed_memories: Sequence[UserMemory],
+    memories_before: Sequence[UserMemory],
     words: Set[str],
     *,
     include_unlearned: bool,
 ) -> int:
+    """Do the same for what has come since the batches, erase the facts, and return how many these were."""
     # The reply of a running turn is found below if the turn ends before this transaction. If it ends later,
     # `history.end_turn` sees that the fact is forgotten.
     running = Session.objects.filter(person=person, turns__status=Turn.Status.RUNNING)
@@ -88,7 +89,7 @@ def _forget_facts(
     # These messages were learned from, forked or written since the batches. Their sessions are locked after
     # the person, against the usual order: if the database aborts this as a deadlock, it is retried.
     words = words | identifying_words(
-        person, [memory for memory in memories if memory not in processed_memories]
+        person, [memory for memory in memories if memory not in memories_before]
     )
     late_rows = _recallable_rows(person, memories, words, include_unlearned=include_unlearned)
     _exclude_from_recall(_lock_sessions({row.session_id for row in late_rows}), late_rows)

@@ -10,13 +10,13 @@ from convo.search.index import (
     index_vectors,
 )
 from convo.search.reindex import reindex_turns, rows_without_vectors, turns_after, update_vectors
-from convo.search.score import TERMS
+from convo.search.score import PARTS
 from convo.search.words import search_words, stemmed_words
 
 __all__ = [
     "MAX_INDEXED_CHARACTERS",
     "MAX_QUERY_LENGTH",
-    "TERMS",
+    "PARTS",
     "Hit",
     "find",
     "find_memories",

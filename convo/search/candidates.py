@@ -6,7 +6,7 @@ A small scope is a candidate set as a whole. It is cached in this process, for o
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from django.db import connection
@@ -56,13 +56,21 @@ _IS_NEIGHBOUR_SQL = f"""neighbour.session_id = candidate.session_id
 # The cache holds this many candidate sets. A set of a thousand messages takes about three megabytes.
 MAX_ENTRIES = 16
 
-_cache: OrderedDict[str, tuple[Version, CandidateSet]] = OrderedDict()
+
+class CacheEntry(NamedTuple):
+    """All messages of a small scope, and the version of the scope that they were read for."""
+
+    version: Version
+    candidates: CandidateSet
+
+
+_cache: OrderedDict[str, CacheEntry] = OrderedDict()
 _lock = threading.Lock()
 
 
 def select_candidates(scope: Scope, question: Question) -> tuple[CandidateSet, TermStats]:
     """Return the messages worth ranking, and how rare the question's words are in the scope."""
-    if candidates := _small_scope(scope):
+    if (candidates := _all_of_small_scope(scope)) is not None:
         return candidates, candidates.term_stats(question.terms)
     keys_by_word = _keys_by_word(
         scope.scope_key, [*question.terms, *question.date_terms], limit=MAX_MATCHES_PER_WORD
@@ -72,7 +80,7 @@ def select_candidates(scope: Scope, question: Question) -> tuple[CandidateSet, T
     )
     candidate_keys = _candidate_keys(scope, keys_by_word, term_stats)
     if not candidate_keys:
-        # No message contains a word of the question, so the newest ones are ranked by their meaning.
+        # No message that may be found contains a word of the question, so the newest are ranked by meaning.
         newest_rows = scope.rows(
             scope.base_condition, suffix=f"ORDER BY entry.message_id DESC LIMIT {SMALL_SCOPE}"
         )
@@ -91,9 +99,10 @@ def message_ids_by_word(
     return {word: frozenset(keys.tolist()) for word, keys in keys_by_word.items()}
 
 
-def _small_scope(scope: Scope) -> CandidateSet | None:
+def _all_of_small_scope(scope: Scope) -> CandidateSet | None:
+    """Return every message of a small scope; None if the scope is large."""
     if scope.is_unfiltered:
-        return _small_candidate_set(scope)
+        return _cached_candidate_set(scope)
     return CandidateSet(scope.rows(scope.base_condition)) if scope.count() <= SMALL_SCOPE else None
 
 
@@ -114,24 +123,11 @@ def _keys_by_word(scope_key: str, words: Sequence[str], *, limit: int) -> dict[s
 
 
 def _candidate_keys(scope: Scope, keys_by_word: Mapping[str, Keys], term_stats: TermStats) -> list[int]:
-    """Return the best messages that contain one of the rarest words: the more rare words, the better."""
-    rare_words: list[str] = []
-    remaining = MAX_MATCHES
-    for word in sorted(keys_by_word, key=lambda word: len(keys_by_word[word])):
-        if (
-            len(keys_by_word[word])
-            and (len(keys_by_word[word]) < MAX_MATCHES_PER_WORD or not rare_words)
-            and remaining > 0
-        ):
-            rare_words.append(word)
-            remaining -= len(keys_by_word[word])
+    """Return the messages that contain the rarest words, the best by the sum of their words' weights."""
+    rare_words = _rarest_words(keys_by_word)
     if not rare_words:
         return []
-    keys, inverse = np.unique(
-        np.concatenate([keys_by_word[word] for word in rare_words]), return_inverse=True
-    )
-    weights = [term_stats.weight(word) for word in rare_words]
-    totals = np.bincount(inverse, np.repeat(weights, [len(keys_by_word[word]) for word in rare_words]))
+    keys, totals = _summed_weights({word: keys_by_word[word] for word in rare_words}, term_stats)
     if scope.session or not scope.is_unfiltered:
         # The scope key covers more messages than this search may find.
         conditions = [scope.base_condition] if scope.session else []
@@ -142,6 +138,29 @@ def _candidate_keys(scope: Scope, keys_by_word: Mapping[str, Keys], term_stats: 
     return list(keys[np.lexsort((keys, -totals))[:MAX_CANDIDATES]].tolist())
 
 
+def _rarest_words(keys_by_word: Mapping[str, Keys]) -> list[str]:
+    """Return the words from the rarest on, until they have enough messages; of common ones, at most one."""
+    rare_words: list[str] = []
+    matches = 0
+    for word in sorted(keys_by_word, key=lambda word: len(keys_by_word[word])):
+        count = len(keys_by_word[word])
+        is_common = count >= MAX_MATCHES_PER_WORD
+        if count and matches < MAX_MATCHES and not (is_common and rare_words):
+            rare_words.append(word)
+            matches += count
+    return rare_words
+
+
+def _summed_weights(keys_by_word: Mapping[str, Keys], term_stats: TermStats) -> tuple[Keys, Any]:
+    """Return each message that contains a word, and the sum of the weights of the words that it contains."""
+    keys, places = np.unique(np.concatenate(list(keys_by_word.values())), return_inverse=True)
+    weight_of_each = np.repeat(
+        [term_stats.weight(word) for word in keys_by_word],
+        [len(matches) for matches in keys_by_word.values()],
+    )
+    return keys, np.bincount(places, weights=weight_of_each)
+
+
 def _with_neighbours(message_ids: Sequence[int]) -> list[int]:
     """Return these messages and their neighbours, which the score counts as part of them.
 
@@ -149,7 +168,7 @@ def _with_neighbours(message_ids: Sequence[int]) -> list[int]:
     the whole index to find the messages among them.
     """
     with connection.cursor() as cursor:
-        neighbour_join = lookup_join("convo_indexedmessage neighbour", _IS_NEIGHBOUR_SQL)
+        neighbour_join = lookup_join("convo_indexedmessage", "neighbour", _IS_NEIGHBOUR_SQL)
         cursor.execute(
             _NEIGHBOURS_SQL.format(neighbour_join=neighbour_join, keys=_comma_separated(message_ids))
         )
@@ -174,7 +193,7 @@ def _quoted_term(scope_key: str, word: str) -> str:
     return _TERM_QUOTING[connection.vendor].format(f"{scope_key}.{word}")
 
 
-def _small_candidate_set(scope: Scope) -> CandidateSet | None:
+def _cached_candidate_set(scope: Scope) -> CandidateSet | None:
     """Return every message of a small scope, from the cache where it is valid; None if the scope is large.
 
     If messages were added and nothing else changed, only these are read. A set that still waits for vectors
@@ -188,35 +207,35 @@ def _small_candidate_set(scope: Scope) -> CandidateSet | None:
             _cache.move_to_end(key)
     if not entry and scope.count() > SMALL_SCOPE:
         return None
+    # The version is read before the rows: what comes in between is read again for the next search.
     version = scope.version()
-    if entry and entry[0] == version:
-        return entry[1]
+    if entry and entry.version == version:
+        return entry.candidates
     if version.messages > SMALL_SCOPE:
         # The scope is large now, and the larger it is, the longer reading its version takes. Without an entry
         # the next search only counts messages, up to the limit.
         with _lock:
             _cache.pop(key, None)
         return None
-    candidates = CandidateSet(
-        (entry and _extended_rows(scope, version, *entry)) or scope.rows(scope.base_condition)
-    )
+    rows = _extended_rows(scope, version, entry) if entry else []
+    candidates = CandidateSet(rows or scope.rows(scope.base_condition))
     if not candidates.has_all_vectors(model_name()):
         return candidates
     with _lock:
-        _cache[key] = version, candidates
+        _cache[key] = CacheEntry(version, candidates)
         _cache.move_to_end(key)
         while len(_cache) > MAX_ENTRIES:
             _cache.popitem(last=False)
     return candidates
 
 
-def _extended_rows(
-    scope: Scope, version: Version, previous: Version, old_candidates: CandidateSet
-) -> list[Row]:
+def _extended_rows(scope: Scope, version: Version, entry: CacheEntry) -> list[Row]:
     """Return the known rows and those added since, usually one turn; none if anything else has changed."""
+    previous, old_candidates = entry
     newest_id = previous.newest_id or 0
     if not version.extends(previous) or version.messages != previous.messages + scope.count_after(newest_id):
         return []
+    # The newest of these may have come after their version was read.
     old_keys = set(old_candidates.message_ids.tolist())
     new_rows = scope.rows(scope.base_condition, ("entry.message_id > %s", [newest_id]))
     return [*old_candidates.rows, *(row for row in new_rows if row.message_id not in old_keys)]

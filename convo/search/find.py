@@ -22,18 +22,15 @@ from convo.search.score import CandidateSet, Question, Row, TermStats
 from convo.search.words import matching_spans, search_words
 
 MAX_QUERY_LENGTH = 1000
-# A message that shares no word with the question is found if its similarity lies this many standard
-# deviations above the mean. The second threshold holds if no message shares a word, because then the question
-# may be about something that was never mentioned.
+# Where neither a message nor its neighbours share a word with the question, it is found if its similarity
+# lies this many standard deviations above the mean. The second threshold holds if no message shares a word,
+# because then the question may be about something that was never mentioned.
 SIMILARITY_THRESHOLD, SIMILARITY_THRESHOLD_WITHOUT_WORDS = 1.0, 3.0
 # Among few messages the similarity is compared with that of unrelated sentences instead, in standard
 # deviations of theirs. The second threshold again holds if no message shares a word. It rises with each
 # tenfold of messages, because the more there are, the nearer some are by chance.
-SIMILARITY_THRESHOLD_IN_FEW, SIMILARITY_THRESHOLD_IN_FEW_WITHOUT_WORDS, THRESHOLD_RISE_PER_TENFOLD = (
-    2.5,
-    3.4,
-    0.25,
-)
+SIMILARITY_THRESHOLD_IN_FEW, SIMILARITY_THRESHOLD_IN_FEW_WITHOUT_WORDS = 2.5, 3.4
+THRESHOLD_RISE_PER_TENFOLD = 0.25
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,12 +70,12 @@ def find(
     before_position: int | None = None,
     limit: int = 10,
     neighbours: int = 2,
-    excluded_terms: Collection[str] = (),
+    excluded_parts: Collection[str] = (),
 ) -> list[Hit]:
     """Return the messages that answer the query best, the best first.
 
-    The search covers the session, or else the person, or else everything of the owner. `excluded_terms`
-    leaves out terms of the score, to measure what each contributes.
+    The search covers the session, or else the person, or else everything of the owner. `excluded_parts`
+    leaves out parts of the score, to measure what each contributes.
 
     A person without a ref is nobody in particular, so that person's sessions have nothing in common. Such a
     person, or one who was never saved, has no messages to find unless a session is given.
@@ -98,7 +95,7 @@ def find(
     )
     question = parse_question(query)
     candidates, term_stats = select_candidates(scope, question)
-    return _hits(scope, question, rank(candidates, question, term_stats, limit, excluded_terms), neighbours)
+    return _hits(scope, question, rank(candidates, question, term_stats, limit, excluded_parts), neighbours)
 
 
 def parse_question(query: str) -> Question:
@@ -113,7 +110,7 @@ def parse_question(query: str) -> Question:
 
 
 class RankedRow(NamedTuple):
-    """A row with its score, and the terms that add up to it."""
+    """A row with its score, and the parts that add up to it."""
 
     row: Row
     score: float
@@ -125,50 +122,51 @@ def rank(
     question: Question,
     term_stats: TermStats,
     limit: int,
-    excluded_terms: Collection[str] = (),
+    excluded_parts: Collection[str] = (),
 ) -> list[RankedRow]:
     """Return the best rows. Of an item and its copies in forks, only one is returned."""
     if not candidates.rows:
         return []
-    meaning = None if "meaning" in excluded_terms else _meaning(candidates, question, term_stats)
-    terms = score.score_terms(candidates, question, term_stats, meaning, excluded_terms)
-    table = np.stack(list(terms.values()))
-    total = table.sum(axis=0)
-    is_similar = _similarity_mask(candidates, meaning, terms)
-    is_hit = (terms["words"] > 0) | (terms["dates"] > 0) | is_similar
-    hits = np.flatnonzero(is_hit)
-    best: dict[str, int] = {}
-    for index in hits[np.lexsort((candidates.message_ids[hits], -total[hits]))].tolist():
-        best.setdefault(candidates.rows[index].item_id, index)
-        if len(best) == limit:
-            break
-    best_indexes = list(best.values())
-    scores, parts = total[best_indexes].round(4).tolist(), table[:, best_indexes].T.round(4).tolist()
+    meaning = None if "meaning" in excluded_parts else _meaning(candidates, question, term_stats)
+    parts = score.score_parts(candidates, question, term_stats, meaning, excluded_parts)
+    total = np.sum(list(parts.values()), axis=0)
+    is_hit = (parts["words"] > 0) | (parts["dates"] > 0) | _similarity_mask(candidates, meaning, parts)
     return [
         RankedRow(
             candidates.rows[index],
-            row_score,
-            {term: value for term, value in zip(terms, values, strict=True) if value},
+            round(float(total[index]), 4),
+            {name: value for name, values in parts.items() if (value := round(float(values[index]), 4))},
         )
-        for index, row_score, values in zip(best_indexes, scores, parts, strict=True)
+        for index in _best_indexes(candidates, is_hit, total, limit)
     ]
 
 
+def _best_indexes(candidates: CandidateSet, is_hit: Any, total: score.Numbers, limit: int) -> list[int]:
+    """Return the indexes of the hits with the highest totals; of two with the same, the older comes first."""
+    hits = np.flatnonzero(is_hit)
+    # The last key is the first to be compared.
+    in_order = hits[np.lexsort((candidates.message_ids[hits], -total[hits]))]
+    best: dict[str, int] = {}
+    for index in in_order.tolist():
+        best.setdefault(candidates.rows[index].item_id, index)
+        if len(best) == limit:
+            break
+    return list(best.values())
+
+
 def _similarity_mask(
-    candidates: CandidateSet, meaning: score.Meaning | None, terms: Mapping[str, score.Numbers]
+    candidates: CandidateSet, meaning: score.Meaning | None, parts: Mapping[str, score.Numbers]
 ) -> Any:
     """Return a mask of the messages that are similar enough to be found without a word of the question."""
-    some_share_words = terms["words"].any()
+    some_share_words = parts["words"].any()
     if meaning is None or meaning.unrelated_vectors is None:
-        return terms["meaning"] >= (
-            SIMILARITY_THRESHOLD if some_share_words else SIMILARITY_THRESHOLD_WITHOUT_WORDS
-        )
-    threshold = (
-        SIMILARITY_THRESHOLD_IN_FEW
-        if some_share_words
-        else SIMILARITY_THRESHOLD_IN_FEW_WITHOUT_WORDS
-        + THRESHOLD_RISE_PER_TENFOLD * log10(len(candidates.rows))
-    )
+        threshold = SIMILARITY_THRESHOLD if some_share_words else SIMILARITY_THRESHOLD_WITHOUT_WORDS
+        # This part has the weight 1, so it is in standard deviations, as the threshold is.
+        return parts["meaning"] >= threshold
+    threshold = SIMILARITY_THRESHOLD_IN_FEW
+    if not some_share_words:
+        rise = THRESHOLD_RISE_PER_TENFOLD * log10(len(candidates.rows))
+        threshold = SIMILARITY_THRESHOLD_IN_FEW_WITHOUT_WORDS + rise
     # A message's neighbours don't count here: among few messages they are most of what there is.
     return meaning.row_vectors.any(axis=1) & (meaning.nearness >= threshold)
 
@@ -226,9 +224,21 @@ def find_memories(person: Person, query: str, *, limit: int = 10) -> list[tuple[
         person=person, memory__status=UserMemory.Status.ACTIVE, memory__text_key=F("text_key")
     )
     values = index_rows.values_list("memory_id", "terms", "vector", "model", "dim")
-    # Memories have no neighbours, so their positions are spread far apart.
     rows = [
-        Row(pk, 0, pk * 100, terms, "", "", vector, model, dim, "", str(pk))
+        Row(
+            message_id=pk,
+            session_id=0,
+            # Memories have no neighbours, so their positions are too far apart for that.
+            position=pk * (score.REACH + 1),
+            statement_terms=terms,
+            question_terms="",
+            date_terms="",
+            vector=vector,
+            model=model,
+            dim=dim,
+            name="",
+            item_id=str(pk),
+        )
         for pk, terms, vector, model, dim in values
     ]
     candidates = CandidateSet(rows)

@@ -18,12 +18,14 @@ _MESSAGES_SQL = f"""
     SELECT message.session_id, message.position, message.id, message.item_id, message.turn_id, turn.number,
         turn.kind, message.type, message.role, message.name, message.agent, message.content, message.item,
         message.tokens, message.created_at
-    FROM convo_message hit {{message_join}} JOIN convo_turn turn ON turn.id = message.turn_id
-    WHERE hit.id IN ({{keys}}) AND message.thread = '' AND message.position < {{before}}
+    FROM ({{found}}) found {{message_join}} JOIN convo_turn turn ON turn.id = message.turn_id
+    WHERE message.thread = '' AND message.position < {{before}}
     AND {FINDABLE_SQL}
 """
-_IS_NEAR_SQL = """message.session_id = hit.session_id
-    AND message.position BETWEEN hit.position - {reach} AND hit.position + {reach}"""
+# A message that is near several hits is found once, because its contents may be long.
+_FOUND_SQL = "SELECT DISTINCT near.id FROM convo_message hit {near_join} WHERE hit.id IN ({keys})"
+_IS_NEAR_SQL = """near.session_id = hit.session_id
+    AND near.position BETWEEN hit.position - {reach} AND hit.position + {reach}"""
 _NO_LIMIT = 2**63 - 1
 
 # Many of the messages belong to the same session, so its parsed id is cached.
@@ -107,9 +109,10 @@ def load_messages(message_ids: Sequence[int], neighbours: int, before_position: 
     """Load these messages and their neighbours, without those that may not be found or are too new."""
     if not message_ids:
         return LoadedMessages([])
+    near_join = lookup_join("convo_message", "near", _IS_NEAR_SQL.format(reach=int(neighbours)))
     sql = _MESSAGES_SQL.format(
-        message_join=lookup_join("convo_message message", _IS_NEAR_SQL.format(reach=int(neighbours))),
-        keys=", ".join(map(str, message_ids)),
+        found=_FOUND_SQL.format(near_join=near_join, keys=", ".join(map(str, message_ids))),
+        message_join=lookup_join("convo_message", "message", "message.id = found.id"),
         before=_NO_LIMIT if before_position is None else int(before_position),
     )
     with connection.cursor() as cursor:

@@ -152,7 +152,7 @@ class Scope:
     def _select(self, columns: str, conditions: list[Condition], suffix: str) -> list[tuple[Any, ...]]:
         sql = _SELECT_SQL.format(
             columns=columns,
-            message_join=lookup_join("convo_message message", "message.id = entry.message_id"),
+            message_join=lookup_join("convo_message", "message", "message.id = entry.message_id"),
             conditions=" AND ".join(sql for sql, _ in conditions),
             suffix=suffix,
         )
@@ -161,8 +161,9 @@ class Scope:
             return list(cursor.fetchall())
 
     def _conditions(self) -> Iterator[Condition]:
-        """Yield the conditions that keep a search within its scope.
+        """Yield the conditions that keep a search within its scope, all but its session.
 
+        A search of a session adds `base_condition`, or asks for messages that are known to be the session's.
         They are part of the query, so nobody else's messages are ever ranked. They compare the scope keys,
         which have no index: with an indexed column the database would walk through all messages of a person
         to find the few whose primary keys are given.
@@ -182,13 +183,12 @@ class Scope:
             yield "entry.position < %s", [self.before_position]
 
 
-def lookup_join(table_and_name: str, condition: str) -> str:
-    """Return the SQL that joins the rows of a table that belong to each row before, found by an index.
+def lookup_join(table: str, name: str, condition: str) -> str:
+    """Return the SQL that joins a table to the rows before it by looking its rows up, in this order.
 
-    Left to choose, PostgreSQL scans the whole table, and where it has no statistics yet, it goes through it
-    once more for each row of it. A lateral subquery with an OFFSET and SQLite's CROSS JOIN leave no choice.
+    Left to choose, PostgreSQL reads the whole table, and without fresh statistics it reads it again for every
+    row. A lateral subquery with an OFFSET, and SQLite's CROSS JOIN, leave no choice.
     """
-    table, name = table_and_name.split()
     return _LOOKUP_SQL[connection.vendor].format(table=table, name=name, condition=condition)
 
 

@@ -25,7 +25,7 @@ REACH = len(WEIGHTS_BEFORE)
 # The words of a question count little for the question itself, and much for the message that answers it.
 QUESTION_WEIGHT, ANSWER_WEIGHT = 0.3, 0.9
 
-# The weights of the score's terms.
+# The score is a sum of these parts, with these weights.
 WEIGHTS = {
     "words": 20.0,
     "meaning": 1.0,
@@ -36,8 +36,8 @@ WEIGHTS = {
 }
 # The number of words whose occurrences a candidate set remembers: it may be searched for any number of words.
 MAX_CACHED_WORDS = 200
-# The terms that an evaluation can leave out of the score.
-TERMS = ("neighbours", *WEIGHTS)
+# What an evaluation can leave out of the score: a part of it, or what neighbours add to each part.
+PARTS = ("neighbours", *WEIGHTS)
 # A message that states a time counts this many times as much if the question asks for one.
 TIME_QUESTION_FACTOR = 3.0
 # Fewer messages than this say too little about how similar a message is by chance.
@@ -114,13 +114,12 @@ class CandidateSet:
         self._vectors: dict[str, Vectors | None] = {}
         self.message_ids = np.array([row.message_id for row in self.rows], dtype=np.int64)
         self._sessions, self._positions = sessions[order], positions[order]
+        # How far the next row is, the row after it, and so on, for each row.
         self._distances = [self._distances_to(step) for step in range(1, min(REACH, len(rows) - 1) + 1)]
-        weights_before, weights_after = (
-            np.array([0.0, *weights, 0.0]) for weights in (WEIGHTS_BEFORE, WEIGHTS_AFTER)
-        )
-        self._weights = [
-            (weights_before[distances], weights_after[distances]) for distances in self._distances
-        ]
+        # The weights by distance: a message is no neighbour of itself, nor is one that is too far away.
+        before, after = (np.array([0.0, *weights, 0.0]) for weights in (WEIGHTS_BEFORE, WEIGHTS_AFTER))
+        self._neighbour_weights = [(before[distances], after[distances]) for distances in self._distances]
+        # A row's statements have an even index here, and its questions the odd one after it.
         texts = [text for row in self.rows for text in (row.statement_terms, row.question_terms)]
         self._text = JoinedTexts(texts)
         self.statement_lengths, self.question_lengths = self._text.lengths[0::2], self._text.lengths[1::2]
@@ -167,7 +166,7 @@ class CandidateSet:
         """Add the weighted values of its neighbours to each row's value, along the first axis."""
         totals = values.astype(float, copy=True)
         shape = (-1,) + (1,) * (values.ndim - 1)
-        for step, (weights_before, weights_after) in enumerate(self._weights, 1):
+        for step, (weights_before, weights_after) in enumerate(self._neighbour_weights, 1):
             totals[step:] += weights_before.reshape(shape) * values[:-step]
             totals[:-step] += weights_after.reshape(shape) * values[step:]
         return totals
@@ -215,18 +214,18 @@ class JoinedTexts:
             offset = self._joined_text.find(needle, offset + len(needle) - 1)
 
 
-def score_terms(
+def score_parts(
     candidates: CandidateSet,
     question: Question,
     term_stats: TermStats,
     meaning: Meaning | None,
-    excluded_terms: Collection[str] = (),
+    excluded_parts: Collection[str] = (),
 ) -> dict[str, Numbers]:
-    """Return the weighted terms of each row's score; the sum of the terms is the score."""
-    with_neighbours = "neighbours" not in excluded_terms
+    """Return the weighted parts of each row's score; their sum is the score."""
+    with_neighbours = "neighbours" not in excluded_parts
     named_speakers = _named_speakers(candidates, question.text)
     query_words = [word for word in question.terms if word not in named_speakers.name_stems]
-    terms = {
+    parts = {
         "words": score_words(candidates, query_words, term_stats, with_neighbours=with_neighbours),
         "meaning": score_meaning(candidates, meaning, with_neighbours=with_neighbours),
         "speaker": named_speakers.is_speaker,
@@ -235,7 +234,7 @@ def score_terms(
         "asking": candidates.question_lengths
         / np.maximum(candidates.statement_lengths + candidates.question_lengths, 1),
     }
-    return {term: WEIGHTS[term] * values * (term not in excluded_terms) for term, values in terms.items()}
+    return {part: WEIGHTS[part] * values * (part not in excluded_parts) for part, values in parts.items()}
 
 
 def score_words(
@@ -245,56 +244,58 @@ def score_words(
     *,
     with_neighbours: bool = True,
 ) -> Numbers:
-    """Score the words by BM25F, as a share of the total weight of the words."""
+    """Score the words by BM25F, divided by the weight of all words, so that long queries score no higher."""
     if not query_words:
         return np.zeros(len(candidates.rows))
     weights = {word: term_stats.weight(word) for word in query_words}
-    # A word is looked up under several stems, and no message contains most of these.
+    # A word is looked up under a stem of each language, and no message contains most of these.
     matched_words = [word for word in query_words if term_stats.counts.get(word)]
     statement_counts, question_counts = candidates.occurrences(matched_words)
-    counts = statement_counts + QUESTION_WEIGHT * question_counts
-    frequencies, lengths = (
-        counts,
-        candidates.statement_lengths + QUESTION_WEIGHT * candidates.question_lengths,
+    frequencies = _in_context(candidates, statement_counts, question_counts, with_neighbours)
+    lengths = _in_context(
+        candidates, candidates.statement_lengths, candidates.question_lengths, with_neighbours
     )
-    if with_neighbours:
-        frequencies = candidates.add_neighbours(frequencies) + ANSWER_WEIGHT * candidates.preceding_values(
-            question_counts
-        )
-        lengths = candidates.add_neighbours(lengths) + ANSWER_WEIGHT * candidates.preceding_values(
-            candidates.question_lengths
-        )
     length_norm = K1 * (1 - B + B * lengths / max(lengths.mean(), 1e-9))
-    totals = (frequencies * (K1 + 1) / (frequencies + length_norm[:, None])) @ np.array(
-        [weights[word] for word in matched_words]
-    )
+    saturated = frequencies * (K1 + 1) / (frequencies + length_norm[:, None])
+    totals = saturated @ np.array([weights[word] for word in matched_words])
     return np.asarray(totals / max(sum(weights.values()), 1e-9))
+
+
+def _in_context(
+    candidates: CandidateSet, in_statements: Numbers, in_questions: Numbers, with_neighbours: bool
+) -> Numbers:
+    """Add up what counts for each row: its statements, less of its questions, and what stands around it.
+
+    That is a part of its neighbours, and much of the question that it answers.
+    """
+    own = in_statements + QUESTION_WEIGHT * in_questions
+    if not with_neighbours:
+        return own
+    return candidates.add_neighbours(own) + ANSWER_WEIGHT * candidates.preceding_values(in_questions)
 
 
 def score_meaning(
     candidates: CandidateSet, meaning: Meaning | None, *, with_neighbours: bool = True
 ) -> Numbers:
-    """Score how similar each row's vector is to the question's, in standard deviations.
+    """Score how similar each row's vector is to the question's, in standard deviations; 0 without a vector.
 
     These are deviations from the mean of the candidates, or of unrelated sentences if there are few messages.
     """
-    if meaning is None:
+    if meaning is None or not meaning.row_vectors.any():
         return np.zeros(len(candidates.rows))
     has_vector = meaning.row_vectors.any(axis=1)
-    if not has_vector.any():
-        return np.zeros(len(candidates.rows))
-    if meaning.unrelated_vectors is not None:
-        similarity = np.where(has_vector, meaning.nearness, 0.0)
-        return np.where(
-            has_vector, candidates.add_neighbours(similarity) if with_neighbours else similarity, 0.0
-        )
-    similarity = meaning.row_vectors @ meaning.question_vector
-    similarity_around = candidates.add_neighbours(similarity) if with_neighbours else similarity
-    mean, deviation = (
-        similarity_around[has_vector].mean(),
-        max(float(similarity_around[has_vector].std()), 0.01),
+    is_among_few = meaning.unrelated_vectors is not None
+    # A row without a vector adds nothing to its neighbours: its similarity to anything is zero.
+    values = (
+        np.where(has_vector, meaning.nearness, 0.0)
+        if is_among_few
+        else meaning.row_vectors @ meaning.question_vector
     )
-    return np.where(has_vector, (similarity_around - mean) / deviation, 0.0)
+    if with_neighbours:
+        values = candidates.add_neighbours(values)
+    if not is_among_few:
+        values = (values - values[has_vector].mean()) / max(float(values[has_vector].std()), 0.01)
+    return np.where(has_vector, values, 0.0)
 
 
 def score_dates(candidates: CandidateSet, question: Question) -> Numbers:

@@ -28,7 +28,7 @@ class Command(BaseCommand):
             "--distractors", type=int, default=0, metavar="N", help="add N unrelated messages"
         )
         locomo_parser.add_argument(
-            "--ablation", action="store_true", help="also measure without each term of the score"
+            "--ablation", action="store_true", help="also measure without each part of the score"
         )
         locomo_parser.add_argument("--json", action="store_true", help="one JSON object instead of tables")
         budget_parser = subparsers.add_parser(
@@ -68,11 +68,11 @@ class Command(BaseCommand):
                 results["ablation"] = {
                     without: report.recall(
                         [
-                            locomo.ask(question, data.owner, excluded_term=without)
+                            locomo.ask(question, data.owner, excluded_part=without)
                             for question in data.questions
                         ]
                     )
-                    for without in locomo.TERMS
+                    for without in locomo.PARTS
                 }
         return results, report.tables(results)
 

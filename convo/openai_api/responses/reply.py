@@ -44,7 +44,7 @@ def answer(
     try:
         claim = begin(key)
     except AlreadyProcessed as processed:
-        return _replay_earlier(request, processed.row, stream=stream)
+        return _replay_by_key(request, processed.row, stream=stream)
     except ConvoError as error:
         return refuse(key, error)
     assert claim.request  # every turn of this surface has a request row
@@ -53,6 +53,7 @@ def answer(
     if background and not stream:
         # The turn may run already, but OpenAI's clients expect `queued` first, as in the events.
         return Response({**current_response_json(claim.turn, claim.request, []), "status": "queued"})
+    # A response in the background goes on when its reader has left; a whole one, below, never is.
     async_to_sync(sse.wait_or_cancel)(log.wait_until_begun(), log, credentials, stop_when_left=not background)
     raise_early_failure(log, _UPSTREAM_NAMES)
     if not stream:
@@ -83,7 +84,11 @@ def current_response_json(
 async def response_frames(
     turn: Turn, turn_request: TurnRequest, log: TurnLog, credentials: Credentials, *, after: int = -1
 ) -> AsyncIterator[bytes]:
-    """Yield the response's events after number `after`, as they come."""
+    """Yield the response's events after number `after`, as they come.
+
+    All of them are made, because that is what numbers them. `turn` has its session with it: this code is
+    async and can't query the database for it.
+    """
     response_events = ResponseEvents(turn.key, current_response_json(turn, turn_request, []))
     compactions = await database.run(leading_compactions, turn, turn_request)
     yield _encode(events_after(response_events.begin([item_json(row) for row in compactions]), after))
@@ -142,12 +147,16 @@ def mark_question_stored(error: ConvoError) -> ConvoError:
     return error
 
 
-def _replay_earlier(request: Request, row: IdempotencyRecord, *, stream: bool) -> HttpResponseBase:
+def _replay_by_key(request: Request, row: IdempotencyRecord, *, stream: bool) -> HttpResponseBase:
+    """Reply as to the earlier request of the same key: with its error, or with its response as it is now.
+
+    Raise ResultDeleted where there is no response any more, and IdempotencyKeyInUse while it is not whole.
+    """
     if row.turn is None or row.status == ResultDeleted.status:
         return replay_response(row)
-    # The session is loaded, too: the event stream is async and cannot query the database for it.
     turn_request = TurnRequest.objects.select_related("turn__session").filter(turn=row.turn).first()
     if turn_request is None:
+        # With storage `none`, no request is stored either.
         raise ResultDeleted(
             "This response was not stored, so it can't be replayed. Use a new Idempotency-Key.",
             param=KEY_HEADER,
