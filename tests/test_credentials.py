@@ -140,7 +140,9 @@ def test_somebody_signed_in_who_is_disabled_hears_no_more(
         session = signed_in.cookies[settings.SESSION_COOKIE_NAME].value
         cookies = {settings.SESSION_COOKIE_NAME: session, "csrftoken": "t" * 32}
         headers = {"X-CSRFToken": "t" * 32, "Origin": server.url}
-        return httpx2.Client(base_url=server.url, cookies=cookies, headers=headers, trust_env=False)
+        return httpx2.Client(
+            base_url=server.url, cookies=cookies, headers=headers, trust_env=False, timeout=60
+        )
 
     with (
         browser(alice) as hers,

@@ -82,7 +82,7 @@ def create_key(username: str, exports: dict[str, str]) -> str:
 def test_dev_keeps_its_data_and_leaves_no_process(tmp_path: Path) -> None:
     with dev(tmp_path) as first:
         key = {"Authorization": f"Bearer {create_key('alice', first.exports)}"}
-        made = httpx2.post(f"{first.url}/api/v1/sessions/", json={}, headers=key, trust_env=False)
+        made = httpx2.post(f"{first.url}/api/v1/sessions/", json={}, headers=key, trust_env=False, timeout=60)
         assert made.status_code == 201, made.text
         kinds = {process.name().split(":")[0] for process in first.processes}
         assert {"postgres", "valkey-server"} <= kinds
@@ -93,7 +93,7 @@ def test_dev_keeps_its_data_and_leaves_no_process(tmp_path: Path) -> None:
 
     with dev(tmp_path) as second:
         session = f"{second.url}/api/v1/sessions/{made.json()['id']}/"
-        assert httpx2.get(session, headers=key, trust_env=False).status_code == 200
+        assert httpx2.get(session, headers=key, trust_env=False, timeout=60).status_code == 200
 
 
 @pytest.mark.parametrize(("command", "name"), [("worker", "The Celery worker"), ("serve", "The web server")])

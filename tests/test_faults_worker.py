@@ -447,7 +447,7 @@ def test_without_its_rabbitmq_the_web_server_serves_and_steps_in(
             session, took = converse(client)
             assert max(took) < 5
             once(session)
-            assert httpx2.get(f"{server.url}/readyz", trust_env=False).json()["status"] == "ok"
+            assert httpx2.get(f"{server.url}/readyz", trust_env=False, timeout=60).json()["status"] == "ok"
         wait_until(lambda: "broker accepts no hints" in server.log())
         assert worker.alive
     finally:

@@ -175,7 +175,9 @@ def test_metadata_are_a_small_flat_map_of_strings(
 
 def test_ones_own_conversations_are_listed_the_newest_first(raw: httpx2.Client, bob_key: str) -> None:
     made = [raw.post("/v1/conversations", json={}).json()["id"] for _ in range(5)]
-    with httpx2.Client(base_url=raw.base_url, headers={"Authorization": f"Bearer {bob_key}"}) as bobs:
+    with httpx2.Client(
+        base_url=raw.base_url, headers={"Authorization": f"Bearer {bob_key}"}, timeout=60
+    ) as bobs:
         assert bobs.get("/v1/conversations").json()["data"] == []
         refused(bobs.get(f"/v1/conversations?after={made[0]}"), 404, None, "after")
 
@@ -632,7 +634,7 @@ def test_a_write_sent_twice_under_one_key_is_made_once(raw: httpx2.Client) -> No
 @pytest.mark.parametrize("key", ["", "wrong", "convo_x_y", "\N{LATIN SMALL LETTER E WITH ACUTE}"])
 def test_without_a_key_nobody_comes_in(server: Server, key: str) -> None:
     headers = [(b"Authorization", f"Bearer {key}".encode("latin-1"))] if key else []
-    with httpx2.Client(base_url=server.url) as stranger:
+    with httpx2.Client(base_url=server.url, timeout=60) as stranger:
         for path in ("conversations", f"conversations/{NOWHERE}", "models", "embeddings"):
             answer = stranger.get(f"/v1/{path}", headers=headers)
             refused(answer, 401, "invalid_api_key", None)
@@ -640,7 +642,7 @@ def test_without_a_key_nobody_comes_in(server: Server, key: str) -> None:
 
 
 def test_every_v1_address_is_closed_to_strangers(server: Server) -> None:
-    with httpx2.Client(base_url=server.url) as stranger:
+    with httpx2.Client(base_url=server.url, timeout=60) as stranger:
         views = [
             (route, cast(Any, route.callback).cls) for route in urlpatterns if hasattr(route.callback, "cls")
         ]

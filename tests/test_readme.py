@@ -172,9 +172,11 @@ def test_convo_can_be_added_to_another_project(tmp_path: Path) -> None:
             json={"message": "Hello!"},
             headers={"Authorization": f"Bearer {key}"},
             trust_env=False,
+            timeout=60,
         )
         assert answer.status_code == 200, answer.text
-        assert httpx2.get(f"{url}/convo/api/schema/", trust_env=False).status_code == 200
+        schema = httpx2.get(f"{url}/convo/api/schema/", trust_env=False, timeout=60)
+        assert schema.status_code == 200
 
 
 @contextmanager

@@ -31,6 +31,7 @@ from convo.models import (
 from convo.search import Hit, candidates
 from convo.search.index import build_index_batch, save_index_batch
 from convo.search.scope import SMALL_SCOPE
+from convo.search.score import REACH
 from convo.search.words import search_words, stemmed_words
 from tests.upstream import Upstream
 
@@ -452,8 +453,10 @@ def test_a_question_of_common_words_only_is_answered_from_some_that_say_them(
         session, [NewMessage(role="user", content=f"Item {n} of the stock list.") for n in range(1300)]
     )
     say(session, "The stock of zeppelins is low.")
-    # Five of them, and what stands around these.
-    assert sorted(found(alice, "stock")) == [f"Item {n} of the stock list." for n in range(9)]
+    # Some five of them, and what stands around these.
+    some = found(alice, "stock", limit=100)
+    assert all("of the stock list" in text for text in some)
+    assert 5 <= len(some) <= 5 * (1 + 2 * REACH)
     assert found(alice, "stock of zeppelins")[0] == "The stock of zeppelins is low."
 
 
