@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx2
 import pytest
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AbstractBaseUser
@@ -16,13 +17,15 @@ from django.contrib.contenttypes.models import ContentType
 from django.db import transaction
 from django.db.models.signals import post_migrate
 from django.test import TransactionTestCase
+from openai import OpenAI
 
 from convo.models import ApiKey, Session, Turn
 from project import embedded
 from tests.browsing import _browser, browser, house, page, shared, welcoming  # noqa: F401  fixtures
 from tests.emptying import emptying
 from tests.faults import wait_until
-from tests.servers import ROOT, Server, Standing
+from tests.responses import client, env_of
+from tests.servers import ROOT, Server, Standing, client_of
 from tests.support.rest import SESSIONS, Caller, ok
 from tests.support.routes import APPEND, ASK, remember
 from tests.upstream import Upstream
@@ -149,6 +152,26 @@ def share(transactional_db: None, standing: Standing, upstream: Upstream) -> Ite
     wait_until(lambda: not upstream.active)
     for server, before in asked.items():
         print(f"--- {server.url} wrote:\n{server.log()[before:]}")
+
+
+@pytest.fixture
+def server(share: Serve, upstream: Upstream) -> Server:
+    """A server that asks the model server of the tests; some files have another one of this name."""
+    return share(**env_of(upstream))
+
+
+@pytest.fixture
+def alices(server: Server, alice_key: str) -> Iterator[OpenAI]:
+    """Alice's `openai` client."""
+    with client(server, alice_key) as made:
+        yield made
+
+
+@pytest.fixture
+def raw(server: Server, alice_key: str) -> Iterator[httpx2.Client]:
+    """The OpenAI-compatible API as bytes."""
+    with client_of(server, alice_key) as made:
+        yield made
 
 
 def forget_sessions() -> None:

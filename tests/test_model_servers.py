@@ -23,13 +23,12 @@ from convo.http.errors import headers, v1_headers
 from convo.llm.reply_parser import CONTENT_FILTER, INTERRUPTED, LENGTH, STOP, TOOL_CALLS, reason_of
 from convo.memory import model_requests
 from convo.models import ME, Turn
-from tests.conftest import Serve
 from tests.faults import events as events_of
 from tests.faults import wait_until
 from tests.responses import client as openai_client
-from tests.responses import env_of, events
+from tests.responses import events
 from tests.scenarios import DONE, ending_in, frame_of, refusing, sending
-from tests.servers import ROOT, Server, client_of
+from tests.servers import ROOT, Server
 from tests.upstream import Upstream
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.once]
@@ -49,18 +48,6 @@ def model(settings: Settings, upstream: Upstream) -> Upstream:
         "AGENTS_FILE": agents,
     }
     return upstream
-
-
-@pytest.fixture
-def server(share: Serve, upstream: Upstream) -> Server:
-    return share(**env_of(upstream))
-
-
-@pytest.fixture
-def raw(server: Server, alice_key: str) -> Iterator[httpx2.Client]:
-    """The OpenAI-compatible API as bytes."""
-    with client_of(server, alice_key) as made:
-        yield made
 
 
 @pytest.fixture

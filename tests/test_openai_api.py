@@ -1,7 +1,6 @@
 """One response under /v1/responses: what it is asked with, what reaches the model, and how it ends."""
 
 import json
-from collections.abc import Iterator
 from typing import Any, cast
 
 import httpx2
@@ -12,7 +11,6 @@ from hypothesis import strategies as st
 from openai import OpenAI
 
 from convo.models import ApiKey, Message, Session, Turn
-from tests.conftest import Serve
 from tests.corpus import DATA_URI
 from tests.responses import (
     ENDINGS,
@@ -20,7 +18,6 @@ from tests.responses import (
     WEATHER,
     ask,
     client,
-    env_of,
     events,
     ids,
     inputs,
@@ -30,29 +27,12 @@ from tests.responses import (
     prompt,
     texts,
 )
-from tests.servers import Server, client_of
+from tests.servers import Server
 from tests.upstream import Upstream
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.once]
 
 CALL = {"type": "function_call", "call_id": "call_1", "name": "weather", "arguments": '{"city": "Rome"}'}
-
-
-@pytest.fixture
-def server(share: Serve, upstream: Upstream) -> Server:
-    return share(**env_of(upstream))
-
-
-@pytest.fixture
-def alices(server: Server, alice_key: str) -> Iterator[OpenAI]:
-    with client(server, alice_key) as made:
-        yield made
-
-
-@pytest.fixture
-def raw(server: Server, alice_key: str) -> Iterator[httpx2.Client]:
-    with client_of(server, alice_key) as made:
-        yield made
 
 
 def refused(answer: httpx2.Response, status: int, code: str | None, param: str | None) -> str:

@@ -1,6 +1,6 @@
 """Going on under /v1/responses: from a response, in a conversation, and from nothing that was not stored."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
@@ -14,13 +14,11 @@ from openai import OpenAI
 from convo import search
 from convo.models import IdempotencyRecord, Message, Session, Turn, TurnRequest
 from convo.verify.check import check
-from tests.conftest import Serve
 from tests.faults import wait_until
 from tests.responses import (
     NOTHING,
     ask,
     client,
-    env_of,
     events,
     ids,
     inputs,
@@ -38,23 +36,6 @@ from tests.upstream import Upstream
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.once]
 
 SAID = "assistant: word1 word2 "
-
-
-@pytest.fixture
-def server(share: Serve, upstream: Upstream) -> Server:
-    return share(**env_of(upstream))
-
-
-@pytest.fixture
-def alices(server: Server, alice_key: str) -> Iterator[OpenAI]:
-    with client(server, alice_key) as made:
-        yield made
-
-
-@pytest.fixture
-def raw(server: Server, alice_key: str) -> Iterator[httpx2.Client]:
-    with client_of(server, alice_key) as made:
-        yield made
 
 
 def no(call: Callable[[], Any]) -> tuple[int, str | None, str | None]:

@@ -12,8 +12,6 @@ import pytest
 from convo import turns
 from convo.models import Session
 from convo.openai_api.urls import urlpatterns
-from tests.conftest import Serve
-from tests.responses import env_of
 from tests.servers import Server, client_of
 from tests.upstream import Upstream
 
@@ -131,11 +129,6 @@ BODIES = [
 ]
 # These name nothing that is anybody's.
 NAMELESS = {("GET", "models"), ("GET", "models/<path:model>"), ("POST", "embeddings")}
-
-
-@pytest.fixture
-def server(share: Serve, upstream: Upstream) -> Server:
-    return share(**env_of(upstream))
 
 
 @pytest.fixture

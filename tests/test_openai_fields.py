@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -18,10 +17,9 @@ from websockets.exceptions import InvalidStatus
 from convo.models import Session
 from convo.openai_api.tools import HOSTED_TOOLS
 from convo.openai_api.upstream import LOCAL_FIELDS, RESPONSES_ONLY
-from tests.conftest import Serve
 from tests.faults import GRANIAN, OtherServer
 from tests.responses import WEATHER, ask, client, env_of, events
-from tests.servers import Server, client_of
+from tests.servers import Server
 from tests.support.openai import refused
 from tests.upstream import Upstream
 
@@ -36,23 +34,6 @@ def nested(tool: dict[str, Any]) -> dict[str, Any]:
     """A function as chat completions have it."""
     function = {name: value for name, value in tool.items() if name != "type" and value is not None}
     return {"type": "function", "function": function}
-
-
-@pytest.fixture
-def server(share: Serve, upstream: Upstream) -> Server:
-    return share(**env_of(upstream))
-
-
-@pytest.fixture
-def alices(server: Server, alice_key: str) -> Iterator[OpenAI]:
-    with client(server, alice_key) as made:
-        yield made
-
-
-@pytest.fixture
-def raw(server: Server, alice_key: str) -> Iterator[httpx2.Client]:
-    with client_of(server, alice_key) as made:
-        yield made
 
 
 def chat(raw: httpx2.Client, **fields: Any) -> httpx2.Response:

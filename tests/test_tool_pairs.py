@@ -1,7 +1,7 @@
 """Which result belongs to which tool call, where a model server names every call alike (Review 6)."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,9 +14,7 @@ from convo import history, verify
 from convo.context import choose
 from convo.history import CALL, RESULT, pair
 from convo.models import Message, Session
-from tests.conftest import Serve
-from tests.responses import WEATHER, client, env_of, output
-from tests.servers import Server, client_of
+from tests.responses import WEATHER, output
 from tests.support.transcripts import agent, call, lines, result
 from tests.upstream import Upstream
 
@@ -29,23 +27,6 @@ CHAT_TOOL: Any = {
     "type": "function",
     "function": {name: WEATHER[name] for name in ("name", "description", "parameters")},
 }
-
-
-@pytest.fixture
-def server(share: Serve, upstream: Upstream) -> Server:
-    return share(**env_of(upstream))
-
-
-@pytest.fixture
-def alices(server: Server, alice_key: str) -> Iterator[OpenAI]:
-    with client(server, alice_key) as made:
-        yield made
-
-
-@pytest.fixture
-def raw(server: Server, alice_key: str) -> Iterator[httpx2.Client]:
-    with client_of(server, alice_key) as made:
-        yield made
 
 
 def pairs_heard(upstream: Upstream) -> list[tuple[str, str]]:
