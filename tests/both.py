@@ -3,7 +3,7 @@
 Two runs for each database share its files: whichever run comes to a file first has it. The tests that prove
 nothing about databases are marked `once`, and all four share these. There are two runs for each because many
 tests wait, for a process to start or a lease to end, and the processors would have nothing to do. What the
-first run writes is shown as it comes, and what the others write when all have ended.
+first run writes is shown as it comes, and what each of the others wrote after that.
 """
 
 import os
@@ -21,7 +21,7 @@ RUNS = [
     for database in ("sqlite", "postgres")
 ]
 
-# Three times what the slowest machine took, and less than a CI job has.
+# Twice what the slowest machine took, and less than a CI job has.
 MAX_SECONDS = 75 * 60
 NOTHING_TO_DO = 5  # pytest's own
 
@@ -52,6 +52,7 @@ def main(options: list[str]) -> int:
         signal.signal(signal.SIGTERM, stop)
         # A run that hangs even when a test of it has timed out is stopped, and says what it did until then.
         deadline = threading.Timer(MAX_SECONDS, stop)
+        deadline.daemon = True
         deadline.start()
         for run, output in zip(runs, [None, *outputs], strict=True):
             wait(run)
