@@ -51,7 +51,7 @@ def delete_all_rows() -> None:
 
 def all_tables() -> list[str]:
     """The tables of all models, in the order in which they are locked."""
-    return sorted(connection.introspection.django_table_names(only_existing=True, include_views=False))
+    return sorted(connection.introspection.django_table_names(include_views=False))
 
 
 def filled_tables() -> list[str]:
@@ -75,7 +75,7 @@ def await_quiet(seconds: float = QUIET_SECONDS) -> None:
 
 
 def queries_in_flight() -> list[str]:
-    """What other connections are doing in PostgreSQL, idle ones aside."""
+    """The states and statements of the other connections to PostgreSQL that are not idle."""
     with connection.cursor() as cursor:
         cursor.execute(f"SELECT state || ': ' || left(query, 200) {OTHERS_AT_WORK}")
         return [what for (what,) in cursor.fetchall()]
