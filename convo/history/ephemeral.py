@@ -56,7 +56,7 @@ def is_ephemeral(session: Session) -> bool:
 def store_contents(session: Session, rows: Sequence[Message]) -> Iterator[None]:
     """Move the contents of a locked ephemeral session's rows to the cache, and give them back at the end.
 
-    Inside the `with` block the rows have no text and can be inserted. Nothing happens to other sessions'.
+    Inside the `with` block the rows have no text and can be inserted. Other sessions' rows keep theirs.
     """
     if not (rows and is_ephemeral(session)):
         yield

@@ -79,7 +79,7 @@ def _finish_forgetting(
     *,
     include_unlearned: bool,
 ) -> int:
-    """Do the same for what has come since the batches, erase the facts, and return how many these were."""
+    """Exclude what has come since the batches from recall, erase the facts, and return their number."""
     # The reply of a running turn is found below if the turn ends before this transaction. If it ends later,
     # `history.end_turn` sees that the fact is forgotten.
     running = Session.objects.filter(person=person, turns__status=Turn.Status.RUNNING)

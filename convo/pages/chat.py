@@ -16,7 +16,7 @@ from convo.history import Upload
 from convo.http import sse
 from convo.http.converters import parse_whole_number
 from convo.models import ME, Session, Turn
-from convo.pages.exchanges import Exchange, agent_title, build_exchanges, running_turn
+from convo.pages.exchanges import Exchange, agent_title, build_exchanges, unfinished_turn
 from convo.pages.page import (
     form_text,
     is_from_script,
@@ -101,13 +101,13 @@ def message_text(request: HttpRequest) -> str:
 def render_conversation(
     request: HttpRequest, session: Session | None, error: ConvoError | None = None
 ) -> HttpResponse:
-    running = running_turn(session) if session else None
+    unfinished = unfinished_turn(session) if session else None
     try:
         message_page = _page_of_messages(request, session)
     except ContentsExpired as text_gone:
         # A temporary chat has expired, so the page shows only this error.
         message_page, error = EMPTY_PAGE, text_gone
-    exchange_list = build_exchanges(session, message_page.messages, running) if session else []
+    exchange_list = build_exchanges(session, message_page.messages, unfinished) if session else []
     running_exchange = next((exchange for exchange in exchange_list if exchange.is_running), None)
     agent = (
         exchange_list[-1].turn.agent if exchange_list else session.agent if session else agents.default_name()

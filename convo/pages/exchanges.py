@@ -81,17 +81,17 @@ class Exchange:
         return self.turn.model == "offline"
 
 
-def running_turn(session: Session) -> Turn | None:
+def unfinished_turn(session: Session) -> Turn | None:
     """Return the turn whose reply is being written, or that is the next to be.
 
     Read it before the messages: one that ends in between is then among these, or is followed to its end.
     """
-    unfinished = Turn.objects.unfinished().filter(session=session).order_by("pk")
-    return unfinished.select_related("question_turn").first()
+    turns = Turn.objects.unfinished().filter(session=session).order_by("pk")
+    return turns.select_related("question_turn").first()
 
 
-def build_exchanges(session: Session, messages: Sequence[Message], running: Turn | None) -> list[Exchange]:
-    """Group these messages into exchanges, and add the one whose reply is being written."""
+def build_exchanges(session: Session, messages: Sequence[Message], unfinished: Turn | None) -> list[Exchange]:
+    """Group these messages into exchanges, and add that of the unfinished turn."""
     groups = [list(group) for _, group in groupby(messages, key=lambda row: _question_turn_id(row.turn))]
     turns = [rows[-1].turn for rows in groups]
     siblings = history.alternatives_by_turn(session, turns)
@@ -100,7 +100,7 @@ def build_exchanges(session: Session, messages: Sequence[Message], running: Turn
         _build_exchange(turn, rows, siblings[turn.pk], feedback_by_turn.get(turn.pk))
         for turn, rows in zip(turns, groups, strict=True)
     ]
-    return _with_running(running, exchange_list)
+    return _with_unfinished(unfinished, exchange_list)
 
 
 def agent_title(agent: str) -> str:
@@ -137,18 +137,18 @@ def _render_message(message: Message) -> ShownMessage:
     return ShownMessage(message=message, html=html, files=files_json(message))
 
 
-def _with_running(running: Turn | None, exchange_list: list[Exchange]) -> list[Exchange]:
+def _with_unfinished(unfinished: Turn | None, exchange_list: list[Exchange]) -> list[Exchange]:
     """Put the regenerated answer that is being written, with its question, in the place it will have."""
     if (
-        running is None
-        or running.question_turn is None
-        or any(exchange.turn.pk == running.pk for exchange in exchange_list)
+        unfinished is None
+        or unfinished.question_turn is None
+        or any(exchange.turn.pk == unfinished.pk for exchange in exchange_list)
     ):
         return exchange_list
-    question = history.question_messages(running.question_turn)
+    question = history.question_messages(unfinished.question_turn)
     if not question:
         # The conversation was cleared just now.
         return exchange_list
-    are_alternatives = [exchange.turn.parent_id == running.parent_id for exchange in exchange_list]
+    are_alternatives = [exchange.turn.parent_id == unfinished.parent_id for exchange in exchange_list]
     earlier = exchange_list[: are_alternatives.index(True)] if True in are_alternatives else exchange_list
-    return [*earlier, _build_exchange(running, question)]
+    return [*earlier, _build_exchange(unfinished, question)]

@@ -22,7 +22,7 @@ from convo.search.score import CandidateSet, Question, Row, TermStats
 from convo.search.words import matching_spans, search_words
 
 MAX_QUERY_LENGTH = 1000
-# Where neither a message nor its neighbours share a word with the question, it is found if its similarity
+# A message that shares no word with the question, and has no neighbour that does, is found if its similarity
 # lies this many standard deviations above the mean. The second threshold holds if no message shares a word,
 # because then the question may be about something that was never mentioned.
 SIMILARITY_THRESHOLD, SIMILARITY_THRESHOLD_WITHOUT_WORDS = 1.0, 3.0

@@ -18,12 +18,12 @@ _MESSAGES_SQL = f"""
     SELECT message.session_id, message.position, message.id, message.item_id, message.turn_id, turn.number,
         turn.kind, message.type, message.role, message.name, message.agent, message.content, message.item,
         message.tokens, message.created_at
-    FROM ({{found}}) found {{message_join}} JOIN convo_turn turn ON turn.id = message.turn_id
+    FROM ({{ids}}) ids {{message_join}} JOIN convo_turn turn ON turn.id = message.turn_id
     WHERE message.thread = '' AND message.position < {{before}}
     AND {FINDABLE_SQL}
 """
-# A message that is near several hits is found once, because its contents may be long.
-_FOUND_SQL = "SELECT DISTINCT near.id FROM convo_message hit {near_join} WHERE hit.id IN ({keys})"
+# A message that is near several hits is read once, because its contents may be long.
+_IDS_SQL = "SELECT DISTINCT near.id FROM convo_message hit {near_join} WHERE hit.id IN ({hit_ids})"
 _IS_NEAR_SQL = """near.session_id = hit.session_id
     AND near.position BETWEEN hit.position - {reach} AND hit.position + {reach}"""
 _NO_LIMIT = 2**63 - 1
@@ -111,8 +111,8 @@ def load_messages(message_ids: Sequence[int], neighbours: int, before_position: 
         return LoadedMessages([])
     near_join = lookup_join("convo_message", "near", _IS_NEAR_SQL.format(reach=int(neighbours)))
     sql = _MESSAGES_SQL.format(
-        found=_FOUND_SQL.format(near_join=near_join, keys=", ".join(map(str, message_ids))),
-        message_join=lookup_join("convo_message", "message", "message.id = found.id"),
+        ids=_IDS_SQL.format(near_join=near_join, hit_ids=", ".join(map(str, message_ids))),
+        message_join=lookup_join("convo_message", "message", "message.id = ids.id"),
         before=_NO_LIMIT if before_position is None else int(before_position),
     )
     with connection.cursor() as cursor:

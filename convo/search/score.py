@@ -36,7 +36,7 @@ WEIGHTS = {
 }
 # The number of words whose occurrences a candidate set remembers: it may be searched for any number of words.
 MAX_CACHED_WORDS = 200
-# What an evaluation can leave out of the score: a part of it, or what neighbours add to each part.
+# The parts that an evaluation can leave out of the score, or else what neighbours add to each of them.
 PARTS = ("neighbours", *WEIGHTS)
 # A message that states a time counts this many times as much if the question asks for one.
 TIME_QUESTION_FACTOR = 3.0
@@ -114,7 +114,7 @@ class CandidateSet:
         self._vectors: dict[str, Vectors | None] = {}
         self.message_ids = np.array([row.message_id for row in self.rows], dtype=np.int64)
         self._sessions, self._positions = sessions[order], positions[order]
-        # How far the next row is, the row after it, and so on, for each row.
+        # The distance of each row to the next one, to the one after that, and so on.
         self._distances = [self._distances_to(step) for step in range(1, min(REACH, len(rows) - 1) + 1)]
         # The weights by distance: a message is no neighbour of itself, nor is one that is too far away.
         before, after = (np.array([0.0, *weights, 0.0]) for weights in (WEIGHTS_BEFORE, WEIGHTS_AFTER))

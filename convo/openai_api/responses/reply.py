@@ -53,7 +53,7 @@ def answer(
     if background and not stream:
         # The turn may run already, but OpenAI's clients expect `queued` first, as in the events.
         return Response({**current_response_json(claim.turn, claim.request, []), "status": "queued"})
-    # A response in the background goes on when its reader has left; a whole one, below, never is.
+    # A response in the background goes on when its reader has left. Any other one is stopped, here and below.
     async_to_sync(sse.wait_or_cancel)(log.wait_until_begun(), log, credentials, stop_when_left=not background)
     raise_early_failure(log, _UPSTREAM_NAMES)
     if not stream:
