@@ -94,7 +94,7 @@ def ask(page: Page, text: str) -> None:
 
 def replied(page: Page, turn: int) -> None:
     """Wait until this turn's reply is there, whole."""
-    expect(page.locator(f"#turn-{turn} .said .text")).not_to_be_empty()
+    expect(page.locator(f"#turn-{turn} .reply .text")).not_to_be_empty()
     expect(page.locator(f"#turn-{turn}[data-live]")).to_have_count(0)
 
 

@@ -43,17 +43,17 @@ def test_a_first_conversation_is_remembered_through_reload_and_restart(welcoming
     expect(page.get_by_role("navigation", name="Your conversations")).to_contain_text(OPENING)
     page.get_by_role("button", name=FOLLOW_UP).click()
     replied(page, 2)
-    reply = page.locator("#turn-2 .said")
+    reply = page.locator("#turn-2 .reply")
     expect(reply).to_contain_text(f"“{OPENING}”")
     expect(reply).to_contain_text("offline answer: no model configured")
     expect(page.get_by_role("textbox", name="Message", exact=True)).to_be_focused()
 
     page.reload()
-    expect(page.locator("#turn-2 .said")).to_contain_text(f"“{OPENING}”")
+    expect(page.locator("#turn-2 .reply")).to_contain_text(f"“{OPENING}”")
     server.stop()
     welcoming(port=port_of(server))
     page.reload()
-    expect(page.locator("#turn-2 .said")).to_contain_text(f"“{OPENING}”")
+    expect(page.locator("#turn-2 .reply")).to_contain_text(f"“{OPENING}”")
     picture(page, "chat")
     page.emulate_media(color_scheme="dark")
     picture(page, "dark")
@@ -62,7 +62,7 @@ def test_a_first_conversation_is_remembered_through_reload_and_restart(welcoming
 def test_words_are_shown_before_the_last_one_is_written(house: Serve, page: Page, upstream: Upstream) -> None:
     page.goto(house(OPENAI_BASE_URL=upstream.url, CONVO_MODEL="hold").url)
     ask(page, OPENING)
-    reply = page.locator("#turn-1 .said .text")
+    reply = page.locator("#turn-1 .reply .text")
     expect(reply).to_have_text("first second ")
     picture(page, "writing")
     ask(page, "Not yet sent")
@@ -80,21 +80,21 @@ def test_a_reply_goes_on_through_a_reload_and_in_a_second_tab(
 ) -> None:
     page.goto(house(OPENAI_BASE_URL=upstream.url, CONVO_MODEL="hold").url)
     ask(page, OPENING)
-    expect(page.locator("#turn-1 .said .text")).to_have_text("first second ")
+    expect(page.locator("#turn-1 .reply .text")).to_have_text("first second ")
     page.reload()
-    expect(page.locator("#turn-1 .said .text")).to_have_text("first second ")
+    expect(page.locator("#turn-1 .reply .text")).to_have_text("first second ")
     second = page.context.new_page()
     second.goto(page.url)
-    expect(second.locator("#turn-1 .said .text")).to_have_text("first second ")
+    expect(second.locator("#turn-1 .reply .text")).to_have_text("first second ")
     upstream.release()
     for tab in (page, second):
         replied(tab, 1)
-        expect(tab.locator("#turn-1 .said .text")).to_have_text("first second last")
+        expect(tab.locator("#turn-1 .reply .text")).to_have_text("first second last")
     # What is asked in one tab is shown in the other, word by word.
     upstream.hold()
     ask(page, FOLLOW_UP)
-    expect(second.locator("#turn-2 .asked .text")).to_have_text(FOLLOW_UP)
-    expect(second.locator("#turn-2 .said .text")).to_have_text("first second ")
+    expect(second.locator("#turn-2 .user-message .text")).to_have_text(FOLLOW_UP)
+    expect(second.locator("#turn-2 .reply .text")).to_have_text("first second ")
     upstream.release()
     replied(second, 2)
     assert len(upstream.heard) == 2
@@ -114,11 +114,11 @@ def test_who_asks_beside_another_tab_is_told_and_shown_what_is_written(
     second.goto(page.url)
     upstream.hold()
     ask(page, FOLLOW_UP)
-    expect(page.locator("#turn-2 .said .text")).to_have_text("first second ")
+    expect(page.locator("#turn-2 .reply .text")).to_have_text("first second ")
     ask(second, "And now?")
     expect(second.get_by_role("alert")).to_contain_text("A reply is still being written here.")
     expect(second.get_by_role("textbox", name="Message", exact=True)).to_have_value("And now?")
-    expect(second.locator("#turn-2 .said .text")).to_have_text("first second ")
+    expect(second.locator("#turn-2 .reply .text")).to_have_text("first second ")
     expect(second.get_by_role("status")).to_have_text("")
     upstream.release()
     replied(second, 2)
@@ -129,16 +129,16 @@ def test_a_reply_can_be_stopped_and_what_there_is_of_it_stays(
 ) -> None:
     page.goto(house(OPENAI_BASE_URL=upstream.url, CONVO_MODEL="hold").url)
     ask(page, OPENING)
-    expect(page.locator("#turn-1 .said .text")).to_have_text("first second ")
+    expect(page.locator("#turn-1 .reply .text")).to_have_text("first second ")
     page.keyboard.press("Escape")
     expect(page.locator("#turn-1")).to_contain_text("Stopped.")
-    expect(page.locator("#turn-1 .said .text")).to_have_text("first second")
+    expect(page.locator("#turn-1 .reply .text")).to_have_text("first second")
     picture(page, "stopped")
     upstream.release()
     page.get_by_role("button", name="Try again").last.click()
     replied(page, 2)
-    expect(page.locator("#turn-2 .said .text")).to_have_text("first second last")
-    expect(page.locator("#turn-2 .asked .text")).to_have_text(OPENING)
+    expect(page.locator("#turn-2 .reply .text")).to_have_text("first second last")
+    expect(page.locator("#turn-2 .user-message .text")).to_have_text(OPENING)
 
 
 def test_answers_stand_side_by_side_and_a_question_can_be_edited(
@@ -156,7 +156,7 @@ def test_answers_stand_side_by_side_and_a_question_can_be_edited(
     alternatives.get_by_role("button", name="The previous alternative").click()
     expect(page.locator("#turn-2")).to_be_visible()
     picture(page, "alternatives")
-    page.locator("#turn-1 .asked").hover()
+    page.locator("#turn-1 .user-message").hover()
     page.locator("#turn-1 .edit summary").click()
     page.locator("#turn-1").get_by_role("textbox").fill("I carry the Meridian 13.")
     picture(page, "editing")
@@ -224,7 +224,7 @@ def test_a_temporary_conversation_says_so(house: Serve, page: Page) -> None:
     expect(page.get_by_text("Temporary: nothing is kept")).to_be_visible()
     ask(page, FOLLOW_UP)
     replied(page, 2)
-    expect(page.locator("#turn-2 .said")).to_contain_text(f"“{OPENING}”")
+    expect(page.locator("#turn-2 .reply")).to_contain_text(f"“{OPENING}”")
     picture(page, "temporary")
 
 
@@ -233,8 +233,8 @@ def test_the_panel_shows_what_the_model_saw(house: Serve, page: Page, upstream: 
     ask(page, OPENING)
     replied(page, 1)
     ask(page, FOLLOW_UP)
-    expect(page.locator("#turn-2 .said .text")).to_contain_text(f"user: {OPENING}")
-    expect(page.locator("#turn-2 .said")).not_to_contain_text("offline answer")
+    expect(page.locator("#turn-2 .reply .text")).to_contain_text(f"user: {OPENING}")
+    expect(page.locator("#turn-2 .reply")).not_to_contain_text("offline answer")
     replied(page, 2)
     page.locator("#turn-2").get_by_role("link", name="What the model saw").click()
     panel = page.get_by_role("complementary", name="What the model saw")
@@ -270,7 +270,7 @@ def test_older_messages_come_as_one_scrolls(house: Serve, page: Page) -> None:
     page.locator("#m104").scroll_into_view_if_needed()
     expect(page.locator("#m60")).to_be_attached()
     ask(page, FOLLOW_UP)
-    expect(page.locator("#turn-202 .said .text")).not_to_be_empty()
+    expect(page.locator("#turn-202 .reply .text")).not_to_be_empty()
     # What was fetched stays, in order and once.
     places = page.locator("#transcript .position").all_text_contents()
     assert [int(place) for place in places] == sorted({int(place) for place in places})
@@ -308,7 +308,7 @@ def test_it_works_without_javascript(house: Serve, browser: Browser) -> None:
         page.get_by_role("textbox", name="Message", exact=True).fill(text)
         page.get_by_role("button", name="Send").click()
         replied(page, turn)
-    expect(page.locator("#turn-2 .said")).to_contain_text(f"“{OPENING}”")
+    expect(page.locator("#turn-2 .reply")).to_contain_text(f"“{OPENING}”")
     page.locator("#turn-2").get_by_role("button", name="Answer once more").click()
     replied(page, 3)
     page.locator("#turn-3").get_by_role("button", name="The previous alternative").click()
@@ -378,10 +378,10 @@ def test_a_failing_model_is_told_in_words_and_can_be_asked_again(
     page.goto(house(OPENAI_BASE_URL=upstream.url, CONVO_MODEL="drop").url)
     ask(page, OPENING)
     expect(page.locator("#turn-1")).to_contain_text("Not the whole reply.")
-    expect(page.locator("#turn-1 .said .text")).to_have_text("one two ")
+    expect(page.locator("#turn-1 .reply .text")).to_have_text("one two ")
     picture(page, "failed")
     page.locator("#turn-1").get_by_role("button", name="Try again").click()
-    expect(page.locator("#turn-2 .asked .text")).to_have_text(OPENING)
+    expect(page.locator("#turn-2 .user-message .text")).to_have_text(OPENING)
     expect(page.locator("#turn-2")).to_contain_text("Not the whole reply.")
 
 
@@ -408,7 +408,7 @@ def test_a_page_goes_on_by_itself_when_its_server_is_back(
     server = welcoming(**env)
     page.goto(server.url)
     ask(page, OPENING)
-    expect(page.locator("#turn-1 .said .text")).to_have_text("first second ")
+    expect(page.locator("#turn-1 .reply .text")).to_have_text("first second ")
     server.kill()
     expect(page.get_by_role("alert")).to_contain_text("The connection was lost.")
     picture(page, "broken")
@@ -418,7 +418,7 @@ def test_a_page_goes_on_by_itself_when_its_server_is_back(
     upstream.release()
     page.locator("#turn-1").get_by_role("button", name="Try again").click()
     replied(page, 2)
-    expect(page.locator("#turn-2 .said .text")).to_have_text("first second last")
+    expect(page.locator("#turn-2 .reply .text")).to_have_text("first second last")
 
 
 def test_a_refused_message_goes_back_into_the_box(house: Serve, page: Page, tmp_path: Path) -> None:
@@ -450,7 +450,7 @@ def test_enter_sends_and_shift_enter_begins_a_line(house: Serve, page: Page) -> 
     assert tall["height"] > low["height"]
     page.keyboard.press("Enter")
     replied(page, 1)
-    assert page.locator("#turn-1 .asked .text").text_content() == "one\ntwo"
+    assert page.locator("#turn-1 .user-message .text").text_content() == "one\ntwo"
 
 
 def test_a_reader_who_scrolled_up_is_left_where_they_are(
@@ -458,7 +458,7 @@ def test_a_reader_who_scrolled_up_is_left_where_they_are(
 ) -> None:
     page.goto(house(OPENAI_BASE_URL=upstream.url, CONVO_MODEL="endless-4").url)
     ask(page, OPENING)
-    written = "document.querySelector('.said .text').textContent.length"
+    written = "document.querySelector('.reply .text').textContent.length"
     until(page, "document.documentElement.scrollHeight > 2 * innerHeight")
     until(page, "innerHeight + scrollY > document.documentElement.scrollHeight - 60")
     page.mouse.move(640, 300)

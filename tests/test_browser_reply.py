@@ -92,7 +92,7 @@ def test_no_empty_box_stands_before_the_reply_of_a_model_that_reasons(
         page.reload()
     # The reasoning has a position of its own, so a fork from here takes the reply along.
     page.get_by_role("button", name="Go on from here").click()
-    expect(page.locator("#turn-1 .said .text")).not_to_be_empty()
+    expect(page.locator("#turn-1 .reply .text")).not_to_be_empty()
 
 
 def test_enter_beside_a_reply_that_is_being_written_says_why_nothing_is_sent(
@@ -100,7 +100,7 @@ def test_enter_beside_a_reply_that_is_being_written_says_why_nothing_is_sent(
 ) -> None:
     page.goto(house(OPENAI_BASE_URL=upstream.url, CONVO_MODEL="hold").url)
     ask(page, "One.")
-    expect(page.locator("#turn-1 .said .text")).to_have_text("first second ")
+    expect(page.locator("#turn-1 .reply .text")).to_have_text("first second ")
     expect(page.get_by_role("alert")).to_be_hidden()
     ask(page, "Two.")
     expect(page.get_by_role("alert")).to_contain_text("A reply is still being written, so nothing was sent.")
@@ -123,21 +123,21 @@ def test_who_is_chosen_answers_once_more(
     page.goto(house(OPENAI_BASE_URL=upstream.url, CONVO_MODEL="echo", CONVO_AGENTS_FILE=str(agents)).url)
     ask(page, "One.")
     replied(page, 1)
-    expect(page.locator("#turn-1 .said .who")).to_contain_text("Number One")
+    expect(page.locator("#turn-1 .reply .who")).to_contain_text("Number One")
     page.get_by_label("Who answers").select_option("two")
     page.get_by_role("button", name="Answer once more").click()
     replied(page, 2)
-    expect(page.locator("#turn-2 .said .who")).to_contain_text("Number Two")
+    expect(page.locator("#turn-2 .reply .who")).to_contain_text("Number Two")
     expect(page.get_by_label("Who answers")).to_have_value("two")
     # The page is shown anew once the reply has ended, with what was opened closed again.
     page.wait_for_load_state("networkidle")
     page.get_by_label("Who answers").select_option("one")
-    page.locator("#turn-2 .asked").hover()
+    page.locator("#turn-2 .user-message").hover()
     page.locator("#turn-2 .edit summary").click()
     page.locator("#turn-2").get_by_role("textbox").fill("Three.")
     page.get_by_role("button", name="Send instead").click()
     replied(page, 3)
-    expect(page.locator("#turn-3 .said .who")).to_contain_text("Number One")
+    expect(page.locator("#turn-3 .reply .who")).to_contain_text("Number One")
 
 
 def test_the_panel_takes_the_focus_and_gives_it_back(url: str, page: Page) -> None:

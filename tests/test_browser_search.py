@@ -64,7 +64,7 @@ def test_what_was_said_is_found_and_jumped_to(house: Serve, page: Page) -> None:
     page.set_viewport_size(PHONE)  # type: ignore[arg-type]
     assert not is_wider_than_the_screen(page)
     picture(page, "search-phone")
-    page.locator(".hit .said", has_text="walnuts").first.click()
+    page.locator(".hit .match", has_text="walnuts").first.click()
     expect(page).to_have_url(re.compile(r"/c/[0-9a-f-]{36}/\?at=\d+#m\d+$"))
     expect(page.locator(":target")).to_contain_text("walnuts")
 
@@ -153,7 +153,7 @@ def test_deleting_stops_a_reply_that_is_being_written(house: Serve, page: Page, 
     server = house(OPENAI_BASE_URL=upstream.url, CONVO_MODEL="hold")
     page.goto(server.url)
     ask(page, FLIGHT)
-    expect(page.locator(".exchange .said .text")).to_have_text("first second ")
+    expect(page.locator(".exchange .reply .text")).to_have_text("first second ")
     page.goto(f"{server.url}/conversations/")
     row = page.locator(".conversation")
     row.hover()
@@ -161,7 +161,7 @@ def test_deleting_stops_a_reply_that_is_being_written(house: Serve, page: Page, 
     page.get_by_role("button", name="Undo").click()
     wait_until(lambda: not upstream.active)
     row.locator(".name").click()
-    expect(page.locator("#turn-1 .said .text")).to_have_text("first second")
+    expect(page.locator("#turn-1 .reply .text")).to_have_text("first second")
     expect(page.locator("#turn-1")).to_contain_text("Stopped.")
 
 

@@ -22,7 +22,7 @@ def prompt(upstream: Upstream) -> str:
 
 
 def reply(page: Page, turn: int) -> Locator:
-    return page.locator(f"#turn-{turn} .said .text")
+    return page.locator(f"#turn-{turn} .reply .text")
 
 
 def test_a_day_with_convo(house: Serve, shared: dict[str, str], page: Page, upstream: Upstream) -> None:

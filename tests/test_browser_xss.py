@@ -132,10 +132,10 @@ def test_what_is_said_and_streamed_back_does_nothing(
     asked = ["\n\n".join(live[at : at + 6]) for at in range(0, len(live), 6)] + quiet
     for turn, attack in enumerate(asked, 1):
         ask(page, attack)
-        expect(page.locator(f"#turn-{turn} .said .text")).not_to_be_empty()
+        expect(page.locator(f"#turn-{turn} .reply .text")).not_to_be_empty()
         expect(page.locator(f"#turn-{turn}[data-live]")).to_have_count(0)
         watch.assert_quiet(server)
-        shown = page.locator(f"#turn-{turn} .asked .text").text_content() or ""
+        shown = page.locator(f"#turn-{turn} .user-message .text").text_content() or ""
         assert shown.strip() == attack.strip()
     # The streams were streams, so what grew was seen growing.
     assert any("/events" in url for url in watch.asked)

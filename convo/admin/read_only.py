@@ -195,7 +195,7 @@ def _content_column(name: str, can_read: bool, max_length: int) -> Callable[[Any
         return (
             truncated
             if max_length == MAX_LIST_LENGTH
-            else format_html('<div class="said">{}</div>', truncated)
+            else format_html('<div class="message-text">{}</div>', truncated)
         )
 
     field_text.__name__ = name

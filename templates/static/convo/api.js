@@ -13,14 +13,14 @@ document.addEventListener("submit", (event) => {
 });
 
 function addressOf(form) {
-  const given = [...new FormData(form)].filter(([, value]) => value !== "");
-  return `${location.pathname}?${new URLSearchParams(given)}`;
+  const values = [...new FormData(form)].filter(([, value]) => value !== "");
+  return `${location.pathname}?${new URLSearchParams(values)}`;
 }
 
 async function send(form) {
   const button = one("button", form);
   button.disabled = true;
-  tell(form, []);
+  showErrors(form, []);
   try {
     const answer = await fetch(form.action, {
       method: form.dataset.method,
@@ -33,7 +33,7 @@ async function send(form) {
     });
     await show(answer, form);
   } catch {
-    tell(form, [["", "The server cannot be reached. What you wrote is still here; try again."]]);
+    showErrors(form, [["", "The server cannot be reached. What you wrote is still here; try again."]]);
   } finally {
     button.disabled = false;
   }
@@ -63,9 +63,9 @@ async function show(answer, form) {
   if (!type.startsWith("text/html")) return write(answer);
   const page = new DOMParser().parseFromString(await answer.text(), "text/html");
   if (one("#page .status.refused", page)) {
-    const told = all(`#${form.id} [data-error]`, page).map((place) => [place.dataset.error, place.textContent]);
+    const messages = all(`#${form.id} [data-error]`, page).map((place) => [place.dataset.error, place.textContent]);
     const [first] = all(`[id="${form.dataset.method}-form"] [data-error]`, page).filter((place) => place.textContent);
-    tell(form, one("[data-raw]", form) ? [["", first?.textContent ?? ""]] : told);
+    showErrors(form, one("[data-raw]", form) ? [["", first?.textContent ?? ""]] : messages);
     one("#answer").replaceWith(one("#answer", page));
   } else {
     one("#page").replaceWith(one("#page", page));
@@ -73,10 +73,10 @@ async function show(answer, form) {
   }
 }
 
-function tell(form, errors) {
-  const told = new Map(errors);
+function showErrors(form, errors) {
+  const messages = new Map(errors);
   for (const place of all("[data-error]", form)) {
-    place.textContent = told.get(place.dataset.error) ?? "";
+    place.textContent = messages.get(place.dataset.error) ?? "";
     one(`[aria-describedby~="${CSS.escape(place.id)}"]`, form)?.toggleAttribute("aria-invalid", place.textContent !== "");
   }
 }

@@ -5,14 +5,14 @@
 export class Refused extends Error {}
 
 let busy = false;
-const told = new BroadcastChannel("convo");
+const otherTabs = new BroadcastChannel("convo");
 
 document.documentElement.classList.add("scripted");
 
 document.addEventListener("submit", (event) => {
   if (!event.target.matches("[data-swap]")) return;
   event.preventDefault();
-  act(event.target, event.submitter);
+  submit(event.target, event.submitter);
 });
 
 // Details that open near the message box are scrolled out from under it.
@@ -31,44 +31,44 @@ document.addEventListener("keydown", (event) => {
 });
 
 // The page refreshes when another tab has changed something, the network is back, or the reader returns.
-told.addEventListener("message", (event) => { if (event.data === location.pathname) refresh(); });
+otherTabs.addEventListener("message", (event) => { if (event.data === location.pathname) refresh(); });
 addEventListener("online", refresh);
 addEventListener("popstate", () => location.reload());
 addEventListener("pageshow", (event) => { if (event.persisted) location.reload(); });
 document.addEventListener("visibilitychange", () => { if (!document.hidden) refresh(); });
 
 /** Submit the form. Dispatches `convo:sent`, then `convo:shown` or `convo:refused`; or `convo:busy` while another form is being sent. */
-async function act(form, submitter) {
-  if (busy) return tell("convo:busy", { form });
+async function submit(form, submitter) {
+  if (busy) return dispatch("convo:busy", { form });
   const data = new FormData(form, submitter);
   const address = submitter?.getAttribute("formaction") || form.getAttribute("action") || location.href;
-  say("");
-  if (!tell("convo:sent", { form, data })) return;
+  announce("");
+  if (!dispatch("convo:sent", { form, data })) return;
   busy = true;
-  complain("");
+  showError("");
   try {
-    const response = await ask(address, { method: "POST", body: data });
+    const response = await request(address, { method: "POST", body: data });
     const isHere = new URL(response.url).pathname === location.pathname;
-    if (!weave(await response.text(), isHere)) return location.assign(response.url);
-    goTo(response.url);
-    refocus(address);
-    told.postMessage(location.pathname);
-    if ("anew" in form.dataset) form.reset();
-    tell("convo:shown", { form });
+    if (!merge(await response.text(), isHere)) return location.assign(response.url);
+    showAddress(response.url);
+    restoreFocus(address);
+    otherTabs.postMessage(location.pathname);
+    if ("reset" in form.dataset) form.reset();
+    dispatch("convo:shown", { form });
   } catch (error) {
     if (!(error instanceof Refused)) throw error;
-    refuse(form, data, error.message);
+    showRefusal(form, data, error.message);
   } finally {
     busy = false;
   }
 }
 
 /** Show the error, and refresh the page: a change made meanwhile may be the reason. */
-async function refuse(form, data, message) {
-  tell("convo:refused", { form, data });
-  for (const old of document.querySelectorAll("#told .told")) old.remove();
-  say("");
-  complain(message);
+async function showRefusal(form, data, message) {
+  dispatch("convo:refused", { form, data });
+  for (const old of document.querySelectorAll("#notices .notice")) old.remove();
+  announce("");
+  showError(message);
   await null;
   refresh();
 }
@@ -77,9 +77,9 @@ async function refuse(form, data, message) {
 export async function refresh() {
   if (busy) return true;
   try {
-    const response = await ask(location.pathname + location.search);
+    const response = await request(location.pathname + location.search);
     const html = await response.text();
-    if (!busy && weave(html, true, true)) tell("convo:shown", {});
+    if (!busy && merge(html, true, true)) dispatch("convo:shown", {});
     return true;
   } catch {
     return false;
@@ -87,7 +87,7 @@ export async function refresh() {
 }
 
 /** Return the server's response, or throw Refused with its message. */
-export async function ask(address, options = {}) {
+export async function request(address, options = {}) {
   let response;
   try {
     response = await fetch(address, { ...options, headers: { "X-Convo-Page": "1" } });
@@ -95,43 +95,43 @@ export async function ask(address, options = {}) {
     throw new Refused("Convo can’t be reached. Nothing is lost; try again in a moment.");
   }
   const token = response.headers.get("X-CSRFToken");
-  if (token) renew(token);
+  if (token) renewTokens(token);
   if (response.ok) return response;
-  const said = await response.json().catch(() => null);
-  throw new Refused(said?.error?.message ?? "This page is out of date. Reload it and try again.");
+  const answer = await response.json().catch(() => null);
+  throw new Refused(answer?.error?.message ?? "This page is out of date. Reload it and try again.");
 }
 
 /** Replace the shown parts by those of this page; return false if it has other parts. */
-function weave(html, isHere, unasked = false) {
+function merge(html, isHere, inBackground = false) {
   const fresh = new DOMParser().parseFromString(html, "text/html");
   const [parts, next] = [document, fresh].map((page) => [...page.querySelectorAll("[data-part]")]);
   if (String(parts.map((part) => part.id)) !== String(next.map((part) => part.id))) return false;
   // A cleared transcript also removes the earlier messages that were fetched while scrolling.
   if (!fresh.querySelector("[data-rows] > *")) isHere = false;
   // The actions are read before the parts, and the forms in them, move into this document.
-  const goes = [...fresh.querySelectorAll("form[id]")].map((form) => [form.id, form.getAttribute("action")]);
+  const actions = [...fresh.querySelectorAll("form[id]")].map((form) => [form.id, form.getAttribute("action")]);
   parts.forEach((part, index) => {
-    if ("rows" in part.dataset) return weaveRows(part, next[index], isHere, unasked);
-    const stays = (isHere && "kept" in part.dataset) || (unasked && isTyped(part));
-    if (!stays && plain(part) !== plain(next[index])) part.replaceWith(next[index]);
+    if ("rows" in part.dataset) return mergeRows(part, next[index], isHere, inBackground);
+    const stays = (isHere && "keep" in part.dataset) || (inBackground && isTyped(part));
+    if (!stays && comparableHtml(part) !== comparableHtml(next[index])) part.replaceWith(next[index]);
   });
-  for (const [id, action] of goes) if (action !== null) document.getElementById(id)?.setAttribute("action", action);
-  renew(fresh.querySelector("[name=csrfmiddlewaretoken]")?.value);
+  for (const [id, action] of actions) if (action !== null) document.getElementById(id)?.setAttribute("action", action);
+  renewTokens(fresh.querySelector("[name=csrfmiddlewaretoken]")?.value);
   document.title = fresh.title;
   const news = fresh.querySelector("[data-news]");
-  if (news) say(news.textContent);
+  if (news) announce(news.textContent);
   return true;
 }
 
 /** Replace a part row by row, so that unchanged rows keep their place, their focus and their open details. */
-function weaveRows(part, next, isHere, unasked) {
+function mergeRows(part, next, isHere, inBackground) {
   const shown = new Map([...part.children].map((row) => [row.id, row]));
   const rows = [...next.children].map((row) => {
     const old = shown.get(row.id);
-    return old && ((unasked && isTyped(old)) || plain(old) === plain(row)) ? old : row;
+    return old && ((inBackground && isTyped(old)) || comparableHtml(old) === comparableHtml(row)) ? old : row;
   });
-  const kept = [...part.children].filter((row) => isHere && "kept" in row.dataset && !next.querySelector(`#${row.id}`));
-  part.replaceChildren(...kept, ...rows);
+  const earlierRows = [...part.children].filter((row) => isHere && "keep" in row.dataset && !next.querySelector(`#${row.id}`));
+  part.replaceChildren(...earlierRows, ...rows);
 }
 
 /** Return whether a field in this part holds text that was not sent yet. */
@@ -141,31 +141,31 @@ function isTyped(part) {
 }
 
 /** Return the element's HTML without what differs at every rendering or was changed by scripts. */
-function plain(element) {
+function comparableHtml(element) {
   const copy = element.cloneNode(true);
-  for (const one of copy.querySelectorAll("[data-added]")) one.remove();
-  for (const one of copy.querySelectorAll("details[open]")) one.open = false;
-  copy.removeAttribute("data-kept");
+  for (const added of copy.querySelectorAll("[data-added]")) added.remove();
+  for (const details of copy.querySelectorAll("details[open]")) details.open = false;
+  copy.removeAttribute("data-keep");
   return copy.outerHTML.replace(/ value="\w{64}"/g, "");
 }
 
-function renew(token) {
+function renewTokens(token) {
   if (token) for (const field of document.getElementsByName("csrfmiddlewaretoken")) field.value = token;
 }
 
-function goTo(address) {
+function showAddress(address) {
   const { pathname, search, hash } = new URL(address);
   if (pathname + search !== location.pathname + location.search) history.pushState(null, "", pathname + search + hash);
 }
 
 /** If the pressed button is gone, focus the one that replaced it. */
-function refocus(address) {
+function restoreFocus(address) {
   if (document.activeElement !== document.body) return;
   (document.querySelector(`[formaction="${CSS.escape(address)}"]`) ?? document.getElementById("main")).focus({ preventScroll: true });
 }
 
 /** Show an error; if there is something to send, offer to try again. */
-export function complain(message) {
+export function showError(message) {
   const problem = document.getElementById("problem");
   const again = problem.querySelector("button");
   problem.hidden = !message;
@@ -173,10 +173,10 @@ export function complain(message) {
   if (again) again.hidden = !document.getElementById("message").value;
 }
 
-export function say(text) {
+export function announce(text) {
   document.getElementById("news").textContent = text;
 }
 
-function tell(name, detail) {
+function dispatch(name, detail) {
   return document.dispatchEvent(new CustomEvent(name, { detail, cancelable: true }));
 }
