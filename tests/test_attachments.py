@@ -254,7 +254,8 @@ def test_an_image_that_the_model_server_refused_is_not_sent_again(
     said = json.dumps(model.last["messages"])
     assert "And in words?" in said
     assert ("image_url" in said) is is_sent
-    why = [row["why"] for row in (ended.turn.manifest or {})["left_out"]]
+    assert ended.turn.manifest
+    why = [row["why"] for row in ended.turn.manifest["left_out"]]
     assert why == ([] if is_sent else ["a question whose image the model server refused"])
 
 
@@ -303,8 +304,8 @@ def test_only_rows_refer_to_what_is_kept(session: Session, alice: User) -> None:
     with pytest.raises(InvalidRequest):
         turns.record(ephemeral, [forged])
     assert IMAGE["image_url"] in json.dumps(history.with_inline_data([row])[0].item)
-    assert row.item
-    row.item["content"][1]["image_url"]["sha256"] = "0" * 64
+    item: Any = row.item
+    item["content"][1]["image_url"]["sha256"] = "0" * 64
     assert IMAGE["image_url"] not in json.dumps(history.with_inline_data([row])[0].item)
 
 

@@ -12,13 +12,13 @@ from convo import tokens
 from convo.context import Prompt, choose
 from convo.errors import MessageTooLong
 from convo.history import NewMessage, preview_message
-from tests.support.transcripts import agent, call, lines, result
+from tests.support.transcripts import agent, call, lines, messages_of, result
 
 MODEL = "some-local-model"
 
 
 def said(prompt: Prompt) -> list[str]:
-    return [f"{message['role'][0]}:{message.get('content')}" for message in prompt.messages]
+    return [f"{message['role'][0]}:{message.get('content')}" for message in messages_of(prompt)]
 
 
 def total(prompt: Prompt) -> int:
@@ -108,10 +108,10 @@ def test_nothing_in_the_middle_is_missing_once_something_did_not_fit() -> None:
 def test_a_tool_call_and_its_result_reach_the_model_together() -> None:
     earlier = lines("u:look", call("c1"), call("c2", "listen"), result("c1"), result("c2", "heard"), "a:done")
     prompt = choose(agent(), MODEL, earlier, QUESTION)
-    calls = prompt.messages[1]
+    calls = messages_of(prompt)[1]
     assert [made["id"] for made in calls["tool_calls"]] == ["c1", "c2"]
     assert calls["tool_calls"][1]["function"] == {"name": "listen", "arguments": "{}"}
-    assert [(m["tool_call_id"], m["content"]) for m in prompt.messages[2:4]] == [
+    assert [(m["tool_call_id"], m["content"]) for m in messages_of(prompt)[2:4]] == [
         ("c1", "seen"),
         ("c2", "heard"),
     ]
@@ -164,8 +164,8 @@ def test_results_come_with_the_calls_that_they_answer(pairs: int) -> None:
     earlier = lines("u:q1", "a:r1", "u:look", call("c1"), call("c2"))
     results = lines(result("c2", "two"), result("c1", "one"), start=9)
     prompt = choose(agent(window_pairs=pairs), MODEL, earlier, results)
-    assert [message["role"] for message in prompt.messages] == ["user", "assistant", "tool", "tool"]
-    assert [message.get("content") for message in prompt.messages] == ["look", None, "one", "two"]
+    assert [message["role"] for message in messages_of(prompt)] == ["user", "assistant", "tool", "tool"]
+    assert [message.get("content") for message in messages_of(prompt)] == ["look", None, "one", "two"]
 
 
 def test_results_that_do_not_fit_beside_their_calls_are_refused() -> None:
@@ -178,7 +178,7 @@ def test_results_that_do_not_fit_beside_their_calls_are_refused() -> None:
 def test_calls_of_two_turns_may_have_the_same_id() -> None:
     earlier = lines("u:q1", call("c1"), result("c1", "one"), "a:r1", "u:q2", call("c1"))
     prompt = choose(agent(), MODEL, earlier, lines(result("c1", "two"), start=9))
-    assert [row["content"] for row in prompt.messages if row["role"] == "tool"] == ["one", "two"]
+    assert [row["content"] for row in messages_of(prompt) if row["role"] == "tool"] == ["one", "two"]
 
 
 def test_what_a_chat_model_has_no_form_for_in_a_question_is_not_sent() -> None:
@@ -239,7 +239,7 @@ def test_whatever_the_history_the_prompt_keeps_its_promises(
         assert _count(said_texts := [asked]) + tokens.REPLY_OVERHEAD > budget, said_texts
         return
     assert prompt.manifest["total"] == total(prompt) <= budget
-    contents = [str(message["content"]) for message in prompt.messages]
+    contents = [str(message["content"]) for message in messages_of(prompt)]
     assert contents[-1] == asked
     # A stretch of the end, whole pairs, nothing missing and nothing twice.
     flat = [text for pair in history for text in pair]

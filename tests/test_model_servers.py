@@ -149,7 +149,8 @@ def test_the_word_is_kept_with_the_turn(alice_key: str) -> None:
     for word, kept in (("end_turn", None), ("enlightened", "enlightened")):
         answer = query(alice_key, ending_in(word))
         assert (answer.status_code, answer.json()["turn"]["status"]) == (200, "complete")
-        manifest = Turn.objects.get(key=answer.json()["turn"]["id"]).manifest or {}
+        manifest = Turn.objects.get(key=answer.json()["turn"]["id"]).manifest
+        assert manifest
         assert manifest.get("finish_word") == kept
         assert manifest["parts"]
 

@@ -14,6 +14,7 @@ from convo.context import Prompt, Sources, choose
 from convo.context.parts import PastMessage, PromptFact, RecalledMessage, SummaryText
 from convo.errors import MessageTooLong
 from convo.history import NewMessage, TranscriptMessage, preview_message
+from tests.support.transcripts import messages_of
 
 MODEL = "some-local-model"
 HERE, THERE = "11111111-1111-1111-1111-111111111111", "22222222-2222-2222-2222-222222222222"
@@ -88,7 +89,7 @@ def test_the_parts_come_in_the_order_that_keeps_the_beginning_still() -> None:
         "facts",
         "question",
     ]
-    system, *middle, question = prompt.messages
+    system, *middle, question = messages_of(prompt)
     order = [system["content"].index(text) for text in ("Be kind.", "Is called Ada", "They greeted")]
     assert order == sorted(order)
     assert [message["content"] for message in middle] == ["q3 ", "a3"]
@@ -144,7 +145,7 @@ def test_a_message_is_never_recalled_that_is_told_word_for_word() -> None:
     prompt = choose(agent(), MODEL, pairs(3), QUESTION, sources=material)
     places = [(source["session"], source["position"]) for source in part(prompt, "recalled")["sources"]]
     assert sorted(places) == [(HERE, 3), (HERE, 4), (THERE, 5)]
-    assert "q3 once more" not in prompt.messages[-1]["content"]
+    assert "q3 once more" not in messages_of(prompt)[-1]["content"]
 
 
 def test_recalled_messages_stand_in_time_order_and_are_dated() -> None:
@@ -154,7 +155,7 @@ def test_recalled_messages_stand_in_time_order_and_are_dated() -> None:
             found(1, "sooner", days=0),
         ]
     )
-    text = choose(agent(), MODEL, [], QUESTION, sources=material).messages[-1]["content"]
+    text = messages_of(choose(agent(), MODEL, [], QUESTION, sources=material))[-1]["content"]
     lines = text.split("\n")
     assert lines[1:7] == [
         "On 2026-03-02:",
@@ -186,7 +187,7 @@ def test_no_text_breaks_out_of_its_block() -> None:
     prompt = choose(
         agent(), MODEL, [], QUESTION, sources=Sources(matches=[found(1, evil)], facts=[fact(evil)])
     )
-    lines = prompt.messages[-1]["content"].split("\n")
+    lines = messages_of(prompt)[-1]["content"].split("\n")
     assert [line for line in lines if line.startswith("[end of: ")] == [
         "[end of: recalled from earlier]",
         "[end of: known about the user]",
@@ -202,9 +203,9 @@ def test_what_is_looked_up_joins_a_question_that_is_more_than_text() -> None:
     item = {"type": "message", "role": "user", "content": parts}
     question = [preview_message(NewMessage(role="user", content="What is this?", item=item), 9)]
     prompt = choose(agent(), MODEL, [], question, sources=Sources(facts=[fact("Likes cats")]))
-    kinds = [part["type"] for part in prompt.messages[-1]["content"]]
+    kinds = [part["type"] for part in messages_of(prompt)[-1]["content"]]
     assert kinds == ["text", "text", "image_url"]
-    assert "Likes cats" in prompt.messages[-1]["content"][0]["text"]
+    assert "Likes cats" in messages_of(prompt)[-1]["content"][0]["text"]
 
 
 texts = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=120)
@@ -298,11 +299,11 @@ def test_whatever_there_is_the_prompt_keeps_its_promises(
     assert manifest["total"] == manifest["reply_overhead"] + sum(part["tokens"] for part in manifest["parts"])
     assert spent(prompt.messages) <= manifest["total"]
     # The newest message is there, last and whole.
-    assert prompt.messages[-1]["role"] == "user"
-    assert prompt.messages[-1]["content"].endswith(asked)
+    assert messages_of(prompt)[-1]["role"] == "user"
+    assert messages_of(prompt)[-1]["content"].endswith(asked)
     # Pairs are whole, and nothing is there twice.
-    calls = [call["id"] for message in prompt.messages for call in message.get("tool_calls", [])]
-    results = [message["tool_call_id"] for message in prompt.messages if message["role"] == "tool"]
+    calls = [call["id"] for message in messages_of(prompt) for call in message.get("tool_calls", [])]
+    results = [message["tool_call_id"] for message in messages_of(prompt) if message["role"] == "tool"]
     assert calls == results
     verbatim = [line.position for part in prompt.parts if part.name == "verbatim" for line in part.messages]
     assert verbatim == sorted(set(verbatim))

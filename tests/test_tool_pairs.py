@@ -15,7 +15,7 @@ from convo.context import choose
 from convo.history import CALL, RESULT, pair
 from convo.models import Message, Session
 from tests.responses import WEATHER, output
-from tests.support.transcripts import agent, call, lines, result
+from tests.support.transcripts import agent, call, lines, messages_of, result
 from tests.upstream import Upstream
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -296,15 +296,15 @@ def test_the_calls_that_a_question_answers_come_with_it_whatever_they_cost() -> 
     earlier = lines("u:" + "look " * 60, call("c0"), result("c0", "one"), call("c0", "listen"))
     question = lines(result("c0", "two"), start=9)
     prompt = choose(agent(context_tokens=500, window_pairs=1), "some-local-model", earlier, question)
-    assert [row["content"] for row in prompt.messages if row["role"] == "tool"] == ["one", "two"]
+    assert [row["content"] for row in messages_of(prompt) if row["role"] == "tool"] == ["one", "two"]
 
 
 @pytest.mark.once
 def test_an_abandoned_call_is_not_given_a_later_ones_result() -> None:
     earlier = lines("u:q1", call("c0", "look"), "u:q2", call("c0", "listen"), result("c0", "heard"), "a:done")
     prompt = choose(agent(), "some-local-model", earlier, lines("u:q3", start=20))
-    made = [one["function"]["name"] for row in prompt.messages for one in row.get("tool_calls", ())]
-    assert (made, [row["content"] for row in prompt.messages if row["role"] == "tool"]) == (
+    made = [one["function"]["name"] for row in messages_of(prompt) for one in row.get("tool_calls", ())]
+    assert (made, [row["content"] for row in messages_of(prompt) if row["role"] == "tool"]) == (
         ["listen"],
         ["heard"],
     )

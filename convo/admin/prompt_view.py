@@ -1,14 +1,13 @@
 """The prompt that the model saw in a turn: its manifest, drawn to scale, with the texts behind it."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from django.urls import reverse
 
 from convo import context
 from convo.admin.read_only import describe_size
-from convo.models import Turn
+from convo.models import ManifestOmission, ManifestSource, Turn
 
 # A prompt can be as long as a book, so each part shows at most this many sources and characters of each.
 MAX_SOURCES, MAX_TEXT_LENGTH = 60, 4000
@@ -93,7 +92,7 @@ def _slice(turn: Turn, segment: context.BarSegment, *, can_read: bool) -> Prompt
     )
 
 
-def _source(turn: Turn, source: Mapping[str, Any], *, can_read: bool) -> PromptSource:
+def _source(turn: Turn, source: ManifestSource, *, can_read: bool) -> PromptSource:
     label, link = _label_and_link(turn, source)
     text = source.get("text")
     is_hidden = bool(text) and not can_read
@@ -105,7 +104,7 @@ def _source(turn: Turn, source: Mapping[str, Any], *, can_read: bool) -> PromptS
     )
 
 
-def _label_and_link(turn: Turn, source: Mapping[str, Any]) -> tuple[str, str]:
+def _label_and_link(turn: Turn, source: ManifestSource) -> tuple[str, str]:
     if "agent" in source:
         version_id = turn.agent_version_id
         return f"agent {source['agent']}", _change_url("agentversion", version_id) if version_id else ""
@@ -119,7 +118,7 @@ def _label_and_link(turn: Turn, source: Mapping[str, Any]) -> tuple[str, str]:
     return f"{role} at {position}{suffix}", message_url(session, position)
 
 
-def _omission(turn: Turn, omission: Mapping[str, Any], *, can_read: bool) -> Omission:
+def _omission(turn: Turn, omission: ManifestOmission, *, can_read: bool) -> Omission:
     sources = omission.get("sources", ())
     return Omission(
         reason=omission["why"],
@@ -129,7 +128,7 @@ def _omission(turn: Turn, omission: Mapping[str, Any], *, can_read: bool) -> Omi
     )
 
 
-def _message_range(omission: Mapping[str, Any]) -> Iterator[str]:
+def _message_range(omission: ManifestOmission) -> Iterator[str]:
     if "messages" in omission:
         yield f"{omission['messages']} messages"
     if "to" in omission:
@@ -138,10 +137,10 @@ def _message_range(omission: Mapping[str, Any]) -> Iterator[str]:
         )
 
 
-def message_url(session_id: Any, position: int) -> str:
+def message_url(session_id: object, position: int) -> str:
     """Return the address of a message in the transcript on its session's page."""
     return f"{_change_url('session', session_id)}?before={position + 1}#m{position}"
 
 
-def _change_url(model: str, pk: Any) -> str:
+def _change_url(model: str, pk: object) -> str:
     return reverse(f"admin:convo_{model}_change", args=[str(pk)])

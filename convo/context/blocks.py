@@ -6,6 +6,7 @@ from itertools import groupby
 
 from convo import tokens
 from convo.context.parts import PastMessage, PromptFact, PromptPart, RecalledMessage, SummaryText
+from convo.models import ManifestSource
 
 EMPTY_PART = PromptPart(name="", reason="", tokens=0)
 # A divisor: one recalled message takes at most this fraction of the room for all of them, and is cut to that.
@@ -126,9 +127,8 @@ def _recalled_reason(match_count: int, message_count: int) -> str:
     )
 
 
-def _source(message: PastMessage, match: RecalledMessage | None) -> dict[str, object]:
-    score = {"score": round(match.score, 3)} if match else {}
-    return {**message.source, **score}
+def _source(message: PastMessage, match: RecalledMessage | None) -> ManifestSource:
+    return {**message.source, "score": round(match.score, 3)} if match else message.source
 
 
 def _shorten(message: PastMessage, max_tokens: int, model: str) -> PastMessage:

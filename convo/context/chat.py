@@ -2,9 +2,9 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 from convo.history import CALL, RESULT, TranscriptMessage, pair, text_for_model, without_file_data
+from convo.llm.types import ChatMessage
 
 # OpenAI refuses the whole request if a name has any other form.
 _VALID_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -13,16 +13,14 @@ _FILE_FIELDS = ("file_id", "file_data", "filename")
 SYSTEM_ROLES = {"system", "developer"}
 
 
-def system_message(blocks: Sequence[str], messages: Sequence[TranscriptMessage]) -> Iterator[dict[str, Any]]:
+def system_message(blocks: Sequence[str], messages: Sequence[TranscriptMessage]) -> Iterator[ChatMessage]:
     """Yield the one system message: the blocks, then the transcript's own system messages."""
     texts = [*blocks, *(message.content for message in messages if message.role in SYSTEM_ROLES)]
     if text := "\n\n".join(filter(None, texts)):
         yield {"role": "system", "content": text}
 
 
-def prepend_to_question(
-    blocks: Sequence[str], messages: Sequence[Mapping[str, Any]]
-) -> list[Mapping[str, Any]]:
+def prepend_to_question(blocks: Sequence[str], messages: Sequence[ChatMessage]) -> list[ChatMessage]:
     """Return the messages with these blocks put before the text of the last user message."""
     question_index = max(
         (index for index, message in enumerate(messages) if message["role"] == "user"), default=None
@@ -31,9 +29,8 @@ def prepend_to_question(
     if question_index is None or not text:
         return list(messages)
     content = messages[question_index]["content"]
-    new_content = (
-        f"{text}\n\n{content}" if isinstance(content, str) else [{"type": "text", "text": text}, *content]
-    )
+    block = {"type": "text", "text": text}
+    new_content = [block, *content] if isinstance(content, list) else f"{text}\n\n{content}"
     return [
         *messages[:question_index],
         {**messages[question_index], "content": new_content},
@@ -41,7 +38,7 @@ def prepend_to_question(
     ]
 
 
-def chat_messages(messages: Sequence[TranscriptMessage]) -> Iterator[dict[str, Any]]:
+def chat_messages(messages: Sequence[TranscriptMessage]) -> Iterator[ChatMessage]:
     """Yield these messages in chat completions form, each result right after the message that calls."""
     results = pair(enumerate(messages)).results
     pending: list[tuple[TranscriptMessage, TranscriptMessage]] = []
@@ -57,7 +54,7 @@ def chat_messages(messages: Sequence[TranscriptMessage]) -> Iterator[dict[str, A
     yield from _call_messages(pending)
 
 
-def _call_messages(pairs: Sequence[tuple[TranscriptMessage, TranscriptMessage]]) -> Iterator[dict[str, Any]]:
+def _call_messages(pairs: Sequence[tuple[TranscriptMessage, TranscriptMessage]]) -> Iterator[ChatMessage]:
     if not pairs:
         return
     yield {"role": "assistant", "content": None, "tool_calls": [_tool_call(call) for call, _ in pairs]}
@@ -65,7 +62,7 @@ def _call_messages(pairs: Sequence[tuple[TranscriptMessage, TranscriptMessage]])
         yield {"role": "tool", "tool_call_id": call.call_id, "content": _output_text(result)}
 
 
-def _tool_call(message: TranscriptMessage) -> dict[str, Any]:
+def _tool_call(message: TranscriptMessage) -> dict[str, object]:
     item = message.item or {}
     function = {"name": item["name"], "arguments": item["arguments"]}
     return {"id": message.call_id, "type": "function", "function": function}
@@ -78,7 +75,7 @@ def _output_text(message: TranscriptMessage) -> str:
     return "\n".join(str(text_for_model(part) or part.get("text", "")) for part in output)
 
 
-def _chat_message(message: TranscriptMessage) -> dict[str, Any]:
+def _chat_message(message: TranscriptMessage) -> ChatMessage:
     if message.type == "compaction":
         return {"role": "assistant", "content": f"{COMPACTION_HEADING}\n{message.content}"}
     name = {"name": message.name} if _VALID_NAME.fullmatch(message.name) else {}
@@ -87,7 +84,7 @@ def _chat_message(message: TranscriptMessage) -> dict[str, Any]:
     return {"role": role, "content": _content(message), **name}
 
 
-def _content(message: TranscriptMessage) -> str | list[dict[str, Any]]:
+def _content(message: TranscriptMessage) -> str | list[dict[str, object]]:
     parts = (message.item or {}).get("content")
     if not isinstance(parts, list):
         return message.content
@@ -98,7 +95,7 @@ def _content(message: TranscriptMessage) -> str | list[dict[str, Any]]:
     )
 
 
-def _chat_part(part: Mapping[str, Any]) -> dict[str, Any]:
+def _chat_part(part: Mapping[str, object]) -> dict[str, object]:
     if part.get("type") == "input_image" and part.get("image_url"):
         image = {"url": part["image_url"], "detail": part.get("detail", "auto")}
         return {"type": "image_url", "image_url": image}
@@ -111,13 +108,13 @@ def _chat_part(part: Mapping[str, Any]) -> dict[str, Any]:
     return {"type": "text", "text": part.get("text") or part.get("refusal") or f"[{part.get('type')}]"}
 
 
-def without_files(messages: Sequence[Mapping[str, Any]]) -> tuple[list[Mapping[str, Any]], int]:
+def without_files(messages: Sequence[ChatMessage]) -> tuple[list[ChatMessage], int]:
     """Return the messages without their images and files, and the number of tokens that those take."""
     results = [_without_files(message) for message in messages]
     return [message for message, _ in results], sum(file_tokens for _, file_tokens in results)
 
 
-def _without_files(message: Mapping[str, Any]) -> tuple[Mapping[str, Any], int]:
+def _without_files(message: ChatMessage) -> tuple[ChatMessage, int]:
     content = message.get("content")
     if not isinstance(content, list):
         return message, 0
@@ -127,7 +124,7 @@ def _without_files(message: Mapping[str, Any]) -> tuple[Mapping[str, Any], int]:
     return {**message, "content": item["content"]}, file_tokens
 
 
-def _item_part(part: Any) -> Any:
+def _item_part(part: object) -> object:
     """Convert a part of a chat completions message to a part of an item, as far as counting needs it."""
     match part:
         case {"type": "image_url", "image_url": {"url": str(url), **rest}}:

@@ -9,11 +9,10 @@ the question least, facts beyond their share, the oldest exchanges, the summary,
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice, takewhile
-from typing import Any
 
 from convo import tokens
 from convo.agents import Agent
@@ -31,6 +30,8 @@ from convo.context.verbatim import (
 )
 from convo.errors import MessageTooLong
 from convo.history import TranscriptMessage, with_inline_data
+from convo.llm.types import ChatMessage
+from convo.models import Manifest, ManifestOmission, ManifestSource
 
 # No tokenizer packs more characters into a token than this, on average over a message.
 _CHARACTERS_PER_TOKEN = 16
@@ -46,7 +47,7 @@ class _Lookups:
 
     facts: PromptPart
     messages: PromptPart
-    omissions: Sequence[Mapping[str, Any]]
+    omissions: Sequence[ManifestOmission]
 
     @property
     def tokens(self) -> int:
@@ -148,7 +149,7 @@ def choose(
     )
 
 
-def caller_prompt(model: str, messages: Sequence[Mapping[str, Any]], *, budget: int) -> Prompt:
+def caller_prompt(model: str, messages: Sequence[ChatMessage], *, budget: int) -> Prompt:
     """Return a prompt that the caller wrote: it is counted and sent as it is."""
     bare_messages, file_tokens = without_files(messages)
     prompt_tokens = tokens.count(json.dumps(bare_messages, ensure_ascii=False), model) + file_tokens
@@ -266,8 +267,8 @@ def _instructions_cost(agent: Agent, model: str) -> int:
 
 
 def _manifest(
-    parts: Iterable[PromptPart], omissions: Sequence[Mapping[str, Any]], model: str, *, budget: int
-) -> dict[str, Any]:
+    parts: Iterable[PromptPart], omissions: Sequence[ManifestOmission], model: str, *, budget: int
+) -> Manifest:
     entries = [part.manifest for part in parts if part.tokens]
     return {
         "budget": budget,
@@ -279,14 +280,16 @@ def _manifest(
     }
 
 
-def _omitted_facts(facts: Sequence[PromptFact]) -> Iterator[dict[str, Any]]:
+def _omitted_facts(facts: Sequence[PromptFact]) -> Iterator[ManifestOmission]:
     if facts:
         yield {"why": "no room in the share of memories", "sources": [fact.source for fact in facts]}
 
 
-def _omitted_matches(matches: Sequence[RecalledMessage]) -> Iterator[dict[str, Any]]:
+def _omitted_matches(matches: Sequence[RecalledMessage]) -> Iterator[ManifestOmission]:
     if matches:
-        sources = [{**match.message.source, "score": round(match.score, 3)} for match in matches]
+        sources: list[ManifestSource] = [
+            {**match.message.source, "score": round(match.score, 3)} for match in matches
+        ]
         yield {
             "why": "no room in the share of recalled messages",
             "messages": len(matches),
@@ -294,7 +297,7 @@ def _omitted_matches(matches: Sequence[RecalledMessage]) -> Iterator[dict[str, A
         }
 
 
-def _omitted_summary(material: Sources, summary: PromptPart) -> Iterator[dict[str, Any]]:
+def _omitted_summary(material: Sources, summary: PromptPart) -> Iterator[ManifestOmission]:
     """Record the messages that are missing because their summary has no room."""
     if material.summary and summary is EMPTY_PART:
         source = material.summary
@@ -306,7 +309,7 @@ def _unread_messages(
     choice: Choice,
     summary: SummaryText | None,
     total_messages: int | None,
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[ManifestOmission]:
     """Record the messages that weren't even read, because newer ones exceed the budget or window already."""
     if not messages:
         return

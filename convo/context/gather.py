@@ -1,7 +1,6 @@
 """Gather the sources of a prompt beyond the transcript's end: facts, summary, recalled messages."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from convo import search
 from convo.agents import Agent
@@ -52,7 +51,7 @@ def refused_image_turns(messages: Sequence[TranscriptMessage]) -> list[int]:
     return list(refused_turns.values_list("pk", flat=True))
 
 
-def _is_image(part: Mapping[str, Any]) -> bool:
+def _is_image(part: Mapping[str, object]) -> bool:
     return part.get("type") == "input_image"
 
 

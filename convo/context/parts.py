@@ -1,11 +1,12 @@
 """The values of which prompts are made: their sources, their parts, and the manifest of both."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from convo.history import TranscriptMessage
+from convo.llm.types import ChatMessage
+from convo.models import Manifest, ManifestPart, ManifestSource
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,9 +30,9 @@ class PromptFact:
     score: float | None = None
 
     @property
-    def source(self) -> dict[str, Any]:
-        score = {} if self.score is None else {"score": round(self.score, 3)}
-        return {"memory": self.key, "evidence": list(self.evidence), **score}
+    def source(self) -> ManifestSource:
+        source: ManifestSource = {"memory": self.key, "evidence": list(self.evidence)}
+        return source if self.score is None else {**source, "score": round(self.score, 3)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +50,7 @@ class PastMessage:
         return self.session, self.position
 
     @property
-    def source(self) -> dict[str, Any]:
+    def source(self) -> ManifestSource:
         return {"session": self.session, "position": self.position}
 
 
@@ -83,31 +84,32 @@ class PromptPart:
     tokens: int
     text: str = ""
     messages: Sequence[TranscriptMessage] = ()
-    sources: Sequence[Mapping[str, Any]] = ()
+    sources: Sequence[ManifestSource] = ()
     message_count: int = 0
     covers: tuple[int, int] | None = None
 
     @property
-    def manifest(self) -> dict[str, Any]:
+    def manifest(self) -> ManifestPart:
         """The manifest's entry for this part: ids, positions and numbers, never text."""
-        covers = (self.messages[0].position, self.messages[-1].position) if self.messages else self.covers
-        positions = {"from": covers[0], "to": covers[1]} if covers else {}
-        sources = {"sources": list(self.sources)} if self.sources else {}
-        return {
+        entry: ManifestPart = {
             "part": self.name,
             "why": self.reason,
             "tokens": self.tokens,
             "messages": self.message_count or len(self.messages),
-            **positions,
-            **sources,
         }
+        covers = (self.messages[0].position, self.messages[-1].position) if self.messages else self.covers
+        if covers:
+            entry["from"], entry["to"] = covers
+        if self.sources:
+            entry["sources"] = list(self.sources)
+        return entry
 
 
 @dataclass(frozen=True, kw_only=True)
 class Prompt:
     """The messages for the model, and the manifest of them."""
 
-    messages: Sequence[Mapping[str, Any]]
-    manifest: Mapping[str, Any] = field(default_factory=dict)
+    messages: Sequence[ChatMessage]
+    manifest: Manifest
     parts: Sequence[PromptPart] = ()
     is_truncated: bool = False  # True if something was left out for lack of room

@@ -1,24 +1,23 @@
 """Show the prompt of an old turn: its stored manifest, with the texts that still exist."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from convo import history
 from convo.errors import NotFound
-from convo.models import Evidence, Message, Summary, Turn, UserMemory
+from convo.models import Evidence, Manifest, ManifestPart, ManifestSource, Message, Summary, Turn, UserMemory
 
 
-def replay(turn: Turn) -> dict[str, Any]:
+def replay(turn: Turn) -> Manifest:
     """Return the manifest of a turn, each source with its text: None if it was deleted or forgotten since."""
     manifest = turn.manifest
     if manifest is None:
         raise NotFound(f"Turn {turn.number} did not ask a model, so it has no prompt to show.")
-    parts = [{**part, "sources": _sources(turn, part)} for part in manifest["parts"]]
+    parts: list[ManifestPart] = [{**part, "sources": _sources(turn, part)} for part in manifest["parts"]]
     return {**manifest, "parts": parts}
 
 
-def _sources(turn: Turn, part: Mapping[str, Any]) -> list[dict[str, Any]]:
-    sources: Sequence[Mapping[str, Any]] = part.get("sources", ())
+def _sources(turn: Turn, part: ManifestPart) -> list[ManifestSource]:
+    sources = part.get("sources", ())
     if part["part"] == "instructions":
         version = turn.agent_version
         return [{"agent": turn.agent, "text": version.config.get("instructions", "") if version else None}]
@@ -27,16 +26,14 @@ def _sources(turn: Turn, part: Mapping[str, Any]) -> list[dict[str, Any]]:
     if part["part"] == "recalled":
         return _recalled_sources(turn, sources)
     if part["part"] == "summary":
-        texts = dict(Summary.objects.filter(pk__in=_ids(sources, "summary")).values_list("pk", "text"))
+        texts = dict(
+            Summary.objects.filter(pk__in=[source["summary"] for source in sources]).values_list("pk", "text")
+        )
         return [{**source, "text": texts.get(source["summary"])} for source in sources]
     return _memory_sources(turn, sources)
 
 
-def _ids(sources: Sequence[Mapping[str, Any]], name: str) -> list[Any]:
-    return [source[name] for source in sources]
-
-
-def _range_sources(turn: Turn, part: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _range_sources(turn: Turn, part: ManifestPart) -> list[ManifestSource]:
     if "from" not in part:
         return []
     all_rows = Message.objects.filter(
@@ -49,7 +46,7 @@ def _range_sources(turn: Turn, part: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [{"position": message.position, **_text(message)} for message in messages]
 
 
-def _recalled_sources(turn: Turn, sources: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def _recalled_sources(turn: Turn, sources: Sequence[ManifestSource]) -> list[ManifestSource]:
     positions = {(source["session"], source["position"]) for source in sources}
     rows = Message.objects.filter(
         session__person=turn.session.person_id,
@@ -66,14 +63,15 @@ def _recalled_sources(turn: Turn, sources: Sequence[Mapping[str, Any]]) -> list[
     ]
 
 
-def _memory_sources(turn: Turn, sources: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    memories = UserMemory.objects.filter(person=turn.session.person_id, key__in=_ids(sources, "memory"))
+def _memory_sources(turn: Turn, sources: Sequence[ManifestSource]) -> list[ManifestSource]:
+    keys = [source["memory"] for source in sources]
+    memories = UserMemory.objects.filter(person=turn.session.person_id, key__in=keys)
     memories_by_key = {str(memory.key): memory for memory in memories}
-    positions = {
+    positions: dict[object, ManifestSource] = {
         row.message_id: {"session": str(row.message.session_id), "position": row.message.position}
         for row in Evidence.objects.filter(memory__in=memories_by_key.values()).select_related("message")
     }
-    entries = []
+    entries: list[ManifestSource] = []
     for source in sources:
         memory = memories_by_key.get(source["memory"])
         evidence = [positions[message_id] for message_id in source["evidence"] if message_id in positions]
@@ -81,5 +79,5 @@ def _memory_sources(turn: Turn, sources: Sequence[Mapping[str, Any]]) -> list[di
     return entries
 
 
-def _text(row: Message | None) -> dict[str, Any]:
+def _text(row: Message | None) -> ManifestSource:
     return {"role": row.role, "text": row.content or None} if row else {"text": None}

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Any
 
 from convo.context.parts import Prompt, PromptPart
 from convo.history import TranscriptMessage, parts_of, text_for_model
@@ -65,7 +64,7 @@ def _full_text(message: TranscriptMessage) -> str:
     return "\n\n".join(filter(None, [message.content, *part_texts]))
 
 
-def _mention(part: Mapping[str, Any]) -> str:
+def _mention(part: Mapping[str, object]) -> str:
     return "[image]" if part.get("type") == "input_image" else ""
 
 

@@ -2,9 +2,10 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 from convo.history import Pairs, TranscriptMessage, file_hashes, pair
+from convo.models import ManifestOmission
 
 # Items of other types stay in the transcript: a chat model has no form for them.
 SENDABLE_TYPES = {"message", "function_call", "function_call_output", "compaction"}
@@ -109,7 +110,7 @@ def _unanswered_repeats(
     return list(earlier[start:])
 
 
-def _comparison_key(message: TranscriptMessage) -> tuple[Any, ...]:
+def _comparison_key(message: TranscriptMessage) -> tuple[object, ...]:
     return message.role, message.content, file_hashes(message.item)
 
 
@@ -133,9 +134,9 @@ def total_tokens(messages: Iterable[CountableMessage], model: str) -> int:
     return sum(message.cost(model) for message in messages)
 
 
-def left_out(choice: Choice, model: str) -> Iterator[dict[str, Any]]:
+def left_out(choice: Choice, model: str) -> Iterator[ManifestOmission]:
     """Yield one manifest row for each reason and range of messages, oldest first."""
-    rows: list[dict[str, Any]] = []
+    rows: list[ManifestOmission] = []
     for reason, messages in choice.omissions:
         if not messages:
             continue

@@ -18,6 +18,7 @@ from convo.history.branches import activate
 from convo.history.messages import NewMessage
 from convo.history.write import append, lock
 from convo.models import (
+    Chunk,
     Message,
     ReplyItem,
     Session,
@@ -50,7 +51,7 @@ class TurnEnding:
         return {name: value for name, value in values.items() if value is not None}
 
 
-def save_draft(turn: Turn, text: str, chunks: list[Any]) -> None:
+def save_draft(turn: Turn, text: str, chunks: list[Chunk]) -> None:
     if ephemeral.is_ephemeral(turn.session):
         ephemeral.store_draft(turn, text, chunks)
     else:
@@ -68,7 +69,7 @@ def storable_items(items: Iterable[ReplyItem]) -> list[ReplyItem]:
     return [item for item in items if item.kind != ReplyItem.CALL and item.text]
 
 
-def chunks_json(items: Iterable[ReplyItem], stored_items: Sequence[ReplyItem]) -> list[dict[str, Any]]:
+def chunks_json(items: Iterable[ReplyItem], stored_items: Sequence[ReplyItem]) -> list[Chunk]:
     """Return the chunk lengths of these items for replays, with the text of those that are not stored."""
     indices = {item.index for item in stored_items}
     return [

@@ -1,13 +1,12 @@
 """The parts that the OpenAPI descriptions of both APIs share: basic types, the schema of an error, tags."""
 
 import re
-from typing import Any
 
 from drf_spectacular.openapi import AutoSchema
 
 from convo.http.auth import scope_for
 
-Schema = dict[str, Any]
+Schema = dict[str, object]
 
 STRING: Schema = {"type": "string"}
 NULLABLE_STRING: Schema = {"type": "string", "nullable": True}
@@ -35,7 +34,7 @@ ERROR = object_of(error=object_of(message=STRING, type=STRING, param=NULLABLE_ST
 class ConvoAutoSchema(AutoSchema):
     """A schema whose lists are objects with `results`, as their responses declare them, and no arrays."""
 
-    def _is_list_view(self, serializer: Any = None) -> bool:
+    def _is_list_view(self, serializer: object = None) -> bool:
         return False
 
     def get_tags(self) -> list[str]:

@@ -2,15 +2,14 @@
 
 import json
 from collections.abc import Sequence
-from typing import Any
 
 from convo.history import with_inline_data
 from convo.http.files import files_json
-from convo.models import Feedback, Message, Session, Turn
+from convo.models import Feedback, Item, Message, Session, Turn
 from convo.turns import TurnResult
 
 
-def session_json(session: Session) -> dict[str, Any]:
+def session_json(session: Session) -> dict[str, object]:
     return {
         "id": str(session.pk),
         "ref": session.ref,
@@ -29,7 +28,7 @@ def session_json(session: Session) -> dict[str, Any]:
     }
 
 
-def message_json(message: Message, turn_number: int, *, loaded: Message | None = None) -> dict[str, Any]:
+def message_json(message: Message, turn_number: int, *, loaded: Message | None = None) -> dict[str, object]:
     """Return a message as JSON. `loaded` is the same message with the data of its files already loaded."""
     loaded = loaded or with_inline_data([message])[0]
     return {
@@ -48,12 +47,12 @@ def message_json(message: Message, turn_number: int, *, loaded: Message | None =
     }
 
 
-def _with_sorted_keys(item: dict[str, Any] | None) -> dict[str, Any] | None:
+def _with_sorted_keys(item: Item | None) -> Item | None:
     # PostgreSQL doesn't keep the order of keys, so they are sorted here.
     return json.loads(json.dumps(item, sort_keys=True)) if item else None
 
 
-def turn_json(turn: Turn) -> dict[str, Any]:
+def turn_json(turn: Turn) -> dict[str, object]:
     return {
         "id": str(turn.key),
         "number": turn.number,
@@ -73,23 +72,23 @@ def turn_json(turn: Turn) -> dict[str, Any]:
     }
 
 
-def feedback_json(turn: Turn) -> dict[str, Any] | None:
+def feedback_json(turn: Turn) -> dict[str, object] | None:
     """Return the feedback on this turn, or None. For many turns, select it together with them."""
     feedback: Feedback | None = getattr(turn, "feedback", None)
     return None if feedback is None else feedback_value_json(feedback)
 
 
-def feedback_value_json(feedback: Feedback) -> dict[str, Any]:
+def feedback_value_json(feedback: Feedback) -> dict[str, object]:
     value = Feedback.Value(feedback.value).label
     return {"value": value, "note": feedback.note, "created_at": feedback.created_at}
 
 
-def started_json(turn: Turn) -> dict[str, Any]:
+def started_json(turn: Turn) -> dict[str, object]:
     """Return the facts known when a turn starts, the same in its live stream and in every replay."""
     return {"id": str(turn.key), "number": turn.number, "agent": turn.agent}
 
 
-def usage_json(turn: Turn) -> dict[str, Any]:
+def usage_json(turn: Turn) -> dict[str, object]:
     return {
         "input_tokens": turn.input_tokens,
         "output_tokens": turn.output_tokens,
@@ -97,7 +96,7 @@ def usage_json(turn: Turn) -> dict[str, Any]:
     }
 
 
-def result_json(session_id: object, result: TurnResult) -> dict[str, Any]:
+def result_json(session_id: object, result: TurnResult) -> dict[str, object]:
     """Return the result of a turn, the same in a response and in the last event of a stream."""
     message = result.message
     number = result.turn.number
@@ -109,12 +108,12 @@ def result_json(session_id: object, result: TurnResult) -> dict[str, Any]:
     }
 
 
-def messages_json(messages: Sequence[Message], turn_number: int) -> list[dict[str, Any]]:
+def messages_json(messages: Sequence[Message], turn_number: int) -> list[dict[str, object]]:
     pairs = zip(messages, with_inline_data(messages), strict=True)
     return [message_json(message, turn_number, loaded=loaded) for message, loaded in pairs]
 
 
-def messages_of_turns_json(messages: Sequence[Message]) -> list[dict[str, Any]]:
+def messages_of_turns_json(messages: Sequence[Message]) -> list[dict[str, object]]:
     """Return messages of several turns, each with the number of its own turn."""
     pairs = zip(messages, with_inline_data(messages), strict=True)
     return [message_json(message, message.turn.number, loaded=loaded) for message, loaded in pairs]

@@ -4,10 +4,9 @@ import asyncio
 import re
 from collections import defaultdict, deque
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
-from typing import Any
 
 from convo.conf import conf
-from convo.llm.types import Finish, ModelRequest, StreamEvent, TextDelta, Usage
+from convo.llm.types import ChatMessage, Finish, ModelRequest, StreamEvent, TextDelta, Usage
 from convo.llm.word_overlap import best_matches, is_question, lists_things, shorten
 from convo.tokens import count
 
@@ -45,7 +44,7 @@ async def reply(ask: ModelRequest, opened: Callable[[], None]) -> AsyncGenerator
     yield Finish("stop")
 
 
-def answer(messages: Sequence[Mapping[str, Any]]) -> str:
+def answer(messages: Sequence[ChatMessage]) -> str:
     """Return an honest answer without a model: earlier words of the user that fit the last message."""
     user_texts = [
         _without_blocks(_text(message)).strip() for message in messages if message["role"] == "user"
@@ -62,7 +61,7 @@ def answer(messages: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
-def _quoted_texts(messages: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+def _quoted_texts(messages: Sequence[ChatMessage]) -> Iterator[str]:
     """Yield the facts and the messages of other conversations that memory put into the prompt."""
     for message in messages:
         if message["role"] in {"system", "user"}:
@@ -109,19 +108,19 @@ def _quote(texts: Sequence[str], question: str) -> list[str]:
     return [f"“{shorten(text, question)}”" for text in texts]
 
 
-def _text(message: Mapping[str, Any]) -> str:
+def _text(message: ChatMessage) -> str:
     content = message.get("content") or ""
-    if isinstance(content, str):
-        return content
+    if not isinstance(content, list):
+        return str(content)
     return " ".join(
         part["text"] for part in content if isinstance(part.get("text"), str) and not _is_file(part)
     )
 
 
-def _has_file(message: Mapping[str, Any]) -> bool:
+def _has_file(message: ChatMessage) -> bool:
     content = message.get("content")
     return isinstance(content, list) and any("text" not in part or _is_file(part) for part in content)
 
 
-def _is_file(part: Mapping[str, Any]) -> bool:
+def _is_file(part: Mapping[str, object]) -> bool:
     return _FILE.fullmatch(str(part.get("text"))) is not None

@@ -208,7 +208,7 @@ def _is_json(data: bytes) -> bool:
     return True
 
 
-def _texts(content: Any, kind: str) -> Iterator[tuple[str, str]]:
+def _texts(content: object, kind: str) -> Iterator[tuple[str, str]]:
     """Yield the texts of a message's content, each with its kind; Mistral may send a list of parts."""
     match content:
         case str():

@@ -2,19 +2,21 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+
+# A message in the form of OpenAI's chat completions; one that a caller wrote may have any fields.
+ChatMessage = Mapping[str, object]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelRequest:
-    """A request to a model; `messages` have the form of OpenAI's chat completions."""
+    """A request to a model."""
 
     model: str
-    messages: Sequence[Mapping[str, Any]]
+    messages: Sequence[ChatMessage]
     temperature: float | None = None
     max_output_tokens: int | None = None
     # Other fields of a chat completion request: tools, tool_choice, response_format …
-    extra: Mapping[str, Any] = field(default_factory=dict)
+    extra: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,10 +4,11 @@ import asyncio
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, suppress
-from typing import Any, TypeVar
+from typing import TypeVar
 from urllib.parse import urlsplit
 
-from openai import APIStatusError, AsyncAPIResponse, AsyncOpenAI
+from openai import APIStatusError, AsyncAPIResponse, AsyncOpenAI, AsyncStream
+from openai.types.chat import ChatCompletionChunk
 
 from convo.conf import conf
 from convo.errors import NotConfigured, ReplyTruncated, UpstreamProtocolError, UpstreamTimeout
@@ -73,7 +74,9 @@ async def embed(texts: Sequence[str]) -> list[list[float]]:
         return vectors
 
 
-async def _open(server: AsyncOpenAI, ask: ModelRequest, stack: AsyncExitStack) -> AsyncAPIResponse[Any]:
+async def _open(
+    server: AsyncOpenAI, ask: ModelRequest, stack: AsyncExitStack
+) -> AsyncAPIResponse[AsyncStream[ChatCompletionChunk]]:
     """Return the response, its body still unread; the exit stack closes it together with its connection.
 
     A server that refuses `stream_options` is asked once more without them, and from then on always. Convo
@@ -94,8 +97,8 @@ async def _open(server: AsyncOpenAI, ask: ModelRequest, stack: AsyncExitStack) -
 
 
 async def _send(
-    server: AsyncOpenAI, model: str, body: dict[str, Any], stack: AsyncExitStack
-) -> AsyncAPIResponse[Any]:
+    server: AsyncOpenAI, model: str, body: dict[str, object], stack: AsyncExitStack
+) -> AsyncAPIResponse[AsyncStream[ChatCompletionChunk]]:
     completions = server.chat.completions.with_streaming_response
     # `extra_body` is sent as it is. The client checks its arguments against its types, message by message,
     # which for twenty messages takes longer than all the rest of a reply.
@@ -110,12 +113,12 @@ async def _send(
     return response
 
 
-def _body(ask: ModelRequest) -> dict[str, Any]:
+def _body(ask: ModelRequest) -> dict[str, object]:
     options = {
         "temperature": ask.temperature,
         max_tokens_field(): ask.max_output_tokens,
     }
-    body = {
+    body: dict[str, object] = {
         **{name: value for name, value in options.items() if value is not None},
         # The options of this turn override those of its agent.
         **ask.extra,

@@ -4,14 +4,13 @@ The fact was in the prompt of such a reply, and the reply has a word of it that 
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
-from typing import Any
 
 from django.db.models import Sum
 
 from convo import database, search
-from convo.models import Message, Person, Session, Turn, UserMemory
+from convo.models import ManifestSource, Message, Person, Session, Turn, UserMemory
 
 # A word that is in more messages than this, and in more than this share of them, identifies no fact.
 COMMON_MESSAGES, COMMON_SHARE = 20, 0.02
@@ -107,14 +106,14 @@ class _FactSources:
 
     def are_in_prompt_of(self, turn: Turn) -> bool:
         positions = self.positions.get(str(turn.session_id), ())
-        for part in (turn.manifest or {}).get("parts", ()):
+        for part in turn.manifest["parts"] if turn.manifest else ():
             if any(part["from"] <= position <= part["to"] for position in positions if "from" in part):
                 return True
             if any(map(self._is_fact_source, part.get("sources", ()))):
                 return True
         return False
 
-    def _is_fact_source(self, source: Mapping[str, Any]) -> bool:
+    def _is_fact_source(self, source: ManifestSource) -> bool:
         if "memory" in source:
             return source["memory"] in self.memory_keys or not self.message_keys.isdisjoint(
                 source["evidence"]

@@ -7,13 +7,21 @@ from convo.models.attachments import Attachment, AttachmentUse
 from convo.models.feedback import Feedback
 from convo.models.idempotency import IdempotencyRecord
 from convo.models.memories import Evidence, UserMemory
-from convo.models.messages import Message, Summary, new_item_id
+from convo.models.messages import ContentPart, Item, Message, Summary, new_item_id
 from convo.models.people import ME, NOBODY, ApiKey, Guest, Person, pepper
 from convo.models.reply_items import ReplyItem, rebuild_draft_items, rebuild_items, reply_item_id
 from convo.models.search import IndexedMemory, IndexedMessage, owner_key_of, scope_key_of
 from convo.models.sessions import Session
 from convo.models.turn_requests import TurnRequest
-from convo.models.turns import AgentVersion, Turn
+from convo.models.turns import (
+    AgentVersion,
+    Chunk,
+    Manifest,
+    ManifestOmission,
+    ManifestPart,
+    ManifestSource,
+    Turn,
+)
 from convo.models.usage import DailyUsage, UsageDay
 from convo.models.work import Work
 
@@ -24,6 +32,8 @@ __all__ = [
     "ApiKey",
     "Attachment",
     "AttachmentUse",
+    "Chunk",
+    "ContentPart",
     "DailyUsage",
     "Evidence",
     "Feedback",
@@ -31,6 +41,11 @@ __all__ = [
     "IdempotencyRecord",
     "IndexedMemory",
     "IndexedMessage",
+    "Item",
+    "Manifest",
+    "ManifestOmission",
+    "ManifestPart",
+    "ManifestSource",
     "Message",
     "Person",
     "ReplyItem",

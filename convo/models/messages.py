@@ -1,6 +1,7 @@
 """The messages of transcripts, and the summaries that stand for ranges of them."""
 
 import secrets
+from typing import TypedDict
 
 from django.db import models
 from django.db.models import F, Q
@@ -18,6 +19,35 @@ _ID_PREFIX = {
     "reasoning": "rs",
     "compaction": "cmp",
 }
+
+
+class ContentPart(TypedDict, total=False):
+    """A part of an item's content or output: a text, a refusal, an image or a file."""
+
+    type: str
+    text: str
+    refusal: str
+    image_url: str | dict[str, object] | None  # an image of ours is stored by its hash
+    detail: str
+    file_id: str | None
+    file_data: str
+    filename: str
+
+
+class Item(TypedDict, total=False):
+    """A message in the form of OpenAI's Responses API, as `Message.item` holds it."""
+
+    id: str
+    type: str
+    role: str
+    status: str
+    content: list[ContentPart] | None
+    call_id: str
+    name: str
+    arguments: str
+    output: str | list[ContentPart]
+    summary: list[ContentPart]
+    encrypted_content: str
 
 
 def new_item_id(type: str) -> str:
@@ -65,7 +95,9 @@ class Message(models.Model):
     name = models.CharField(max_length=200, blank=True)
     agent = models.CharField(max_length=100, blank=True)
     content = models.TextField(blank=True)
-    item = models.JSONField(null=True, blank=True, help_text="The item verbatim, when it is not plain text.")
+    item: "models.JSONField[object, Item | None]" = models.JSONField(
+        null=True, blank=True, help_text="The item verbatim, when it is not plain text."
+    )
     tokens = models.PositiveIntegerField(default=0)
     active = models.BooleanField(default=True, help_text="On the branch that is shown.")
     recallable = models.BooleanField(default=True)

@@ -1,11 +1,11 @@
 """The items of a reply while it is streamed, and as they are rebuilt from a draft or for a replay."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 from uuid import UUID
 
 from convo.models.messages import prefix_of
+from convo.models.turns import Chunk
 
 
 @dataclass
@@ -24,18 +24,21 @@ class ReplyItem:
     def text(self) -> str:
         return "".join(self.parts)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Chunk:
         """Everything but the text, in the form that `Turn.chunks` holds for each item."""
-        call_fields = {"call_id": self.call_id, "name": self.name} if self.kind == ReplyItem.CALL else {}
+        lengths = [len(part) for part in self.parts]
+        if self.kind != ReplyItem.CALL:
+            return {"index": self.index, "kind": self.kind, "chunk_lengths": lengths}
         return {
             "index": self.index,
             "kind": self.kind,
-            **call_fields,
-            "chunk_lengths": [len(part) for part in self.parts],
+            "call_id": self.call_id,
+            "name": self.name,
+            "chunk_lengths": lengths,
         }
 
 
-def rebuild_items(texts: Iterable[str], items_json: Sequence[Mapping[str, Any]]) -> list[ReplyItem]:
+def rebuild_items(texts: Iterable[str], items_json: Sequence[Chunk]) -> list[ReplyItem]:
     """Rebuild the items with these texts, in the chunks in which they were streamed."""
     return [
         ReplyItem(
@@ -49,7 +52,7 @@ def rebuild_items(texts: Iterable[str], items_json: Sequence[Mapping[str, Any]])
     ]
 
 
-def rebuild_draft_items(draft: str, items_json: Sequence[Mapping[str, Any]]) -> list[ReplyItem]:
+def rebuild_draft_items(draft: str, items_json: Sequence[Chunk]) -> list[ReplyItem]:
     """Rebuild the items of a draft, which holds the texts of all items one after the other."""
     return rebuild_items(_chunks(draft, [sum(item["chunk_lengths"]) for item in items_json]), items_json)
 

@@ -1,6 +1,7 @@
 """Turns, each one question and the reply to it, and the agents' configurations of the time."""
 
 import uuid
+from typing import NotRequired, Required, TypedDict
 
 from django.db import models
 from django.db.models import Q
@@ -8,6 +9,65 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from convo.models.sessions import Session
+
+
+class Chunk(TypedDict):
+    """An item of a reply, as `Turn.chunks` holds it: everything but its text."""
+
+    index: int
+    kind: str
+    chunk_lengths: list[int]
+    call_id: NotRequired[str]
+    name: NotRequired[str]
+    lost: NotRequired[str]  # the text of an item that is not stored
+
+
+class ManifestSource(TypedDict, total=False):
+    """A source of a prompt: a memory, an older message, or a summary. A replay adds its text."""
+
+    memory: str
+    evidence: "list[int] | list[ManifestSource]"  # ids of messages; in a replay, their positions
+    session: str
+    position: int
+    summary: int
+    score: float
+    agent: str
+    role: str
+    text: str | None
+
+
+_Positions = TypedDict("_Positions", {"from": int, "to": int}, total=False)
+
+
+class ManifestPart(_Positions):
+    """A part of a prompt, without its text: its tokens, its sources, and why it is there."""
+
+    part: str
+    why: str
+    tokens: int
+    messages: NotRequired[int]
+    sources: NotRequired[list[ManifestSource]]
+
+
+class ManifestOmission(_Positions, total=False):
+    """Something that was left out of a prompt, and why."""
+
+    why: Required[str]
+    messages: int
+    tokens: int
+    sources: list[ManifestSource]
+
+
+class Manifest(TypedDict):
+    """The record of a prompt, as `Turn.manifest` holds it."""
+
+    budget: int
+    total: int
+    counted_by: str
+    reply_overhead: int
+    parts: list[ManifestPart]
+    left_out: list[ManifestOmission]
+    finish_word: NotRequired[str]  # the model server's own word for the end of its reply, if it is unknown
 
 
 class AgentVersion(models.Model):
@@ -79,11 +139,11 @@ class Turn(models.Model):
     input = models.JSONField(default=list, blank=True, help_text="The question of a queued turn.")
     epoch = models.PositiveIntegerField(default=0, help_text="The session's epoch when this turn began.")
     draft = models.TextField(blank=True, help_text="The reply so far; its rows are written once, at the end.")
-    chunks = models.JSONField(
+    chunks: "models.JSONField[object, list[Chunk]]" = models.JSONField(
         default=list, blank=True, help_text="Each item of the reply: its kind, and the lengths of its chunks."
     )
     error = models.JSONField(null=True, blank=True)
-    manifest = models.JSONField(
+    manifest: "models.JSONField[object, Manifest | None]" = models.JSONField(
         null=True, blank=True, help_text="The parts of the prompt, with reasons; no text."
     )
     gist = models.TextField(blank=True)
@@ -137,7 +197,7 @@ class Turn(models.Model):
 
     @property
     def memory_keys(self) -> set[str]:
-        parts = (self.manifest or {}).get("parts", ())
+        parts = self.manifest["parts"] if self.manifest else ()
         sources = (source for part in parts for source in part.get("sources", ()))
         return {source["memory"] for source in sources if "memory" in source}
 

@@ -1,10 +1,10 @@
 """The manifest of a turn drawn to scale, for the bar under a reply and the panel that it opens."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from convo import context
+from convo.models import Manifest, ManifestOmission, ManifestPart
 
 PART_TITLES = {
     "instructions": "Instructions",
@@ -26,7 +26,7 @@ class PromptSlice:
     name: str
     x: str
     width: str
-    row: Mapping[str, Any]
+    row: ManifestPart
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,14 +35,14 @@ class PromptView:
 
     slices: Sequence[PromptSlice]
     of_budget: Sequence[PromptSlice]
-    left_out: Sequence[Mapping[str, Any]]
+    left_out: Sequence[ManifestOmission]
     total: int
     budget: int
     share: str
     counted_by: str
 
 
-def build_prompt_view(manifest: Mapping[str, Any]) -> PromptView:
+def build_prompt_view(manifest: Manifest) -> PromptView:
     total, budget = manifest["total"], manifest["budget"]
     return PromptView(
         slices=list(_slices(manifest, total)),
@@ -55,7 +55,7 @@ def build_prompt_view(manifest: Mapping[str, Any]) -> PromptView:
     )
 
 
-def _slices(manifest: Mapping[str, Any], total: int) -> Iterator[PromptSlice]:
+def _slices(manifest: Manifest, total: int) -> Iterator[PromptSlice]:
     for part, x, width in context.bar_segments(manifest, total):
         kind = part["part"]
         yield PromptSlice(kind=kind, name=PART_TITLES.get(kind, kind), x=x, width=width, row=part)

@@ -1,8 +1,7 @@
 """The OpenAPI document's responses and parameters, which no serializer describes."""
 
-from typing import Any
-
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
+from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse
 
@@ -17,6 +16,9 @@ from convo.http.openapi import (
     list_of,
     object_of,
 )
+
+# The responses of a call by status, or by status and media type.
+Responses = dict[int | tuple[int, str], OpenApiResponse | None]
 
 _INT_OR_NULL: Schema = {"type": "integer", "nullable": True}
 _DATETIME: Schema = {"type": "string", "format": "date-time"}
@@ -68,51 +70,53 @@ MESSAGE = object_of(
     created_at=_DATETIME,
 )
 FEEDBACK = object_of(value=NULLABLE_STRING, note=STRING, created_at=_DATETIME_OR_NULL)
-TURN = object_of(
-    id=_UUID,
-    number=INTEGER,
-    kind=STRING,
-    status=STRING,
-    agent=STRING,
-    model=NULLABLE_STRING,
-    offline=BOOLEAN,
-    error={**ANY_OBJECT, "nullable": True},
-    usage=object_of(input_tokens=_INT_OR_NULL, output_tokens=_INT_OR_NULL, cached_tokens=_INT_OR_NULL),
-    feedback={**FEEDBACK, "nullable": True},
-    created_at=_DATETIME,
-    started_at=_DATETIME_OR_NULL,
-    first_token_at=_DATETIME_OR_NULL,
-    finished_at=_DATETIME_OR_NULL,
-)
+_TURN_FIELDS: dict[str, Schema] = {
+    "id": _UUID,
+    "number": INTEGER,
+    "kind": STRING,
+    "status": STRING,
+    "agent": STRING,
+    "model": NULLABLE_STRING,
+    "offline": BOOLEAN,
+    "error": {**ANY_OBJECT, "nullable": True},
+    "usage": object_of(input_tokens=_INT_OR_NULL, output_tokens=_INT_OR_NULL, cached_tokens=_INT_OR_NULL),
+    "feedback": {**FEEDBACK, "nullable": True},
+    "created_at": _DATETIME,
+    "started_at": _DATETIME_OR_NULL,
+    "first_token_at": _DATETIME_OR_NULL,
+    "finished_at": _DATETIME_OR_NULL,
+}
+TURN = object_of(**_TURN_FIELDS)
 REPLY = object_of(session=_UUID, turn=TURN, message={**MESSAGE, "nullable": True}, messages=list_of(MESSAGE))
 SESSIONS, HISTORY, APPENDED_MESSAGES = _page(SESSION), _page(MESSAGE), object_of(results=list_of(MESSAGE))
 TURNS = _page(TURN)
 TURN_DETAIL = object_of(
-    **TURN["properties"],
+    **_TURN_FIELDS,
     messages=list_of(MESSAGE),
     manifest={**ANY_OBJECT, "nullable": True},
     alternatives=list_of(INTEGER),
 )
-MEMORY = object_of(
-    id=_UUID,
-    user=NULLABLE_STRING,
-    kind=STRING,
-    slot=NULLABLE_STRING,
-    text=STRING,
-    confidence={"type": "number"},
-    status=STRING,
-    pinned=BOOLEAN,
-    source=STRING,
-    valid_from=_DATETIME,
-    valid_to=_DATETIME_OR_NULL,
-    superseded_by={**_UUID, "nullable": True},
-)
+_MEMORY_FIELDS: dict[str, Schema] = {
+    "id": _UUID,
+    "user": NULLABLE_STRING,
+    "kind": STRING,
+    "slot": NULLABLE_STRING,
+    "text": STRING,
+    "confidence": {"type": "number"},
+    "status": STRING,
+    "pinned": BOOLEAN,
+    "source": STRING,
+    "valid_from": _DATETIME,
+    "valid_to": _DATETIME_OR_NULL,
+    "superseded_by": {**_UUID, "nullable": True},
+}
+MEMORY = object_of(**_MEMORY_FIELDS)
 _EVIDENCE = object_of(
     message=STRING, session=_UUID, turn=INTEGER, position=INTEGER, text=STRING, created_at=_DATETIME
 )
 EXPLAINED_MEMORY: Schema = {
     **MEMORY,
-    "properties": {**MEMORY["properties"], "evidence": list_of(_EVIDENCE)},
+    "properties": {**_MEMORY_FIELDS, "evidence": list_of(_EVIDENCE)},
 }
 MEMORIES, FACT_HISTORY = _page(MEMORY), object_of(results=list_of(MEMORY))
 FORGOTTEN_COUNT, RULES = object_of(forgotten=INTEGER), object_of(rules=list_of(STRING))
@@ -148,7 +152,7 @@ SEARCH_RESULT = object_of(
 )
 
 _PERCENTILES = object_of(p50=_INT_OR_NULL, p95=_INT_OR_NULL)
-_FIGURES = {
+_FIGURES: dict[str, Schema] = {
     **dict.fromkeys(("turns", "failed", "input_tokens", "output_tokens", "cached_tokens"), INTEGER),
     "errors": {"type": "object", "additionalProperties": INTEGER},
     "first_token_ms": _PERCENTILES,
@@ -186,10 +190,10 @@ _UPSTREAM_ERRORS = {
 
 def responses(
     shape: Schema | None, *, status: int = 200, writes: bool = False, asks: bool = False, finds: bool = False
-) -> dict[Any, Any]:
+) -> Responses:
     """Return the responses of a call: its result, an existing object if it `finds` one, and its errors."""
     descriptions = _COMMON_ERRORS | (_WRITE_ERRORS if writes else {}) | (_UPSTREAM_ERRORS if asks else {})
-    results: dict[Any, Any] = {status: OpenApiResponse(shape) if shape else None}
+    results: Responses = {status: OpenApiResponse(shape) if shape else None}
     if asks:
         results = {(status, "application/json"): OpenApiResponse(shape), **_EVENT_STREAM}
     if finds:
@@ -197,11 +201,11 @@ def responses(
     return results | _errors(descriptions)
 
 
-def _errors(descriptions: dict[int, str]) -> dict[Any, Any]:
+def _errors(descriptions: dict[int, str]) -> Responses:
     return {status: OpenApiResponse(ERROR, description=text) for status, text in descriptions.items()}
 
 
-_EVENT_STREAM: dict[Any, Any] = {
+_EVENT_STREAM: Responses = {
     (200, "text/event-stream"): OpenApiResponse(
         STRING, description="Events: turn.started, delta (`{text}`), usage, turn.completed or error."
     )
@@ -215,13 +219,15 @@ SEARCH_RESPONSES = responses(object_of(results=list_of(SEARCH_RESULT))) | _error
 )
 
 
-def _parameter(name: str, kind: Any, description: str, **options: Any) -> OpenApiParameter:
-    return OpenApiParameter(name, kind, description=description, **options)
+def _parameter(name: str, kind: OpenApiTypes, text: str, enum: list[str] | None = None) -> OpenApiParameter:
+    return OpenApiParameter(name, kind, description=text, enum=enum)
 
 
 _PAGE_SIZE = _parameter("page_size", OpenApiTypes.INT, "1 to 100; 20 when left out.")
 _USER = _parameter("user", OpenApiTypes.STR, "Only what belongs to this end user.")
-SESSION_ID = _parameter("session", OpenApiTypes.UUID, "The session's id.", location=OpenApiParameter.PATH)
+SESSION_ID = OpenApiParameter(
+    "session", OpenApiTypes.UUID, OpenApiParameter.PATH, description="The session's id."
+)
 LIST_PARAMETERS = [
     _parameter("agent", OpenApiTypes.STR, "Only sessions with this agent."),
     _parameter("state", OpenApiTypes.STR, "open, archived or closed.", enum=["open", "archived", "closed"]),
@@ -266,7 +272,7 @@ HISTORY_PARAMETERS = [
     _USER,
 ]
 SEARCH_PARAMETERS = [
-    _parameter("q", OpenApiTypes.STR, "Words or a question, up to 1000 characters.", required=True),
+    OpenApiParameter("q", required=True, description="Words or a question, up to 1000 characters."),
     _parameter("session", OpenApiTypes.UUID, "Only in this session."),
     _parameter("agent", OpenApiTypes.STR, "Only turns of this agent."),
     _parameter("after", OpenApiTypes.DATETIME, "Only messages after this moment."),
@@ -295,5 +301,5 @@ class KeyScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call
     target_class = "convo.http.auth.KeyAuthentication"
     name = "apiKey"
 
-    def get_security_definition(self, auto_schema: Any) -> Schema:
+    def get_security_definition(self, auto_schema: AutoSchema) -> Schema:
         return {"type": "http", "scheme": "bearer", "description": "A key from `manage.py create_key`."}

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import Context
 from functools import partial
-from typing import Any
 from weakref import WeakKeyDictionary
 
 from django.db import DatabaseError
@@ -15,13 +14,13 @@ from django.db import DatabaseError
 from convo import database
 from convo.conf import conf
 from convo.errors import ConvoError, ServerShutdown, TurnCancelled
-from convo.models import Turn
+from convo.models import Chunk, Turn
 from convo.turns.reply import ReplyBuilder
 
 logger = logging.getLogger(__name__)
 
 # Saves an unfinished reply: its text, and the lengths of the deltas of each item.
-SaveDraft = Callable[[str, list[dict[str, Any]]], None]
+SaveDraft = Callable[[str, list[Chunk]], None]
 
 
 class RunningTurn:
@@ -50,7 +49,7 @@ class RunningTurn:
         text, items = self.reply.text, [item.to_json() for item in self.reply.items]
         return partial(self._save_draft, delta_count, now, text, items)
 
-    def _save_draft(self, delta_count: int, moment: float, text: str, items: list[dict[str, Any]]) -> None:
+    def _save_draft(self, delta_count: int, moment: float, text: str, items: list[Chunk]) -> None:
         assert self._save is not None  # without it `unsaved` returns None
         self._save(text, items)
         # These are set after the save, so that the next beat repeats a save that failed.

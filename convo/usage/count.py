@@ -5,14 +5,18 @@ from collections.abc import Iterator
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, NamedTuple
 
-from django.db.models import Count, DateField, F, FloatField, Func, Q, QuerySet, Sum
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models import Aggregate, Count, DateField, F, FloatField, Func, Q, QuerySet, Sum
 from django.db.models.fields.json import KT
+from django.db.models.sql.compiler import SQLCompiler
 
 from convo.errors import class_by_code
 from convo.models import Turn
 from convo.usage import figures
 
 Status = Turn.Status
+OwnerKey = int | str
+Sql = tuple[str, tuple[str | int, ...]]
 
 
 class UsageKey(NamedTuple):
@@ -21,7 +25,7 @@ class UsageKey(NamedTuple):
     day: date
     agent: str
     model: str
-    owner: Any = None
+    owner: OwnerKey | None = None
 
 
 SumsByKey = defaultdict[UsageKey, figures.UsageSum]
@@ -32,12 +36,12 @@ class UtcDay(Func):
 
     output_field = DateField()
 
-    def as_sqlite(self, compiler: Any, connection: Any, **context: Any) -> Any:
-        return self.as_sql(compiler, connection, template="SUBSTR(%(expressions)s, 1, 10)", **context)
+    def as_sqlite(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, **_: object) -> Sql:
+        return self.as_sql(compiler, connection, template="SUBSTR(%(expressions)s, 1, 10)")
 
-    def as_postgresql(self, compiler: Any, connection: Any, **context: Any) -> Any:
+    def as_postgresql(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, **_: object) -> Sql:
         template = "CAST((%(expressions)s) AT TIME ZONE 'UTC' AS date)"
-        return self.as_sql(compiler, connection, template=template, **context)
+        return self.as_sql(compiler, connection, template=template)
 
 
 class ElapsedMilliseconds(Func):
@@ -50,19 +54,19 @@ class ElapsedMilliseconds(Func):
     arity = 2
     output_field = FloatField()
 
-    def as_sqlite(self, compiler: Any, connection: Any, **context: Any) -> Any:
+    def as_sqlite(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, **_: object) -> Sql:
         # Adding a thousandth to whole milliseconds makes halves round up, and changes nothing else.
         template = "CAST(PRINTF('%%%%.1e', ROUND(86400000 * (%(expressions)s)) + 0.001) AS REAL)"
         return self._compile_difference(compiler, "JULIANDAY({})", template)
 
-    def as_postgresql(self, compiler: Any, connection: Any, **context: Any) -> Any:
+    def as_postgresql(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, **_: object) -> Sql:
         template = "CAST(TO_CHAR(ROUND(1000 * EXTRACT(EPOCH FROM %(expressions)s)), '9.9EEEE') AS float)"
         return self._compile_difference(compiler, "{}", template)
 
-    def _compile_difference(self, compiler: Any, moment: str, template: str) -> Any:
+    def _compile_difference(self, compiler: SQLCompiler, moment: str, template: str) -> Sql:
         (start, start_params), (end, end_params) = map(compiler.compile, self.source_expressions)
         difference = f"{moment.format(end)} - {moment.format(start)}"
-        return template % {"expressions": difference}, [*end_params, *start_params]
+        return template % {"expressions": difference}, (*end_params, *start_params)
 
 
 def midnight(day: date) -> datetime:
@@ -79,7 +83,7 @@ def started_between(turns: QuerySet[Turn], first: date, last: date) -> QuerySet[
 
 def count(turns: QuerySet[Turn], first: date, last: date, *, by_owner: bool = False) -> SumsByKey:
     """Add up the turns that started on these days and have ended, by day, agent and model, and `by_owner`."""
-    ended_turns: QuerySet[Any] = started_between(turns, first, last).filter(finished_at__isnull=False)
+    ended_turns: QuerySet[Turn] = started_between(turns, first, last).filter(finished_at__isnull=False)
     ended_turns = ended_turns.annotate(day=UtcDay("started_at"))
     names = ["day", "agent", "model"]
     if by_owner:
@@ -88,7 +92,7 @@ def count(turns: QuerySet[Turn], first: date, last: date, *, by_owner: bool = Fa
     sums: SumsByKey = defaultdict(figures.UsageSum)
 
     def grouped_rows(
-        queryset: QuerySet[Any], *extra_names: str, **aggregates: Any
+        queryset: QuerySet[Turn], *extra_names: str, **aggregates: Aggregate
     ) -> Iterator[tuple[figures.UsageSum, dict[str, Any]]]:
         for row in queryset.values(*names, *extra_names).annotate(turns=Count("*"), **aggregates):
             yield sums[UsageKey(*(row.pop(name) for name in names))], row
@@ -117,14 +121,14 @@ _AGGREGATES = {
 }
 
 
-def _failures(ended_turns: QuerySet[Any]) -> QuerySet[Any]:
+def _failures(ended_turns: QuerySet[Turn]) -> QuerySet[Turn]:
     is_failure = Q(status__in=[Status.FAILED, Status.PARTIAL])
-    failures: QuerySet[Any] = ended_turns.filter(is_failure).annotate(code=KT("error__code"))
+    failures: QuerySet[Turn] = ended_turns.filter(is_failure).annotate(code=KT("error__code"))
     return failures
 
 
-def _with_duration(ended_turns: QuerySet[Any], end_field: str) -> QuerySet[Any]:
-    turns: QuerySet[Any] = ended_turns.exclude(**{end_field: None}).annotate(
+def _with_duration(ended_turns: QuerySet[Turn], end_field: str) -> QuerySet[Turn]:
+    turns: QuerySet[Turn] = ended_turns.exclude(**{end_field: None}).annotate(
         took=ElapsedMilliseconds("started_at", end_field)
     )
     return turns

@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
-from typing import Any
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ class UsageReport:
 class UsageSum:
     """A running sum of turns, which other sums can be added to before it is turned into figures."""
 
-    def __init__(self, data: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, data: Mapping[str, Mapping[str, int]] | None = None) -> None:
         data = data or {}
         self.numbers: Counter[str] = Counter(data.get("numbers"))
         self.errors: Counter[str] = Counter(data.get("errors"))
@@ -62,7 +61,7 @@ class UsageSum:
         self.waits.update(other.waits)
         self.times.update(other.times)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Counter[str] | Counter[int]]:
         return {"numbers": self.numbers, "errors": self.errors, "waits": self.waits, "times": self.times}
 
     def figures(self) -> Figures:

@@ -3,16 +3,17 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from django.db import IntegrityError, transaction
 from django.db.models import Min, QuerySet
 
 from convo.jobs import batch_job
 from convo.models import DailyUsage, Turn, UsageDay
-from convo.usage.count import UsageKey, count, started_between
+from convo.usage.count import OwnerKey, UsageKey, count, started_between
 from convo.usage.figures import Figures, UsageReport, UsageSum
 
+Name = TypeVar("Name")
 KeyedSums = Iterable[tuple[UsageKey, UsageSum]]
 
 
@@ -77,8 +78,8 @@ def _build_usage(keyed_sums: KeyedSums, first: date, last: date) -> UsageReport:
     )
 
 
-def _sums_by_name(named_sums: Iterable[tuple[Any, UsageSum]]) -> defaultdict[Any, UsageSum]:
-    sums: defaultdict[Any, UsageSum] = defaultdict(UsageSum)
+def _sums_by_name(named_sums: Iterable[tuple[Name, UsageSum]]) -> defaultdict[Name, UsageSum]:
+    sums: defaultdict[Name, UsageSum] = defaultdict(UsageSum)
     for name, turn_sum in named_sums:
         sums[name].add(turn_sum)
     return sums
@@ -118,7 +119,7 @@ def _settle(day: date) -> bool:
     """Settle this day and return True, unless a turn of it is unfinished or another process was quicker."""
     if started_between(Turn.objects.unfinished(), day, day).exists():
         return False
-    sums: defaultdict[tuple[Any, str, str], UsageSum] = defaultdict(UsageSum)
+    sums: defaultdict[tuple[OwnerKey | None, str, str], UsageSum] = defaultdict(UsageSum)
     for key, turn_sum in count(Turn.objects.all(), day, day, by_owner=True).items():
         sums[key.owner, key.agent, key.model].add(turn_sum)
         # A tally without an owner adds up all owners.

@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from convo.agents import Agent
+from convo.context import Prompt
 from convo.history import NewMessage, TranscriptMessage, preview_message
 
 
@@ -33,3 +34,8 @@ def result(id: str, output: str = "seen") -> dict[str, Any]:
 def agent(**fields: Any) -> Agent:
     plain = {"instructions": "", "window_pairs": 10, "context_tokens": 4000, "summaries": False}
     return Agent(**{"name": "test", **plain, **fields})
+
+
+def messages_of(prompt: Prompt) -> list[Any]:
+    """The messages of a prompt, whose fields a test may read without checking their types."""
+    return list(prompt.messages)

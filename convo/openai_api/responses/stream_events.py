@@ -61,7 +61,7 @@ def events_after(events: Iterable[Event], after: int) -> Iterator[Event]:
 
 
 @dataclass
-class _Item:
+class _StreamedItem:
     """The item that is being written."""
 
     id: str
@@ -116,7 +116,7 @@ class ResponseEvents:
         self._response = {**response, **_INITIAL_FIELDS}
         self._next_number = 0
         self._announced_ids: set[str] = set()
-        self._open_item: _Item | None = None
+        self._open_item: _StreamedItem | None = None
 
     def begin(self, items: Sequence[Mapping[str, Any]] = ()) -> list[Event]:
         """Return the events that announce the response, and those of items before the model's output."""
@@ -156,11 +156,11 @@ class ResponseEvents:
     def _response_event(self, name: str, status: str) -> Event:
         return self._event(f"response.{name}", response={**self._response, "status": status})
 
-    def _start_item(self, delta: Delta) -> tuple[_Item, list[Event]]:
+    def _start_item(self, delta: Delta) -> tuple[_StreamedItem, list[Event]]:
         # Clients look an item up by its index in the output, so the index is counted here, without gaps.
         index, item_id = len(self._announced_ids), reply_item_id(self._key, delta.item, delta.kind)
         self._announced_ids.add(item_id)
-        self._open_item = item = _Item(item_id, index, delta)
+        self._open_item = item = _StreamedItem(item_id, index, delta)
         events = [
             self._event("response.output_item.added", output_index=index, item=item.json("in_progress"))
         ]
@@ -168,7 +168,7 @@ class ResponseEvents:
             events.append(self._event("response.content_part.added", **item.location, part=item.content_part))
         return item, events
 
-    def _extend_item(self, item: _Item, text: str) -> list[Event]:
+    def _extend_item(self, item: _StreamedItem, text: str) -> list[Event]:
         item.chunks.append(text)
         name, _ = _ITEM_EVENTS[item.kind]
         # A call may begin without arguments, and some servers send empty deltas: neither makes an event.
@@ -210,6 +210,6 @@ class ResponseEvents:
         return {"type": type, "sequence_number": number, **fields}
 
 
-def _logprobs(item: _Item) -> dict[str, Any]:
+def _logprobs(item: _StreamedItem) -> dict[str, Any]:
     """Return the field `logprobs`, which events of output_text must have; it is always empty here."""
     return {"logprobs": []} if item.kind == ReplyItem.MESSAGE else {}
