@@ -1,11 +1,10 @@
 """Geometry of charts over days: x in percent of the plot, to fit any width, and y in pixels."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from itertools import count, pairwise
 from math import ceil
-from typing import Any
 
 HEIGHT = 160
 # Up to DAILY_LABELS days, each day has a label; up to WEEKLY_LABELS, each Monday; then every other Monday.
@@ -118,7 +117,7 @@ def bar_chart(frame: ChartOptions, all_series: Sequence[Series]) -> Chart:
         for n, values in enumerate(stacks)
         for bar in _stack(frame, all_series, n, values, maximum=ticks[-1])
     ]
-    return _chart(frame, all_series, ticks, bars=bars)
+    return replace(_chart(frame, all_series, ticks), bars=bars)
 
 
 def line_chart(frame: ChartOptions, all_series: Sequence[Series]) -> Chart:
@@ -136,7 +135,7 @@ def line_chart(frame: ChartOptions, all_series: Sequence[Series]) -> Chart:
         for start, end in pairwise(line_positions)
         if start and end
     ]
-    return _chart(frame, all_series, ticks, points=points, lines=lines)
+    return replace(_chart(frame, all_series, ticks), points=points, lines=lines)
 
 
 def _stack(
@@ -179,7 +178,7 @@ def _position(frame: ChartOptions, series: Series, n: int, *, maximum: float) ->
     return percent(column_centre(n, len(frame.days))), pixels(y_of(value, maximum))
 
 
-def _chart(frame: ChartOptions, all_series: Sequence[Series], ticks: Sequence[float], **marks: Any) -> Chart:
+def _chart(frame: ChartOptions, all_series: Sequence[Series], ticks: Sequence[float]) -> Chart:
     label = frame.format_axis_label or frame.format_value
     return Chart(
         title=frame.title,
@@ -189,7 +188,6 @@ def _chart(frame: ChartOptions, all_series: Sequence[Series], ticks: Sequence[fl
         y_ticks=[Tick(position=pixels(y_of(tick, ticks[-1])), label=label(tick)) for tick in ticks],
         days=[_day_column(frame, all_series, n) for n in range(len(frame.days))],
         rows=[_table_row(frame, all_series, n) for n in reversed(range(len(frame.days)))],
-        **marks,
     )
 
 

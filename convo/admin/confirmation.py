@@ -1,26 +1,26 @@
 """Admin actions that change rows only after a page has said what will happen and staff have confirmed it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Generic
 
 from django.contrib import messages
+from django.contrib.admin import ModelAdmin
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
-from django.db.models import QuerySet
+from django.db.models import Model, QuerySet
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.template.response import TemplateResponse
 
+from convo.admin.read_only import Row
 from convo.errors import ConvoError
 
 # Nobody reads through a longer list of rows before confirming.
 MAX_ROWS = 100
 
-ActionFunction = Callable[[Any, HttpRequest, QuerySet[Any]], HttpResponseBase | None]
-
 
 @dataclass(frozen=True, kw_only=True)
-class RowAction:
+class RowAction(Generic[Row]):
     """Something that staff do to rows: its name, its description, and the permission that it needs.
 
     `do` returns whether there was anything to do for a row. A row's own page offers the button in these
@@ -32,15 +32,19 @@ class RowAction:
     description: str
     done_label: str
     permission: str
-    apply: Callable[[Any], bool]
+    apply: Callable[[Row], bool]
     is_destructive: bool = False
     states: Sequence[str] = ()
 
 
-def admin_action(row_action: RowAction) -> ActionFunction:
+def admin_action(
+    row_action: RowAction[Row],
+) -> Callable[[ModelAdmin, HttpRequest, QuerySet[Row]], HttpResponseBase | None]:
     """Return a function for `ModelAdmin.actions`, which asks for confirmation first."""
 
-    def action(model_admin: Any, request: HttpRequest, queryset: QuerySet[Any]) -> HttpResponseBase | None:
+    def action(
+        model_admin: ModelAdmin, request: HttpRequest, queryset: QuerySet[Row]
+    ) -> HttpResponseBase | None:
         rows = selected_rows(request, queryset)
         if not rows:
             return None
@@ -61,7 +65,7 @@ def admin_action(row_action: RowAction) -> ActionFunction:
     return action
 
 
-def selected_rows(request: HttpRequest, queryset: QuerySet[Any]) -> list[Any]:
+def selected_rows(request: HttpRequest, queryset: QuerySet[Row]) -> list[Row]:
     """Return the selected rows, or an error message and no rows if there are too many to review."""
     rows = list(queryset[: MAX_ROWS + 1])
     if len(rows) > MAX_ROWS:
@@ -71,11 +75,11 @@ def selected_rows(request: HttpRequest, queryset: QuerySet[Any]) -> list[Any]:
 
 
 def confirmation_page(
-    model_admin: Any,
+    model_admin: ModelAdmin,
     request: HttpRequest,
-    rows: Sequence[Any],
+    rows: Sequence[Model],
     action: str,
-    extra_context: dict[str, Any],
+    extra_context: Mapping[str, object],
     *,
     template: str = "admin/convo/confirm.html",
 ) -> HttpResponseBase:
@@ -92,7 +96,9 @@ def confirmation_page(
     return TemplateResponse(request, template, context)
 
 
-def _apply(model_admin: Any, request: HttpRequest, row_action: RowAction, rows: Sequence[Any]) -> None:
+def _apply(
+    model_admin: ModelAdmin, request: HttpRequest, row_action: RowAction[Row], rows: Sequence[Row]
+) -> None:
     count = 0
     for row in rows:
         try:

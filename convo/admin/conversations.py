@@ -1,7 +1,6 @@
 """Admin of sessions with their transcripts, of single messages, and of summaries."""
 
 from collections.abc import Callable
-from typing import Any
 
 from django.contrib import admin
 from django.db.models import Q
@@ -129,7 +128,7 @@ SESSION_ACTIONS = (
 
 
 @admin.register(Session)
-class SessionAdmin(ReadOnlyAdmin):
+class SessionAdmin(ReadOnlyAdmin[Session]):
     """Conversations. Closing, clearing and deleting one follows the same rules as for its owner."""
 
     list_display = ("id", "title", "owner", "person", "agent", "state", "message_count", "last_activity")
@@ -176,7 +175,7 @@ class SessionAdmin(ReadOnlyAdmin):
     def has_discard_permission(self, request: HttpRequest) -> bool:
         return bool(request.user.has_perm("convo.delete_session"))
 
-    def available_actions(self, request: HttpRequest, session: Session) -> list[RowAction]:
+    def available_actions(self, request: HttpRequest, session: Session) -> list[RowAction[Session]]:
         """Return the actions that this staff member may take on a session in its current state."""
         has_permission = {
             "manage": self.has_manage_permission(request),
@@ -189,7 +188,7 @@ class SessionAdmin(ReadOnlyAdmin):
         )
         return [row_action for row_action in in_state if has_permission[row_action.permission]]
 
-    def page_context(self, request: HttpRequest, row: Any) -> dict[str, Any]:
+    def page_context(self, request: HttpRequest, row: Session) -> dict[str, object]:
         return session_context(row, request.GET, can_read=can_read_content(request)) | {
             "deeds": self.available_actions(request, row)
         }
@@ -203,7 +202,7 @@ class TypeFilter(FixedNameFilter):
 
 
 @admin.register(Message)
-class MessageAdmin(ReadOnlyAdmin):
+class MessageAdmin(ReadOnlyAdmin[Message]):
     """Single messages. The list never shows their text; each message's own page does."""
 
     list_display = ("session", "position", "role", "type", "tokens", "active", "created_at")
@@ -226,7 +225,7 @@ class MessageAdmin(ReadOnlyAdmin):
 
 
 @admin.register(Summary)
-class SummaryAdmin(ReadOnlyAdmin):
+class SummaryAdmin(ReadOnlyAdmin[Summary]):
     """Summaries of message ranges. A session's page shows how each differs from the one before."""
 
     list_display = ("session", "from_position", "to_position", "source", "tokens", "stale", "created_at")

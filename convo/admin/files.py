@@ -1,13 +1,11 @@
 """Admin of attachments that people uploaded, and of their feedback on replies."""
 
-from typing import Any
-
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied
 from django.db.models import Q
 from django.http import Http404, HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
-from django.urls import path, reverse
+from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
@@ -17,7 +15,7 @@ from convo.models import Attachment, Feedback
 
 
 @admin.register(Attachment)
-class AttachmentAdmin(ReadOnlyAdmin):
+class AttachmentAdmin(ReadOnlyAdmin[Attachment]):
     """Attachments as uploaded. No page displays them; staff who may read content can download one."""
 
     list_display = ("id", "person", "mime", "size", "created_at")
@@ -40,7 +38,7 @@ class AttachmentAdmin(ReadOnlyAdmin):
         url = reverse("admin:convo_attachment_file", args=[attachment.pk])
         return format_html('<a href="{}" download>Download</a> (needs the permission view content)', url)
 
-    def get_urls(self) -> list[Any]:
+    def get_urls(self) -> list[URLPattern]:
         view = self.admin_site.admin_view(self.download)
         return [path("<int:pk>/file/", view, name="convo_attachment_file"), *super().get_urls()]
 
@@ -60,7 +58,7 @@ class AttachmentAdmin(ReadOnlyAdmin):
 
 
 @admin.register(Feedback)
-class FeedbackAdmin(ReadOnlyAdmin):
+class FeedbackAdmin(ReadOnlyAdmin[Feedback]):
     """Thumbs up and down for replies, with the notes that people left."""
 
     list_display = ("id", "turn", "agent", "value", "note", "created_at")

@@ -1,14 +1,14 @@
 """Admin of API keys. Issuing or renewing one shows the raw key once, on the page that follows."""
 
 from datetime import timedelta
-from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
 from django.contrib.auth import get_user_model
+from django.contrib.auth.models import AnonymousUser, User
 from django.core.exceptions import PermissionDenied
 from django.db.models import Q, QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse, QueryDict
 from django.http.response import HttpResponseBase
 from django.template.response import TemplateResponse
 from django.utils import timezone
@@ -38,12 +38,12 @@ class ApiKeyForm(forms.Form):
         help_text="Days until the key expires. Leave empty for a key that never expires.",
     )
 
-    def __init__(self, issuer: Any, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(self, issuer: User | AnonymousUser, data: QueryDict | None) -> None:
+        super().__init__(data)
         self.issuer = issuer
         self.fields["owner"].initial = issuer.get_username()
 
-    def clean_owner(self) -> Any:
+    def clean_owner(self) -> User:
         """Return the account. A key acts as its owner, so only superusers may name another user's."""
         username = self.cleaned_data["owner"]
         user_model = get_user_model()
@@ -57,7 +57,7 @@ class ApiKeyForm(forms.Form):
         return owner
 
 
-def can_issue_for(user: Any, owner: Any) -> bool:
+def can_issue_for(user: User | AnonymousUser, owner: User) -> bool:
     """Return whether this staff member may hold a key that acts for this account."""
     return bool(user.is_superuser or user.pk == owner.pk)
 
@@ -79,7 +79,7 @@ REVOKE = RowAction(
 
 
 @admin.register(ApiKey)
-class ApiKeyAdmin(ReadOnlyAdmin):
+class ApiKeyAdmin(ReadOnlyAdmin[ApiKey]):
     """API keys of programs. The database has only a keyed hash of each, and no page shows it."""
 
     list_display = ("prefix", "owner", "scopes", "created_at", "expires_at", "revoked_at", "last_used_at")
@@ -105,7 +105,9 @@ class ApiKeyAdmin(ReadOnlyAdmin):
     def has_revoke_permission(self, request: HttpRequest) -> bool:
         return bool(request.user.has_perm("convo.change_apikey"))
 
-    def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> Any:
+    def add_view(
+        self, request: HttpRequest, form_url: str = "", extra_context: dict[str, object] | None = None
+    ) -> HttpResponse:
         if not self.has_add_permission(request):
             raise PermissionDenied
         form = ApiKeyForm(request.user, request.POST or None)
@@ -126,7 +128,7 @@ class ApiKeyAdmin(ReadOnlyAdmin):
             messages.error(request, "Select one valid key of an account that you may issue keys for.")
             return None
         (old_key,) = keys
-        renewal = RowAction(
+        renewal = RowAction[ApiKey](
             name="rotate",
             label="Renew",
             description="A new key with the same scopes is issued. The old key stays valid for a day.",
@@ -143,12 +145,12 @@ class ApiKeyAdmin(ReadOnlyAdmin):
         self.log_addition(request, key, f"issued in place of {old_key}")
         return self._show_raw_key(request, key, raw_key)
 
-    def _show_raw_key(self, request: HttpRequest, key: ApiKey, raw_key: str) -> HttpResponseBase:
+    def _show_raw_key(self, request: HttpRequest, key: ApiKey, raw_key: str) -> HttpResponse:
         return self._render(
             request, "admin/convo/apikey/issued.html", key=key, raw=raw_key, title="A new API key"
         )
 
-    def _render(self, request: HttpRequest, template: str, **extra_context: Any) -> HttpResponseBase:
+    def _render(self, request: HttpRequest, template: str, **extra_context: object) -> HttpResponse:
         context = {
             **self.admin_site.each_context(request),
             "opts": self.opts,

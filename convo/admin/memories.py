@@ -1,6 +1,6 @@
 """Admin of memories, where staff review, merge and forget them."""
 
-from typing import Any
+from collections.abc import Callable, Sequence
 
 from django.contrib import admin, messages
 from django.db.models import Q, QuerySet
@@ -19,7 +19,7 @@ Status = UserMemory.Status
 
 
 @admin.register(UserMemory)
-class UserMemoryAdmin(ReadOnlyAdmin):
+class UserMemoryAdmin(ReadOnlyAdmin[UserMemory]):
     """Memories about people. Staff review them; deleting one forgets it."""
 
     list_display = ("id", "person", "kind", "text", "status", "pinned", "source", "valid_from", "valid_to")
@@ -43,23 +43,25 @@ class UserMemoryAdmin(ReadOnlyAdmin):
     def has_review_permission(self, request: HttpRequest) -> bool:
         return bool(request.user.has_perm("convo.change_usermemory"))
 
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+    def has_delete_permission(self, request: HttpRequest, obj: UserMemory | None = None) -> bool:
         return bool(request.user.has_perm("convo.delete_usermemory"))
 
     def has_erase_permission(self, request: HttpRequest) -> bool:
         return bool(request.user.has_perm("convo.erase_usermemory"))
 
-    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
+    def get_actions(self, request: HttpRequest) -> dict[str, tuple[Callable[..., str], str, str] | None]:
         # Forgetting many at once needs a permission of its own, just as API keys need a scope for it.
         actions = super().get_actions(request)
         if not self.has_erase_permission(request):
             actions.pop("delete_selected", None)
         return actions
 
-    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> tuple[Any, Any, set[str], list[str]]:
+    def get_deleted_objects(
+        self, objs: Sequence[UserMemory] | QuerySet[UserMemory], request: HttpRequest
+    ) -> tuple[list[str], dict[str, int], set[str], list[str]]:
         # Convo forgets memories by its own rules, so nothing is deleted by Django's cascade.
         rows = [str(row) for row in objs]
-        return rows, {self.opts.verbose_name_plural: len(rows)}, set(), []
+        return rows, {str(self.opts.verbose_name_plural): len(rows)}, set(), []
 
     @admin.action(description="Approve: use these memories", permissions=["review"])
     def approve(self, request: HttpRequest, queryset: QuerySet[UserMemory]) -> None:
@@ -110,7 +112,7 @@ class UserMemoryAdmin(ReadOnlyAdmin):
         for row in queryset.select_related("person"):
             memory.forget(row)
 
-    def page_context(self, request: HttpRequest, row: Any) -> dict[str, Any]:
+    def page_context(self, request: HttpRequest, row: UserMemory) -> dict[str, object]:
         show = str if can_read_content(request) else describe_size
         sources = [(step.message, step.message.content) for step in memory.evidence(row)]
         return {

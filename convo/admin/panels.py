@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
-from typing import Any
 
 from django.urls import reverse
 from django.utils.http import urlencode
@@ -31,7 +30,7 @@ class Selection:
     filters: Mapping[str, str]
 
     @classmethod
-    def from_query_params(cls, query_params: Mapping[str, Any]) -> "Selection":
+    def from_query_params(cls, query_params: Mapping[str, str]) -> "Selection":
         """Read the selection from query parameters; an unknown number of days counts as the usual one."""
         days = next((days for days in RANGES if str(days) == query_params.get("days")), DEFAULT_DAYS)
         filters = {name: query_params[name] for name in ("agent", "model") if query_params.get(name)}
@@ -50,7 +49,7 @@ class Selection:
         """The active filters: each filter's name, its value, and the address of the page without it."""
         return [(name, value, self.page_url(**{name: None})) for name, value in self.filters.items()]
 
-    def page_url(self, **change: Any) -> str:
+    def page_url(self, **change: str | int | None) -> str:
         """Return the address of this page with some parameters changed; None removes a parameter."""
         params = {"days": self.days, **self.filters, **change}
         return "?" + urlencode({name: value for name, value in params.items() if value is not None})

@@ -12,7 +12,7 @@ from convo.models import Person
 
 
 @admin.register(Person)
-class PersonAdmin(ReadOnlyAdmin):
+class PersonAdmin(ReadOnlyAdmin[Person]):
     """People: owners themselves (`me`), end users behind their keys, and nobody in particular (no name)."""
 
     list_display = ("id", "owner", "ref", "epoch")

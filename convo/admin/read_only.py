@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
@@ -19,6 +19,10 @@ VIEW_CONTENT = "convo.view_content"
 # Longer texts would make a list unreadable.
 MAX_LIST_LENGTH = 120
 MAX_PAGE_LENGTH = 20_000
+
+Row = TypeVar("Row", bound=Model)
+Name = TypeVar("Name")
+Column = str | Callable[[Model], str | bool]
 
 
 def can_read_content(request: HttpRequest) -> bool:
@@ -37,25 +41,25 @@ def is_valid_value(field: Any, text: str) -> bool:
     return True
 
 
-def describe_size(value: Any) -> str:
+def describe_size(value: object) -> str:
     """Return a note on the length of a value, for staff who may not read it."""
     words = len(_as_text(value).split())
     return f"{words} word{'s' * (words != 1)}, hidden: needs the permission view content"
 
 
-def log_reading(request: HttpRequest, model: type[Model], object_repr: str, pk: Any = None) -> None:
+def log_reading(request: HttpRequest, model: type[Model], object_repr: str, pk: object = None) -> None:
     """Log, before showing it, that a staff member reads what people wrote."""
     LogEntry.objects.create(
         user_id=request.user.pk,  # type: ignore[misc]  # only staff comes here
         content_type=ContentType.objects.get_for_model(model),
-        object_id=pk,
+        object_id=None if pk is None else str(pk),
         object_repr=object_repr[:200],
         action_flag=CHANGE,
         change_message="Read what people said.",
     )
 
 
-class ReadOnlyAdmin(admin.ModelAdmin):
+class ReadOnlyAdmin(admin.ModelAdmin, Generic[Row]):
     """Read-only admin: turns, background work and the people themselves write these rows."""
 
     show_full_result_count = False
@@ -77,17 +81,17 @@ class ReadOnlyAdmin(admin.ModelAdmin):
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
 
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+    def has_change_permission(self, request: HttpRequest, obj: Row | None = None) -> bool:
         return False
 
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+    def has_delete_permission(self, request: HttpRequest, obj: Row | None = None) -> bool:
         # Deletion by Django would bypass the rules that keep transcripts consistent.
         return False
 
-    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Row]:
         return super().get_queryset(request).defer(*self.deferred_fields)
 
-    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:
+    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Row | None:
         return (
             super().get_object(request, object_id, from_field)
             if is_valid_value(self.opts.pk, object_id)
@@ -95,17 +99,17 @@ class ReadOnlyAdmin(admin.ModelAdmin):
         )
 
     def response_action(
-        self, request: HttpRequest, queryset: QuerySet[Any], *options: Any
+        self, request: HttpRequest, queryset: QuerySet[Row], *options: Any
     ) -> HttpResponse | None:
         if not all(is_valid_value(self.opts.pk, id) for id in request.POST.getlist(ACTION_CHECKBOX_NAME)):
             messages.error(request, "Select rows of this list.")
             return None
         return super().response_action(request, queryset, *options)
 
-    def get_list_display(self, request: HttpRequest) -> list[Any]:
+    def get_list_display(self, request: HttpRequest) -> list[Column]:
         return [self._column_for(request, name, MAX_LIST_LENGTH) for name in self.list_display]
 
-    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> list[Any]:
+    def get_fieldsets(self, request: HttpRequest, obj: Row | None = None) -> list[Any]:
         return [
             (
                 title,
@@ -119,7 +123,7 @@ class ReadOnlyAdmin(admin.ModelAdmin):
             for title, options in super().get_fieldsets(request, obj)
         ]
 
-    def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest | None = None) -> bool:
+    def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
         """Allow only declared lookups: by filtering on a text, staff who may not read it could guess it."""
         if lookup in self.extra_lookups and lookup.endswith("__exact"):
             return is_valid_value(self.opts.get_field(lookup.removesuffix("__exact")), value)
@@ -128,8 +132,8 @@ class ReadOnlyAdmin(admin.ModelAdmin):
         )
 
     def get_search_results(
-        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
-    ) -> tuple[QuerySet[Any], bool]:
+        self, request: HttpRequest, queryset: QuerySet[Row], search_term: str
+    ) -> tuple[QuerySet[Row], bool]:
         # A search compares whole names only, and each comparison uses an index.
         term = search_term.strip()
         return queryset.filter(self.search_condition(term)) if term else queryset, False
@@ -138,7 +142,9 @@ class ReadOnlyAdmin(admin.ModelAdmin):
         """Return the condition of a search for whole names or ids; no text that people wrote is searched."""
         return Q(pk=None)
 
-    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> Any:
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, object] | None = None
+    ) -> HttpResponse:
         response = super().changelist_view(request, extra_context)
         context = getattr(response, "context_data", None) or {}
         row_count = len(context["cl"].result_list) if "cl" in context else 0
@@ -157,34 +163,32 @@ class ReadOnlyAdmin(admin.ModelAdmin):
     def render_change_form(
         self,
         request: HttpRequest,
-        context: dict[str, Any],
+        context: dict[str, object],
         add: bool = False,
         change: bool = False,
         form_url: str = "",
-        obj: Any = None,
-    ) -> Any:
+        obj: Row | None = None,
+    ) -> HttpResponse:
         if obj is not None and self.content_fields and can_read_content(request):
             log_reading(request, self.model, str(obj), obj.pk)
         context |= self.page_context(request, obj) if obj is not None else {}
         return super().render_change_form(request, context, add, change, form_url, obj)
 
-    def page_context(self, request: HttpRequest, row: Any) -> dict[str, Any]:
+    def page_context(self, request: HttpRequest, row: Row) -> dict[str, object]:
         """Return the template context of what a row's page shows in addition to its fields."""
         return {}
 
-    def _column_for(self, request: HttpRequest, name: Any, max_length: int) -> Any:
-        return (
-            _content_column(name, can_read_content(request), max_length)
-            if name in self.content_fields
-            else name
-        )
+    def _column_for(self, request: HttpRequest, name: Name, max_length: int) -> Name | Column:
+        if isinstance(name, str) and name in self.content_fields:
+            return _content_column(name, can_read_content(request), max_length)
+        return name
 
 
-def _content_column(name: str, can_read: bool, max_length: int) -> Callable[[Any], Any]:
+def _content_column(name: str, can_read: bool, max_length: int) -> Column:
     """Return a column or field that shows the text, or only its length to staff who may not read it."""
 
     @admin.display(description=name.replace("_", " "))
-    def field_text(row: Any) -> Any:
+    def field_text(row: Model) -> str:
         value = getattr(row, name)
         if value in (None, "", [], {}):
             return "-"
@@ -202,7 +206,7 @@ def _content_column(name: str, can_read: bool, max_length: int) -> Callable[[Any
     return field_text
 
 
-def _as_text(value: Any) -> str:
+def _as_text(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value, indent=1, ensure_ascii=False)
 
 

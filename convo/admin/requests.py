@@ -9,7 +9,7 @@ from convo.models import AgentVersion, IdempotencyRecord, TurnRequest
 
 
 @admin.register(TurnRequest)
-class TurnRequestAdmin(ReadOnlyAdmin):
+class TurnRequestAdmin(ReadOnlyAdmin[TurnRequest]):
     """The parameters that came with questions over /v1."""
 
     list_display = ("turn", "surface", "background", "attempts", "is_stored")
@@ -29,7 +29,7 @@ class TurnRequestAdmin(ReadOnlyAdmin):
 
 
 @admin.register(IdempotencyRecord)
-class IdempotencyAdmin(ReadOnlyAdmin):
+class IdempotencyAdmin(ReadOnlyAdmin[IdempotencyRecord]):
     """Writes of the last day, which a client can repeat without a second effect."""
 
     list_display = ("id", "owner", "person", "key", "turn", "status", "created_at")
@@ -46,7 +46,7 @@ class IdempotencyAdmin(ReadOnlyAdmin):
 
 
 @admin.register(AgentVersion)
-class AgentVersionAdmin(ReadOnlyAdmin):
+class AgentVersionAdmin(ReadOnlyAdmin[AgentVersion]):
     """Agents as they were configured at the time of some turn."""
 
     list_display = ("name", "sha256", "created_at")

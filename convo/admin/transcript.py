@@ -2,12 +2,11 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from difflib import SequenceMatcher
 from itertools import groupby
-from typing import Any
 
 from django.db.models import Exists, OuterRef, Q
 
@@ -177,7 +176,9 @@ def parse_position(text: str, default: int) -> int:
     return int(text) if is_position else default
 
 
-def session_context(session: Session, query_params: Any, *, can_read: bool) -> dict[str, Any]:
+def session_context(
+    session: Session, query_params: Mapping[str, str], *, can_read: bool
+) -> dict[str, object]:
     """Return the template context of what a session's page shows in addition to its fields."""
     end = session.last_position + 1
     before = parse_position(query_params.get("before", ""), end)

@@ -1,7 +1,5 @@
 """Admin of turns: the course of each, its question, and the prompt that the model saw."""
 
-from typing import Any
-
 from django.contrib import admin
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest
@@ -19,17 +17,17 @@ class StuckFilter(admin.SimpleListFilter):
 
     title, parameter_name = "stuck", "stuck"
 
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+    def lookups(self, request: HttpRequest, model_admin: admin.ModelAdmin) -> list[tuple[str, str]]:
         return [("yes", "lease expired"), ("unfinished", "queued or running")]
 
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Turn]) -> QuerySet[Turn]:
         if self.value() == "yes":
             return queryset.filter(pk__in=Turn.objects.expired())
         return queryset.filter(pk__in=Turn.objects.unfinished()) if self.value() else queryset
 
 
 @admin.register(Turn)
-class TurnAdmin(UsageDashboardAdmin, ReadOnlyAdmin):
+class TurnAdmin(UsageDashboardAdmin, ReadOnlyAdmin[Turn]):
     """Turns with their times and tokens. The session's next question or the sweep ends a stuck turn."""
 
     list_display = (
@@ -98,7 +96,7 @@ class TurnAdmin(UsageDashboardAdmin, ReadOnlyAdmin):
         key = parse_uuid(term)
         return Q(key=key) | Q(session=key) if key else Q(pk=None)
 
-    def page_context(self, request: HttpRequest, row: Any) -> dict[str, Any]:
+    def page_context(self, request: HttpRequest, row: Turn) -> dict[str, object]:
         can_read = can_read_content(request)
         exchange = build_exchange(row, can_read=can_read)
         first_position = exchange.lines[0].message.position if exchange.lines else row.session.last_position

@@ -1,7 +1,5 @@
 """Admin of background work that has failed or is being done."""
 
-from typing import Any
-
 from django.contrib import admin
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest
@@ -35,7 +33,7 @@ class StandingFilter(admin.SimpleListFilter):
 
     title, parameter_name = "standing", "standing"
 
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+    def lookups(self, request: HttpRequest, model_admin: admin.ModelAdmin) -> list[tuple[str, str]]:
         return [
             ("dead", "dead: given up"),
             ("waits", "waiting after a failure"),
@@ -43,7 +41,7 @@ class StandingFilter(admin.SimpleListFilter):
             ("held", "being done"),
         ]
 
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Work]) -> QuerySet[Work]:
         ledger = Work.objects.items()
         by_standing = {
             "dead": ledger.dead(),
@@ -56,7 +54,7 @@ class StandingFilter(admin.SimpleListFilter):
 
 
 @admin.register(Work)
-class WorkAdmin(ReadOnlyAdmin):
+class WorkAdmin(ReadOnlyAdmin[Work]):
     """Background work. Dead work waits here until somebody looks at it and retries it."""
 
     list_display = ("__str__", "target_link", "state", "attempts", "next_at", "lease_until", "error_code")
