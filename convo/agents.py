@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 from urllib.parse import urlsplit
 
 import yaml
@@ -102,7 +102,7 @@ class Agent(BaseModel):
         return conf().default_model if conf().offline else self.model or conf().default_model
 
     @property
-    def config(self) -> dict[str, Any]:
+    def config(self) -> dict[str, object]:
         return self.model_dump()
 
     @property
@@ -129,7 +129,7 @@ class Agents(BaseModel):
 class _NoAliases(yaml.SafeLoader):
     """A loader that rejects aliases: a few of them can stand for a billion nodes."""
 
-    def compose_node(self, parent: Any, index: Any) -> Any:
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
             raise yaml.YAMLError("aliases (*name) are not allowed; write the values out")
         return super().compose_node(parent, index)

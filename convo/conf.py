@@ -1,7 +1,6 @@
 """`settings.CONVO`, the only setting of a project that is Convo's own, as a typed value with defaults."""
 
 from dataclasses import dataclass, fields
-from typing import Any
 
 from django.conf import settings
 from django.core.checks import Error
@@ -67,7 +66,7 @@ class Conf:
 
 
 _FIELD_NAMES = {field.name for field in fields(Conf)}
-_current: tuple[dict[str, Any] | None, Conf] = (None, Conf())
+_current: tuple[dict[str, object] | None, Conf] = (None, Conf())
 
 
 def conf() -> Conf:

@@ -2,10 +2,11 @@
 
 import statistics
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 from uuid import UUID
+
+from django.contrib.auth.models import User
 
 from convo import agents, search, tokens, turns
 from convo.context import Prompt
@@ -67,7 +68,7 @@ def _prompts(
     return prompts, statistics.median(milliseconds)
 
 
-def _found_evidence(question: DataSetQuestion, owner: Any) -> frozenset[int]:
+def _found_evidence(question: DataSetQuestion, owner: User) -> frozenset[int]:
     hits = search.find(question.person, owner, question.text, limit=SEARCH_LIMIT, neighbours=0)
     return question.evidence & {hit.message_id for hit in hits}
 
@@ -81,7 +82,7 @@ def _quoted_messages(prompt: Prompt, keys_by_position: Mapping[tuple[str, int], 
     }
 
 
-def _window(person: Person, owner: Any, budget: int) -> set[int]:
+def _window(person: Person, owner: User, budget: int) -> set[int]:
     """Return the newest messages of this person that fit the budget together with the instructions."""
     agent = agents.get(agents.default_name())
     instruction_tokens = tokens.count(agent.instructions, agent.model_name)
@@ -97,12 +98,12 @@ def _window(person: Person, owner: Any, budget: int) -> set[int]:
     return message_keys
 
 
-def _keys_by_position(owner: Any) -> dict[tuple[str, int], int]:
+def _keys_by_position(owner: User) -> dict[tuple[str, int], int]:
     rows = Message.objects.filter(session__owner=owner).values_list("pk", "session_id", "position")
     return {(str(UUID(str(session))), position): pk for pk, session, position in rows}
 
 
-def _mean_share(pairs: Any) -> float:
+def _mean_share(pairs: Iterable[tuple[Collection[int], Collection[int]]]) -> float:
     """Return the mean share of the first of each pair that is in the second, in per cent."""
     shares = [len(set(expected) & set(actual)) / len(expected) for expected, actual in pairs if expected]
     return 100 * statistics.fmean(shares) if shares else 0.0

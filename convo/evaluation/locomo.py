@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from django.contrib.auth import get_user_model
+from django.contrib.auth.models import User
 from django.db import transaction
 
 from convo import history, search, turns
@@ -66,7 +67,7 @@ class Outcome:
 class DataSet:
     """The data set in the database."""
 
-    owner: Any
+    owner: User
     questions: Sequence[DataSetQuestion]
     messages: int
     index_seconds: float
@@ -124,7 +125,7 @@ def read(path: Path) -> list[dict[str, Any]]:
     return conversations
 
 
-def ask(question: DataSetQuestion, owner: Any, *, excluded_part: str = "") -> Outcome:
+def ask(question: DataSetQuestion, owner: User, *, excluded_part: str = "") -> Outcome:
     """Search as `GET /search/` does, and compare the hits with the evidence."""
     start = time.perf_counter()
     hits = search.find(
@@ -141,7 +142,7 @@ def ask(question: DataSetQuestion, owner: Any, *, excluded_part: str = "") -> Ou
     return Outcome(category=question.category, recall=recall, milliseconds=1000 * seconds)
 
 
-def _record(owner: Any, person: Person, data_set_entry: dict[str, Any]) -> list[DataSetQuestion]:
+def _record(owner: User, person: Person, data_set_entry: dict[str, Any]) -> list[DataSetQuestion]:
     keys_by_turn: dict[tuple[int, int], int] = {}
     conversation = data_set_entry["conversation"]
     for key in sorted(filter(_SESSION_KEY.fullmatch, conversation), key=lambda key: int(key.split("_")[1])):
@@ -159,7 +160,7 @@ def _record(owner: Any, person: Person, data_set_entry: dict[str, Any]) -> list[
 
 
 def _record_session(
-    owner: Any, person: Person, named_texts: Sequence[tuple[str, str]], sent_at: datetime
+    owner: User, person: Person, named_texts: Sequence[tuple[str, str]], sent_at: datetime
 ) -> list[Message]:
     session, _ = turns.store_session(turns.new_session(owner, person.ref))
     drafts = [NewMessage(role="user", name=name, content=text) for name, text in named_texts]
@@ -190,7 +191,9 @@ def _evidence(turn_ids: Sequence[str], keys_by_turn: Mapping[tuple[int, int], in
     return frozenset(keys_by_turn[turn_key] for turn_key in turn_keys if turn_key in keys_by_turn)
 
 
-def _add_distractors(owner: Any, person: Person, conversations: Sequence[dict[str, Any]], count: int) -> None:
+def _add_distractors(
+    owner: User, person: Person, conversations: Sequence[dict[str, Any]], count: int
+) -> None:
     """Add other messages for the person, in the style of these conversations but with made-up topics."""
     rng = random.Random(20230508)
     successors = _successors(conversations)

@@ -13,13 +13,14 @@ from weakref import WeakKeyDictionary, WeakValueDictionary, ref
 
 from django.db import Error
 from redis.asyncio import Redis
+from redis.typing import KeyT, StreamIdT
 
 from convo import database, history
 from convo.conf import conf
 from convo.errors import DatabaseUnavailable
-from convo.events.log import Delta, Log, delta_of
+from convo.events.log import Delta, E, Log, delta_of
 from convo.events.mirror import REDIS_ERRORS, connect, is_cancelled, read_entry, stream_of, wait_for_work
-from convo.models import Message, ReplyItem, Turn, rebuild_items
+from convo.models import Chunk, Message, ReplyItem, Turn, rebuild_items
 
 logger = logging.getLogger(__name__)
 
@@ -27,14 +28,14 @@ BLOCK_MS = 100
 # The ending of a log whose turn another process ran. The database has the turn's result.
 ENDED_ELSEWHERE = object()
 
-Logs = WeakValueDictionary[UUID, Log[Any]]
-
 # The logs are kept by event loop, because a log wakes only readers on its own loop.
-_local_logs: WeakKeyDictionary[asyncio.AbstractEventLoop, Logs] = WeakKeyDictionary()
+_local_logs: WeakKeyDictionary[asyncio.AbstractEventLoop, WeakValueDictionary[UUID, Log[Any]]] = (
+    WeakKeyDictionary()
+)
 _followers: WeakKeyDictionary[asyncio.AbstractEventLoop, "Follower"] = WeakKeyDictionary()
 
 
-def register(key: UUID, log: Log[Any]) -> None:
+def register(key: UUID, log: Log[E]) -> None:
     """Make a log that is written on this event loop available to the readers on the same loop."""
     _local_logs.setdefault(asyncio.get_running_loop(), WeakValueDictionary())[key] = log
 
@@ -76,7 +77,7 @@ def _saved_reply(turn: Turn | None, texts_by_turn: dict[int, list[str]]) -> Save
     )
 
 
-def _replay_texts(items: Sequence[Mapping[str, Any]], stored_texts: Iterable[str]) -> Iterator[str]:
+def _replay_texts(items: Sequence[Chunk], stored_texts: Iterable[str]) -> Iterator[str]:
     """Yield the text of each item: as it is stored, or as it was streamed if the item wasn't kept."""
     remaining_texts = iter(stored_texts)
     for item in items:
@@ -109,7 +110,7 @@ def deltas_of(items: Sequence[ReplyItem]) -> list[Delta]:
 class _Feed:
     """The updates of one copied log, which end when no reader holds the log any more."""
 
-    def __init__(self, key: UUID, log: Log[Any]) -> None:
+    def __init__(self, key: UUID, log: Log[object]) -> None:
         self.key = key
         self.log_ref = ref(log)
         self.last_id = "0"
@@ -160,15 +161,15 @@ class Follower:
     """
 
     def __init__(self) -> None:
-        self._logs: Logs = WeakValueDictionary()
+        self._logs: WeakValueDictionary[UUID, Log[object]] = WeakValueDictionary()
         self._feeds: dict[UUID, _Feed] = {}
         self._feed_added = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
-    async def follow(self, key: UUID) -> Log[Any]:
+    async def follow(self, key: UUID) -> Log[object]:
         if existing_log := self._logs.get(key):
             return existing_log
-        log: Log[Any] = Log()
+        log: Log[object] = Log()
         self._logs[key], feed = log, _Feed(key, log)
         try:
             await self._read_database([feed])
@@ -208,7 +209,7 @@ class Follower:
             await asyncio.sleep(conf().follow_seconds)
             return
         feeds = {stream_of(feed.key): feed for feed in self._feeds.values()}
-        last_ids: dict[Any, Any] = {stream: feed.last_id for stream, feed in feeds.items()}
+        last_ids: dict[KeyT, StreamIdT] = {stream: feed.last_id for stream, feed in feeds.items()}
         try:
             responses: Any = await redis.xread(last_ids, block=BLOCK_MS)
         except REDIS_ERRORS as error:

@@ -15,9 +15,10 @@ from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
+from redis.typing import EncodableT, FieldT
 
 from convo.conf import conf
-from convo.events.log import Delta, Log
+from convo.events.log import Delta, E, Log
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +76,7 @@ def _parse_delta(item: object, kind: object, text: object, call_id: object, name
     return Delta(int(str(item)), str(kind), str(text), str(call_id), str(name))
 
 
-def mirror(key: UUID, log: Log[Any]) -> None:
+def mirror(key: UUID, log: Log[E]) -> None:
     """Copy this log to Redis from now on, if Redis is configured."""
     if conf().redis_url:
         _mirrors.setdefault(asyncio.get_running_loop(), Mirror()).add(key, log)
@@ -93,7 +94,7 @@ class _Copy:
     def is_behind(self) -> bool:
         return self.log.ending is not None or len(self.log.deltas) > self.sent_count
 
-    def entry(self) -> dict[Any, Any]:
+    def entry(self) -> dict[FieldT, EncodableT]:
         deltas = self.log.deltas[self.sent_count :]
         return {
             "at": self.sent_count,
@@ -113,7 +114,7 @@ class Mirror:
         self._copy_added = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
-    def add(self, key: UUID, log: Log[Any]) -> None:
+    def add(self, key: UUID, log: Log[E]) -> None:
         self._copies[key] = _Copy(key, log)
         self._copy_added.set()
         if self._task is None:

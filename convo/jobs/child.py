@@ -103,7 +103,7 @@ class Child:
             ledger.cancel_attempt(work)
         database.close_connections()
 
-    def _send(self, *message: Any) -> None:
+    def _send(self, *message: object) -> None:
         with self._lock:
             try:
                 self._answers.write(json.dumps(message) + "\n")

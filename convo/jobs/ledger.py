@@ -5,11 +5,11 @@ Every write names the attempt that has the lease, so that one that comes too lat
 
 import logging
 import random
-from typing import Any
 from uuid import uuid4
 
 from django.db import models, transaction
 from django.db.models import F
+from django.db.models.expressions import Combinable
 
 from convo import database
 from convo.conf import conf
@@ -70,7 +70,7 @@ def start_sweep(*, standby: bool) -> Work | None:
         return rows.get() if _take_lease(rows.free().filter(**_lateness_filter(standby=standby))) else None
 
 
-def _lateness_filter(*, standby: bool) -> dict[str, Any]:
+def _lateness_filter(*, standby: bool) -> dict[str, Combinable]:
     return (
         {"next_at__lt": database.seconds_from_now(-MISSED_SWEEPS * conf().sweep_seconds)} if standby else {}
     )

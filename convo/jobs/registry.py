@@ -16,9 +16,9 @@ class Job:
 
     name: str
     run: Callable[..., object]
-    overdue: Callable[[int], Iterable[Any]]
+    overdue: Callable[[int], Iterable[object]]
     # Some jobs are quicker when they are done for many rows at once.
-    run_many: Callable[[Sequence[Any]], object] | None = None
+    run_many: Callable[..., object] | None = None
 
 
 _jobs: dict[str, Job] = {}
@@ -41,7 +41,7 @@ def quick_batch_job(function: BatchJob) -> BatchJob:
     return function
 
 
-def job(name: str, *, overdue: Callable[[int], Iterable[Any]]) -> Callable[[JobFunction], JobFunction]:
+def job(name: str, *, overdue: Callable[[int], Iterable[object]]) -> Callable[[JobFunction], JobFunction]:
     """Register the decorated function as the job of this name; it is called with a primary key.
 
     `overdue(limit)` returns the primary keys of the rows that are overdue, oldest first. The function first
@@ -56,7 +56,7 @@ def job(name: str, *, overdue: Callable[[int], Iterable[Any]]) -> Callable[[JobF
 
 
 def bulk_job(
-    name: str, *, overdue: Callable[[int], Iterable[Any]]
+    name: str, *, overdue: Callable[[int], Iterable[object]]
 ) -> Callable[[BulkJobFunction], BulkJobFunction]:
     """Register the decorated function as the job of this name; it is called with a list of primary keys.
 

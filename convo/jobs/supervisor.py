@@ -108,7 +108,7 @@ class Supervisor:
         self._leases.cancel_all()
         database.close_connections()
 
-    def _ask(self, request_type: str, *arguments: Any, suspect: bool = False) -> None:
+    def _ask(self, request_type: str, *arguments: object, suspect: bool = False) -> None:
         """Send a request to the child, and wait until it is done or the child has ended."""
         with self._changed:
             self._changed.wait_for(lambda: suspect or self._ending or not self._trying_suspects)
@@ -142,7 +142,7 @@ class Supervisor:
             threading.Thread(target=target, args=[process], name="convo-supervisor", daemon=True).start()
         return process
 
-    def _send(self, process: "subprocess.Popen[str]", *message: Any) -> None:
+    def _send(self, process: "subprocess.Popen[str]", *message: object) -> None:
         assert process.stdin  # it was opened with a pipe
         with self._changed:
             process.stdin.write(json.dumps(message) + "\n")

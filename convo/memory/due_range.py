@@ -4,10 +4,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from operator import or_
-from typing import Any
 from uuid import UUID
 
 from django.db.models import Count, F, OuterRef, Q, QuerySet, Subquery, Sum
+from django.db.models.expressions import Combinable
 from django.db.models.functions import Coalesce
 
 from convo.agents import Agent
@@ -118,7 +118,7 @@ def _summarisable(rows: QuerySet[Message]) -> QuerySet[Message]:
     return rows.filter(recallable=True, type__in=_READABLE).exclude(role__in=_INSTRUCTION_ROLES)
 
 
-def _window_start(pairs: int) -> Any:
+def _window_start(pairs: int) -> Combinable:
     """Return the position at which the last exchanges of the outer session begin, as an expression."""
     if not pairs:
         return F("last_position") + 1

@@ -1,7 +1,5 @@
 """Edit memories on a person's behalf: state, correct, pin and approve them."""
 
-from typing import Any
-
 from django.db import transaction
 from django.utils import timezone
 
@@ -65,8 +63,10 @@ def _replace_text(person: Person, row: UserMemory, text: str) -> UserMemory:
     return replacement
 
 
-def _store(person: Person, text: str, **fields: Any) -> tuple[UserMemory, bool]:
-    if screen.is_never_stored(person, text, fields["kind"]):
+def _store(
+    person: Person, text: str, *, kind: str, slot: str | None, pinned: bool = False
+) -> tuple[UserMemory, bool]:
+    if screen.is_never_stored(person, text, kind):
         raise MemoryNotAllowed(param="text")
     key = screen.text_key(person, text)
     existing = (
@@ -79,11 +79,13 @@ def _store(person: Person, text: str, **fields: Any) -> tuple[UserMemory, bool]:
         existing.delete()
     memory = UserMemory(
         person=person,
+        kind=kind,
+        slot=slot,
         text=text,
         text_key=key,
+        pinned=pinned,
         status=Status.NEEDS_REVIEW,
         source=UserMemory.Source.USER,
-        **fields,
     )
     memory.save()
     if not screen.is_instruction(text):

@@ -5,7 +5,6 @@ import logging
 import re
 import secrets
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from asgiref.sync import async_to_sync
 
@@ -65,7 +64,7 @@ def ask(model: str, instructions: str, data: str) -> str:
     return reply.text.strip()
 
 
-def to_json_lines(rows: Iterable[Mapping[str, Any]]) -> str:
+def to_json_lines(rows: Iterable[Mapping[str, object]]) -> str:
     """Serialize rows as JSON, one object a line, so that no text can break out of its quotes."""
     return "\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
 

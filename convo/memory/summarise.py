@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import NotRequired, TypedDict
 from uuid import UUID
 
 from django.db import transaction
@@ -39,6 +39,15 @@ WORDS_PER_TOKEN = 0.5
 JSON_TOKENS = 40
 
 
+class _Line(TypedDict):
+    """A message as the model that summarises it reads it."""
+
+    position: int
+    role: str
+    name: NotRequired[str]
+    text: str
+
+
 @job("summarise", overdue=due.overdue)
 def summarise(session_id: UUID | str) -> None:
     """Bring this session's summaries up to date, with a row for each part that a model can read at once."""
@@ -60,7 +69,7 @@ def request_summary(session: Session) -> bool:
     return True
 
 
-def _bring_up_to_date(session_id: UUID | str, **agent_settings: Any) -> None:
+def _bring_up_to_date(session_id: UUID | str, **agent_settings: int) -> None:
     session = Session.objects.filter(pk=session_id).first()
     if session is None or session.state == Session.State.DELETED:
         return
@@ -105,7 +114,7 @@ def _add_summary(session: Session, agent: Agent, due_range: DueRange) -> bool:
 
 @database.retry_conflicts
 @transaction.atomic
-def _save_if_unchanged(session_id: UUID, due_range: DueRange, **fields: Any) -> bool:
+def _save_if_unchanged(session_id: UUID, due_range: DueRange, **fields: str | int) -> bool:
     session = Session.objects.lock(session_id)
     if session is None or session.epoch != due_range.epoch:
         return False
@@ -127,9 +136,9 @@ def _save_if_unchanged(session_id: UUID, due_range: DueRange, **fields: Any) -> 
     return True
 
 
-def _fit_into(due_range: DueRange, room: int, model: str) -> tuple[DueRange, list[dict[str, Any]]]:
+def _fit_into(due_range: DueRange, room: int, model: str) -> tuple[DueRange, list[_Line]]:
     """Return as many exchanges as a request holds, with their lines; one that is too long is shortened."""
-    lines: list[dict[str, Any]] = []
+    lines: list[_Line] = []
     for index, block in enumerate(due_range.exchanges):
         block_lines = list(_lines(block))
         room -= _count_tokens(block_lines, model)
@@ -143,7 +152,7 @@ def _fit_into(due_range: DueRange, room: int, model: str) -> tuple[DueRange, lis
     return due_range, lines
 
 
-def _shorten_lines(lines: list[dict[str, Any]], room: int, model: str) -> list[dict[str, Any]]:
+def _shorten_lines(lines: list[_Line], room: int, model: str) -> list[_Line]:
     """Shorten the texts of these lines to fit; of very many lines, keep the first and the last."""
     min_tokens = 2 * JSON_TOKENS
     if len(lines) * min_tokens > room:
@@ -153,15 +162,15 @@ def _shorten_lines(lines: list[dict[str, Any]], room: int, model: str) -> list[d
     return [{**line, "text": model_requests.shorten(line["text"], tokens_per_line, model)} for line in lines]
 
 
-def _count_tokens(lines: Iterable[dict[str, Any]], model: str) -> int:
+def _count_tokens(lines: Iterable[_Line], model: str) -> int:
     return sum(tokens.count(model_requests.to_json_lines([line]) + "\n", model) for line in lines)
 
 
-def _lines(block: Iterable[Message]) -> Iterator[dict[str, Any]]:
+def _lines(block: Iterable[Message]) -> Iterator[_Line]:
     for row in block:
         item = row.item or {}
         text = row.content
         if row.type == "function_call":
             text = f"calls {item.get('name')}({item.get('arguments')})"
-        name = {"name": row.name} if row.name and row.type == "message" else {}
-        yield {"position": row.position, "role": row.role, **name, "text": text}
+        line: _Line = {"position": row.position, "role": row.role, "text": text}
+        yield {**line, "name": row.name} if row.name and row.type == "message" else line

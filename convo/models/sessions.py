@@ -41,7 +41,7 @@ class SessionQuerySet(models.QuerySet["Session"]):
         # The index can't serve `exclude`, but it finds values that are less or greater.
         return self.filter(Q(checked_rules__lt=rules) | Q(checked_rules__gt=rules))
 
-    def change(self, **fields: Any) -> int:
+    def change(self, **fields: object) -> int:
         """Save a person's changes: no job replaces their title, and a new agent has other summary rules."""
         if "title" in fields:
             fields["title_turn"] = None

@@ -199,19 +199,19 @@ def _check_item(item: Any, role: str) -> None:
             raise serializers.ValidationError({"item": error.message}) from error
 
 
-def _is_name(value: Any) -> bool:
+def _is_name(value: object) -> bool:
     return isinstance(value, str) and 0 < len(value) <= 200
 
 
-def _is_text(value: Any) -> bool:
+def _is_text(value: object) -> bool:
     return isinstance(value, str)
 
 
-def _are_parts(value: Any) -> bool:
+def _are_parts(value: object) -> bool:
     return isinstance(value, list) and bool(value) and all(map(_is_part, value))
 
 
-def _is_part(part: Any) -> bool:
+def _is_part(part: object) -> bool:
     """Return whether a prompt can be built from this part; a wrong type would fail every later turn."""
     return (
         isinstance(part, dict)
@@ -221,7 +221,7 @@ def _is_part(part: Any) -> bool:
 
 
 _PART_KEYS = ("text", "image_url", "detail", "file_data", "file_id", "filename")
-_ITEM_KEYS: dict[str, dict[str, Callable[[Any], bool]]] = {
+_ITEM_KEYS: dict[str, dict[str, Callable[[object], bool]]] = {
     "function_call": {"call_id": _is_name, "name": _is_name, "arguments": _is_text},
     "function_call_output": {
         "call_id": _is_name,

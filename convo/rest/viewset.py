@@ -10,6 +10,8 @@ from rest_framework import renderers, viewsets
 from rest_framework.metadata import SimpleMetadata
 from rest_framework.parsers import FormParser, MultiPartParser
 from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
 
 from convo.errors import InvalidRequest, NotFound, UnknownParameter
 from convo.http.auth import requested_person
@@ -30,7 +32,12 @@ class EventStreamRenderer(renderers.BaseRenderer):
     format = "events"
     charset = "utf-8"
 
-    def render(self, data: Any, accepted_media_type: Any = None, renderer_context: Any = None) -> bytes:
+    def render(
+        self,
+        data: dict[str, Any] | None,
+        accepted_media_type: str | None = None,
+        renderer_context: Mapping[str, Any] | None = None,
+    ) -> bytes:
         # A 204 with content would break the connection: its client reads that as the next response.
         if data is None:
             return b""
@@ -41,7 +48,7 @@ class EventStreamRenderer(renderers.BaseRenderer):
 class OptionsMetadata(SimpleMetadata):
     """Metadata for OPTIONS that is made without looking up the object."""
 
-    def determine_actions(self, request: Request, view: Any) -> dict[str, Any]:
+    def determine_actions(self, request: Request, view: APIView) -> dict[str, object]:
         return {}
 
 
@@ -63,20 +70,22 @@ class ConvoViewSet(ConvoView, viewsets.GenericViewSet[Any]):
     # The URL names of lists that belong to the object of `pk`, by the names of their links.
     related_lists: Mapping[str, str] = {}
     # The data of the request before validation, to fill the form of the browsable API again.
-    sent_data: Any = None
+    sent_data: object = None
 
-    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+    def initial(self, request: Request, *args: object, **kwargs: object) -> None:
         super().initial(request, *args, **kwargs)
         self.params = QueryParams(request, *self.allowed_params.get(self.action or "", ()))
 
     def get_serializer_class(self) -> type[StrictSerializer]:
         return self.serializer_classes.get(self.action or "", StrictSerializer)
 
-    def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
+    def finalize_response(
+        self, request: Request, response: Response, *args: object, **kwargs: object
+    ) -> Response:
         response.headers.setdefault("Cache-Control", "no-store")
         return super().finalize_response(request, response, *args, **kwargs)
 
-    def validated_body(self, **options: Any) -> dict[str, Any]:
+    def validated_body(self, **options: object) -> dict[str, Any]:
         """Return the body of the request, validated by the serializer of the action."""
         self.sent_data = self.request.data
         serializer = self.get_serializer(data=self.sent_data, **options)

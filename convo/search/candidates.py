@@ -10,13 +10,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from django.db import connection
+from numpy.typing import NDArray
 
 from convo.models import Person, Session, scope_key_of
 from convo.search.embed import model_name
 from convo.search.scope import SMALL_SCOPE, Condition, Scope, Version, lookup_join
 from convo.search.score import REACH, CandidateSet, Question, Row, TermStats
 
-Keys = np.ndarray[Any, np.dtype[np.int64]]
+Keys = NDArray[np.int64]
 
 # In a large scope the question's words are used from the rarest on, until they match MAX_MATCHES messages.
 # The best MAX_CANDIDATES of these are ranked, together with their neighbours.

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from asgiref.sync import async_to_sync
+from numpy.typing import ArrayLike, NDArray
 
 from convo import database, llm
 from convo.conf import conf
@@ -26,7 +27,7 @@ BATCH_SIZE, MAX_CHARACTERS = 128, 8000
 _model_lock = Lock()
 _unrelated_cache: dict[str, "Vectors"] = {}
 
-Vectors = np.ndarray[Any, np.dtype[np.float32]]
+Vectors = NDArray[np.float32]
 
 
 SENTENCES = """
@@ -132,7 +133,7 @@ def remove_names(names: Iterable[str], text: str) -> str:
     return re.sub(rf"\b(?:{'|'.join(map(re.escape, parts))})\b", " ", text, flags=re.IGNORECASE)
 
 
-def pack_vector(vector: Any) -> bytes:
+def pack_vector(vector: Vectors) -> bytes:
     # Half precision is enough for ranking.
     return bytes(vector.astype(np.float16).tobytes())
 
@@ -144,7 +145,7 @@ def unpack_vectors(blobs: Sequence[bytes | memoryview | None], dim: int) -> Vect
     return np.frombuffer(data, dtype=np.float16).reshape(len(blobs), dim).astype(np.float32)
 
 
-def _normalize(vectors: Any) -> Vectors:
+def _normalize(vectors: ArrayLike) -> Vectors:
     rows = np.nan_to_num(np.asarray(vectors, dtype=np.float32))
     return np.asarray(rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9))
 

@@ -9,6 +9,7 @@ from uuid import UUID
 
 import numpy as np
 from django.db.models import F
+from numpy.typing import NDArray
 
 from convo.errors import NotSearchable
 from convo.history import TranscriptMessage
@@ -141,7 +142,9 @@ def rank(
     ]
 
 
-def _best_indexes(candidates: CandidateSet, is_hit: Any, total: score.Numbers, limit: int) -> list[int]:
+def _best_indexes(
+    candidates: CandidateSet, is_hit: NDArray[np.bool_], total: score.Numbers, limit: int
+) -> list[int]:
     """Return the indexes of the hits with the highest totals; of two with the same, the older comes first."""
     hits = np.flatnonzero(is_hit)
     # The last key is the first to be compared.
@@ -156,7 +159,7 @@ def _best_indexes(candidates: CandidateSet, is_hit: Any, total: score.Numbers, l
 
 def _similarity_mask(
     candidates: CandidateSet, meaning: score.Meaning | None, parts: Mapping[str, score.Numbers]
-) -> Any:
+) -> NDArray[np.bool_]:
     """Return a mask of the messages that are similar enough to be found without a word of the question."""
     some_share_words = parts["words"].any()
     if meaning is None or meaning.unrelated_vectors is None:
@@ -227,7 +230,7 @@ def find_memories(person: Person, query: str, *, limit: int = 10) -> list[tuple[
     rows = [
         Row(
             message_id=pk,
-            session_id=0,
+            session_id="",
             # Memories have no neighbours, so their positions are too far apart for that.
             position=pk * (score.REACH + 1),
             statement_terms=terms,

@@ -1,10 +1,10 @@
 """Load the messages that a search found together with their neighbours, in one query."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from uuid import UUID
 
 from django.db import connection
@@ -35,7 +35,7 @@ _parse_uuid = lru_cache(maxsize=1000)(UUID)
 class LoadedMessage(NamedTuple):
     """A message as the database returns it."""
 
-    raw_session_id: Any
+    raw_session_id: UUID | str
     position: int
     message_id: int
     item_id: str
@@ -49,7 +49,7 @@ class LoadedMessage(NamedTuple):
     content: str
     item: str | None
     tokens: int
-    raw_created_at: Any
+    raw_created_at: datetime | str
 
     @property
     def created_at(self) -> datetime:
@@ -82,13 +82,11 @@ class LoadedMessage(NamedTuple):
 class LoadedMessages:
     """Messages by session and position, so that the neighbours of each can be looked up."""
 
-    def __init__(self, rows: Sequence[Sequence[Any]]) -> None:
-        self._messages: Mapping[tuple[Any, int], LoadedMessage] = {
-            (row[0], row[1]): LoadedMessage._make(row) for row in rows
-        }
-        self._transcript_messages: dict[tuple[Any, int], TranscriptMessage] = {}
+    def __init__(self, rows: Iterable[Iterable[object]]) -> None:
+        self._messages = {(row.raw_session_id, row.position): row for row in map(LoadedMessage._make, rows)}
+        self._transcript_messages: dict[tuple[UUID | str, int], TranscriptMessage] = {}
 
-    def get(self, session: Any, position: int) -> LoadedMessage | None:
+    def get(self, session: UUID | str, position: int) -> LoadedMessage | None:
         return self._messages.get((session, position))
 
     def neighbours(self, message: LoadedMessage, offsets: range) -> list[TranscriptMessage]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
+from uuid import UUID
 
 from django.db import connection
 from django.db.models import Sum
@@ -18,7 +19,8 @@ from convo.search.score import Row
 SMALL_SCOPE = 1200
 
 # An SQL condition, and the values of its placeholders.
-Condition = tuple[str, list[Any]]
+SqlValue = str | int | datetime | UUID | None
+Condition = tuple[str, list[SqlValue]]
 
 # A search may find messages of the active branch that were neither deleted nor forgotten.
 FINDABLE_SQL = "message.active AND message.recallable AND message.erased_at IS NULL"
@@ -143,7 +145,7 @@ class Scope:
         return sessions.aggregate(total=Sum("message_count"))["total"] or 0
 
     @property
-    def _key_column(self) -> tuple[str, Any]:
+    def _key_column(self) -> tuple[str, SqlValue]:
         field_name = "session" if self.session else "person" if self.person else "owner"
         field: Any = IndexedMessage._meta.get_field(field_name)
         value = (self.session or self.person or self.owner).pk
@@ -192,7 +194,7 @@ def lookup_join(table: str, name: str, condition: str) -> str:
     return _LOOKUP_SQL[connection.vendor].format(table=table, name=name, condition=condition)
 
 
-def _fetch_row(sql: str, values: list[Any]) -> tuple[Any, ...]:
+def _fetch_row(sql: str, values: list[SqlValue]) -> tuple[Any, ...]:
     with connection.cursor() as cursor:
         cursor.execute(sql, values)
         row: tuple[Any, ...] = cursor.fetchone()

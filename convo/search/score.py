@@ -6,15 +6,17 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from math import log
-from typing import Any, NamedTuple
+from typing import NamedTuple
+from uuid import UUID
 
 import numpy as np
+from numpy.typing import NDArray
 
 from convo.search.dates import TIME_MARKER
 from convo.search.embed import Vectors, unpack_vectors
 from convo.search.words import stemmed_words
 
-Numbers = np.ndarray[Any, np.dtype[np.float64]]
+Numbers = NDArray[np.float64]
 
 # The parameters of BM25. A message's neighbours count as part of it, with weights of their own before it and
 # after it, the nearest first.
@@ -26,14 +28,7 @@ REACH = len(WEIGHTS_BEFORE)
 QUESTION_WEIGHT, ANSWER_WEIGHT = 0.3, 0.9
 
 # The score is a sum of these parts, with these weights.
-WEIGHTS = {
-    "words": 20.0,
-    "meaning": 1.0,
-    "speaker": 2.0,
-    "dates": 5.0,
-    "times": 1.0,
-    "asking": -3.0,
-}
+WEIGHTS = {"words": 20.0, "meaning": 1.0, "speaker": 2.0, "dates": 5.0, "times": 1.0, "asking": -3.0}
 # The number of words whose occurrences a candidate set remembers: it may be searched for any number of words.
 MAX_CACHED_WORDS = 200
 # The parts that an evaluation can leave out of the score, or else what neighbours add to each of them.
@@ -66,7 +61,7 @@ class Row(NamedTuple):
     """The columns of an indexed message that the score needs."""
 
     message_id: int
-    session_id: Any  # in the database's own type, because it is only compared
+    session_id: UUID | str  # in the database's own type, because it is only compared
     position: int
     statement_terms: str
     question_terms: str
@@ -104,7 +99,7 @@ class CandidateSet:
     """The messages to be ranked, in the order of their sessions and positions."""
 
     def __init__(self, rows: Sequence[Row]) -> None:
-        session_numbers: dict[Any, int] = {}
+        session_numbers: dict[UUID | str, int] = {}
         sessions = np.array(
             [session_numbers.setdefault(row.session_id, len(session_numbers)) for row in rows], dtype=np.int64
         )
@@ -133,7 +128,7 @@ class CandidateSet:
         return np.array([row.date_terms.endswith(TIME_MARKER) for row in self.rows], dtype=float)
 
     @cached_property
-    def _speaker_changes(self) -> Any:
+    def _speaker_changes(self) -> NDArray[np.bool_]:
         return np.array([row.name != next_row.name for row, next_row in pairwise(self.rows)], dtype=bool)
 
     def vectors(self, model: str) -> Vectors | None:
@@ -157,7 +152,7 @@ class CandidateSet:
         counts = np.count_nonzero(statement_counts + question_counts, axis=0)
         return TermStats(counts=dict(zip(words, counts.tolist(), strict=True)), total=len(self.rows))
 
-    def _distances_to(self, step: int) -> Any:
+    def _distances_to(self, step: int) -> NDArray[np.int64]:
         """Return the positions between each row and the row `step` further, or REACH + 1 if too far apart."""
         distances = np.minimum(self._positions[step:] - self._positions[:-step], REACH + 1)
         return np.where(self._sessions[step:] == self._sessions[:-step], distances, REACH + 1)

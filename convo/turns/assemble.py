@@ -5,7 +5,6 @@ No lock is held meanwhile: the turn's claim keeps the transcript from changing.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from convo import agents, context, history, llm
 from convo.agents import Agent
@@ -135,7 +134,7 @@ def _build_prompt(
     message_count: int,
     tool_tokens: int = 0,
 ) -> Prompt:
-    limits: dict[str, Any] = {
+    limits = {
         "upto": upto,
         "budget": budget,
         "message_count": message_count,

@@ -275,7 +275,9 @@ def lock_open(session_id: UUID, *, queued_turn: Turn | None = None) -> Session:
     return session
 
 
-def create_turn(session: Session, *, parent_id: int | None = None, root: bool = False, **fields: Any) -> Turn:
+def create_turn(
+    session: Session, *, parent_id: int | None = None, root: bool = False, **fields: object
+) -> Turn:
     """Create the next turn of a locked session; by default it continues the transcript's last turn."""
     if parent_id is None and not root:
         parent_id = Message.objects.transcript(session).values_list("turn_id", flat=True).last()

@@ -9,6 +9,7 @@ from typing import Any
 from convo import agents, context, tokens
 from convo.agents import Agent
 from convo.history import NewMessage, TranscriptMessage
+from convo.llm.types import ChatMessage
 from convo.models import Session, Turn, TurnRequest
 
 # A check raises an error to refuse a session. It is called once the session is locked.
@@ -27,9 +28,9 @@ class TurnOptions:
     instructions: str = ""
     max_output_tokens: int | None = None
     # The whole prompt of a caller who keeps the conversation: nothing is added, nothing left out.
-    messages: Sequence[Mapping[str, Any]] | None = None
+    messages: Sequence[ChatMessage] | None = None
     # Fields of the request to the model server: tools, tool_choice, response_format …
-    extra: Mapping[str, Any] = field(default_factory=dict)
+    extra: Mapping[str, object] = field(default_factory=dict)
 
     def tool_tokens(self, model: str) -> int:
         tools = self.extra.get("tools")
@@ -43,7 +44,7 @@ def options_of(request: TurnRequest | None) -> TurnOptions:
 def agent_with_options(name: str, options: TurnOptions, *, model: str = "") -> Agent:
     """Return the agent of this name, with the options of the turn applied."""
     agent = agents.get(name, model=options.model or model)
-    changes: dict[str, Any] = {}
+    changes: dict[str, object] = {}
     if options.instructions:
         changes["instructions"] = "\n\n".join(filter(None, [agent.instructions, options.instructions]))
     if options.max_output_tokens:

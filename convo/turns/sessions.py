@@ -9,7 +9,7 @@ from convo.models import Person, Session
 _NEW_SESSION_FIELDS = ("owner", "agent", "storage", "title", "metadata")
 
 
-def new_session(owner: Any, person: str, *, agent: str = "", **fields: Any) -> Session:
+def new_session(owner: Any, person: str, *, agent: str = "", **fields: object) -> Session:
     """Return a session that is not stored yet; `turns.begin` or `stored` stores it."""
     agent = agent or agents.default_name()
     fields.setdefault("storage", agents.get(agent).storage)

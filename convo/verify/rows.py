@@ -17,6 +17,7 @@ from django.db.models.functions import Length, Now, NullIf
 from convo.history import TranscriptMessage, is_ephemeral, transcript_message_of, window
 from convo.models import (
     AttachmentUse,
+    Chunk,
     Evidence,
     IdempotencyRecord,
     IndexedMessage,
@@ -80,8 +81,8 @@ class TurnRow:
     parent_id: int | None
     # Another turn whose question this one answers; None if it has its own question.
     repeats_question_of: int | None
-    chunks: list[dict[str, Any]]
-    input: list[Any]
+    chunks: list[Chunk]
+    input: list[object]
     lease_until: datetime | None
     created_at: datetime
     has_draft: bool

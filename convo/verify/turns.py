@@ -1,12 +1,11 @@
 """The invariants of a session's turns: their state, and how they follow one another."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import timedelta
 from itertools import pairwise
-from typing import Any
 
 from convo.conf import conf
-from convo.models import ReplyItem, Turn
+from convo.models import Chunk, ReplyItem, Turn
 from convo.verify.rows import Finding, MessageRow, SessionRows, TurnRow
 
 
@@ -64,7 +63,7 @@ def complete_turns_have_replies(rows: SessionRows) -> Iterator[Finding]:
             yield turn.finding("its chunks do not add up to its reply")
 
 
-def _streamed_length(chunk: Mapping[str, Any]) -> int:
+def _streamed_length(chunk: Chunk) -> int:
     # The length of reasoning isn't compared: _length() counts it as 0, too.
     return 0 if chunk["kind"] == ReplyItem.REASONING else sum(chunk["chunk_lengths"])
 

@@ -2,9 +2,9 @@
 
 from argparse import ArgumentParser
 from datetime import timedelta
-from typing import Any
 
 from django.contrib.auth import get_user_model
+from django.contrib.auth.models import User
 from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError
 
@@ -23,20 +23,18 @@ class Command(BaseCommand):
         )
         parser.add_argument("--days", type=int, help="Days until the key expires. By default it never does.")
 
-    def handle(self, *args: Any, **options: Any) -> None:
-        scopes = options["scopes"].split(",")
-        if unknown_scopes := [scope for scope in scopes if scope not in ApiKey.SCOPES]:
+    def handle(self, *, username: str, scopes: str, days: int | None, **options: object) -> None:
+        names = scopes.split(",")
+        if unknown_scopes := [scope for scope in names if scope not in ApiKey.SCOPES]:
             raise CommandError(
                 f"There is no scope {unknown_scopes[0]!r}. Choose from: {', '.join(ApiKey.SCOPES)}."
             )
-        lifetime = timedelta(days=options["days"]) if options["days"] else None
-        _, raw_key = ApiKey.objects.issue(
-            _get_or_create_user(options["username"]), scopes=scopes, lifetime=lifetime
-        )
+        lifetime = timedelta(days=days) if days else None
+        _, raw_key = ApiKey.objects.issue(_get_or_create_user(username), scopes=names, lifetime=lifetime)
         self.stdout.write(raw_key)
 
 
-def _get_or_create_user(username: str) -> Any:
+def _get_or_create_user(username: str) -> User:
     user_model = get_user_model()
     try:
         return user_model._default_manager.get_by_natural_key(username)

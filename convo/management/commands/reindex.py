@@ -1,7 +1,6 @@
 """manage.py reindex: rebuild the search index, after an upgrade or with other embeddings."""
 
 from argparse import ArgumentParser
-from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
@@ -23,7 +22,7 @@ class Command(BaseCommand):
             "--from", type=int, default=0, metavar="TURN", dest="start", help="continue after this turn"
         )
 
-    def handle(self, *, model_only: bool, start: int, **options: Any) -> None:
+    def handle(self, *, model_only: bool, start: int, **options: object) -> None:
         if not model_only:
             self._index_turns(start)
         self._update_vectors()

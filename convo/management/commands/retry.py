@@ -1,7 +1,6 @@
 """manage.py retry: make background work due now that is dead or waits after a failure."""
 
 from argparse import ArgumentParser
-from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
@@ -22,7 +21,7 @@ class Command(BaseCommand):
             "--all", action="store_true", dest="retry_all", help="retry all work that is listed"
         )
 
-    def handle(self, *, targets: list[str], kind: str | None, retry_all: bool, **options: Any) -> None:
+    def handle(self, *, targets: list[str], kind: str | None, retry_all: bool, **options: object) -> None:
         if targets and retry_all:
             raise CommandError("Give either primary keys or --all, not both.")
         rows = Work.objects.items().given_up()

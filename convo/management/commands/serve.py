@@ -4,7 +4,6 @@ import contextlib
 import errno
 import socket
 from collections.abc import Callable
-from typing import Any
 
 import uvicorn
 from django.conf import settings
@@ -43,7 +42,7 @@ class Command(BaseCommand):
         )
         parser.add_argument("--access-log", action="store_true", help="write a line per request")
 
-    def handle(self, *, port: int, access_log: bool, **options: Any) -> None:
+    def handle(self, *, port: int, access_log: bool, **options: object) -> None:
         require_migrated_database()
         listener = listen(port)
         actual_port = listener.getsockname()[1]

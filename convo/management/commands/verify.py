@@ -1,7 +1,6 @@
 """manage.py verify: print every broken invariant of the database, one per line."""
 
 from argparse import ArgumentParser
-from typing import Any
 from uuid import UUID
 
 from django.core.management.base import BaseCommand, CommandError
@@ -15,7 +14,7 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--session", type=UUID, metavar="ID", help="check only this session")
 
-    def handle(self, *, session: UUID | None, **options: Any) -> None:
+    def handle(self, *, session: UUID | None, **options: object) -> None:
         sessions = turns = messages = finding_count = 0
         for checked in verify.check_all() if session is None else [_check_session(session)]:
             sessions, turns, messages = (

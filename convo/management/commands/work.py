@@ -3,7 +3,6 @@
 import os
 import signal
 import sys
-from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
@@ -17,7 +16,7 @@ class Command(BaseCommand):
     # The process that started this one has run them.
     requires_system_checks = []
 
-    def handle(self, **options: Any) -> None:
+    def handle(self, **options: object) -> None:
         if sys.stdin.isatty():
             raise CommandError("Servers and workers start this command themselves. Run `manage.py serve`.")
         # The parent ends this process, so it ignores signals to the whole group, such as a terminal's Ctrl-C.
