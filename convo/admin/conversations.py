@@ -147,16 +147,8 @@ class SessionAdmin(ReadOnlyAdmin[Session]):
             {
                 "classes": ["collapse"],
                 "fields": (
-                    *(
-                        "id",
-                        "kind",
-                        "storage",
-                        "ref",
-                        "metadata",
-                        "token_count",
-                        "forked_from",
-                        "fork_position",
-                    ),
+                    *("id", "kind", "storage", "ref", "metadata", "token_count"),
+                    *("forked_from", "fork_position"),
                     *("epoch", "base_position", "last_position", "last_turn", "summary_due"),
                     *("created_at", "last_activity", "expires_at"),
                 ),

@@ -53,14 +53,8 @@ class TurnAdmin(UsageDashboardAdmin, ReadOnlyAdmin[Turn]):
             None,
             {
                 "fields": (
-                    "session",
-                    "number",
-                    "status",
-                    "agent",
-                    "agent_version",
-                    "model",
-                    "error_code",
-                    "error",
+                    *("session", "number", "status", "agent", "agent_version", "model"),
+                    *("error_code", "error"),
                 )
             },
         ),
@@ -69,17 +63,8 @@ class TurnAdmin(UsageDashboardAdmin, ReadOnlyAdmin[Turn]):
             {
                 "classes": ["collapse"],
                 "fields": (
-                    *(
-                        "key",
-                        "kind",
-                        "parent",
-                        "question_turn",
-                        "route_reason",
-                        "gist",
-                        "input",
-                        "draft",
-                        "epoch",
-                    ),
+                    *("key", "kind", "parent", "question_turn", "route_reason"),
+                    *("gist", "input", "draft", "epoch"),
                     *("input_tokens", "output_tokens", "cached_tokens", "cost"),
                     *("worker", "lease_until", "cancel_requested", "created_at", "started_at"),
                     *("first_token_at", "finished_at", "indexed_at", "learned_at"),

@@ -127,16 +127,11 @@ def choose(
     transcript = [*verbatim, *(message for message in question if message.type in SENDABLE_TYPES)]
     # If the whole transcript is sent, its system messages stay where they are, except for those at its
     # beginning, which join the first one.
-    opening = (
-        list(takewhile(lambda message: message.role in SYSTEM_ROLES, transcript))
-        if agent.whole
-        else transcript
-    )
-    rest = (
-        transcript[len(opening) :]
-        if agent.whole
-        else [message for message in transcript if message.role not in SYSTEM_ROLES]
-    )
+    opening = transcript
+    rest = [message for message in transcript if message.role not in SYSTEM_ROLES]
+    if agent.whole:
+        opening = list(takewhile(lambda message: message.role in SYSTEM_ROLES, transcript))
+        rest = transcript[len(opening) :]
     messages = [
         *system_message([agent.instructions, pinned_part.text, summary.text], opening),
         *chat_messages(rest),

@@ -114,10 +114,7 @@ async def _send(
 
 
 def _body(ask: ModelRequest) -> dict[str, object]:
-    options = {
-        "temperature": ask.temperature,
-        max_tokens_field(): ask.max_output_tokens,
-    }
+    options = {"temperature": ask.temperature, max_tokens_field(): ask.max_output_tokens}
     body: dict[str, object] = {
         **{name: value for name, value in options.items() if value is not None},
         # The options of this turn override those of its agent.

@@ -21,10 +21,7 @@ class IdempotencyRecord(models.Model):
     """One write with an idempotency key: the turn that it created, or the response that it got."""
 
     owner = models.ForeignKey(
-        settings.AUTH_USER_MODEL,
-        models.CASCADE,
-        related_name="convo_idempotency_records",
-        db_index=False,
+        settings.AUTH_USER_MODEL, models.CASCADE, related_name="convo_idempotency_records", db_index=False
     )
     person = models.CharField(max_length=255, blank=True, help_text="The end user named; '' when none was.")
     key = models.CharField(max_length=255)

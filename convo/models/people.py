@@ -79,11 +79,7 @@ class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
         secret = f"convo_{prefix}_{secrets.token_urlsafe(32)}"
         expires_at = timezone.now() + lifetime if lifetime else None
         key = self.create(
-            owner=owner,
-            prefix=prefix,
-            hash=_hash(secret),
-            scopes=list(scopes),
-            expires_at=expires_at,
+            owner=owner, prefix=prefix, hash=_hash(secret), scopes=list(scopes), expires_at=expires_at
         )
         return key, secret
 

@@ -26,16 +26,8 @@ class ReplyItem:
 
     def to_json(self) -> Chunk:
         """Everything but the text, in the form that `Turn.chunks` holds for each item."""
-        lengths = [len(part) for part in self.parts]
-        if self.kind != ReplyItem.CALL:
-            return {"index": self.index, "kind": self.kind, "chunk_lengths": lengths}
-        return {
-            "index": self.index,
-            "kind": self.kind,
-            "call_id": self.call_id,
-            "name": self.name,
-            "chunk_lengths": lengths,
-        }
+        chunk: Chunk = {"index": self.index, "kind": self.kind, "chunk_lengths": list(map(len, self.parts))}
+        return {**chunk, "call_id": self.call_id, "name": self.name} if self.kind == ReplyItem.CALL else chunk
 
 
 def rebuild_items(texts: Iterable[str], items_json: Sequence[Chunk]) -> list[ReplyItem]:

@@ -151,9 +151,7 @@ class Turn(models.Model):
     output_tokens = models.PositiveIntegerField(null=True, blank=True)
     cached_tokens = models.PositiveIntegerField(null=True, blank=True)
     cache_hit = models.BooleanField(
-        null=True,
-        blank=True,
-        help_text="Whether the cache had the newest messages. Null: it was not read.",
+        null=True, blank=True, help_text="Whether the cache had the newest messages. Null: it was not read."
     )
     cost = models.DecimalField(max_digits=12, decimal_places=6, null=True, blank=True)
     worker = models.CharField(max_length=100, blank=True)

@@ -114,10 +114,7 @@ MEMORY = object_of(**_MEMORY_FIELDS)
 _EVIDENCE = object_of(
     message=STRING, session=_UUID, turn=INTEGER, position=INTEGER, text=STRING, created_at=_DATETIME
 )
-EXPLAINED_MEMORY: Schema = {
-    **MEMORY,
-    "properties": {**_MEMORY_FIELDS, "evidence": list_of(_EVIDENCE)},
-}
+EXPLAINED_MEMORY: Schema = {**MEMORY, "properties": {**_MEMORY_FIELDS, "evidence": list_of(_EVIDENCE)}}
 MEMORIES, FACT_HISTORY = _page(MEMORY), object_of(results=list_of(MEMORY))
 FORGOTTEN_COUNT, RULES = object_of(forgotten=INTEGER), object_of(rules=list_of(STRING))
 # The parameter `form` decides between `messages` and `text`.

@@ -134,12 +134,7 @@ def _build_prompt(
     message_count: int,
     tool_tokens: int = 0,
 ) -> Prompt:
-    limits = {
-        "upto": upto,
-        "budget": budget,
-        "message_count": message_count,
-        "tool_tokens": tool_tokens,
-    }
+    limits = {"upto": upto, "budget": budget, "message_count": message_count, "tool_tokens": tool_tokens}
     # Such an agent sends the whole transcript, and uses summary and recall only if that doesn't fit.
     if agent.whole:
         prompt = _choose_prompt(

@@ -49,10 +49,7 @@ def find_problems(attachments: SessionAttachments) -> Iterator[tuple[str, str]]:
     for position, attachment in sorted(attachments.in_items - attachments.in_links):
         yield f"position {position}", f"its item shows attachment {attachment}, but no row links them"
     for position, attachment in sorted(attachments.in_links - attachments.in_items):
-        yield (
-            f"position {position}",
-            f"a row links attachment {attachment}, but its item does not show it",
-        )
+        yield (f"position {position}", f"a row links attachment {attachment}, but its item does not show it")
     for position, attachment in sorted(attachments.foreign):
         yield f"position {position}", f"shows attachment {attachment}, which is another person's"
     for attachment in attachments.orphans:
