@@ -1,14 +1,14 @@
 """The request bodies of the REST API. Unknown fields are rejected."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypedDict
 
 from rest_framework import serializers
 
 from convo import history
 from convo.errors import InvalidRequest
 from convo.history import MAX_FILES, NewMessage
-from convo.models import Feedback, Message, Session
+from convo.models import Feedback, Item, Message, Session
 from convo.rest.serializer_fields import (
     AgentNameField,
     Base64Field,
@@ -25,6 +25,24 @@ STATES = [state for state in Session.State.values if state != Session.State.DELE
 STORAGES = [Session.Storage.PERSISTENT.value, Session.Storage.EPHEMERAL.value]
 STORAGE_HELP = "`ephemeral`: a temporary chat, whose texts are in the cache only, for as long as it is used."
 ITEM_TYPES = ["message", "function_call", "function_call_output", "reasoning"]
+
+
+class QueryData(TypedDict, total=False):
+    """The fields of a question that are checked together."""
+
+    message: str
+    files: list[object]
+    session: str
+    ref: str
+
+
+class MessageData(TypedDict, total=False):
+    """The fields of a message that was made elsewhere."""
+
+    role: str
+    content: str
+    name: str
+    item: Item
 
 
 class NewSessionSerializer(StrictSerializer):
@@ -90,7 +108,7 @@ class QuerySerializer(ReplyOptionsSerializer):
         help_text="If a turn is running: reject this one, queue it, or interrupt the running one.",
     )
 
-    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+    def validate(self, attrs: QueryData) -> QueryData:
         if not attrs["message"].strip() and not attrs.get("files"):
             raise serializers.ValidationError({"message": "This field may not be blank."}, code="blank")
         return attrs
@@ -107,7 +125,7 @@ class NewQuerySerializer(QuerySerializer):
         STORAGES, required=False, help_text=f"For a new session. {STORAGE_HELP}"
     )
 
-    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+    def validate(self, attrs: QueryData) -> QueryData:
         if "session" in attrs and "ref" in attrs:
             raise serializers.ValidationError({"ref": "Give `session` or `ref`, not both."})
         return super().validate(attrs)
@@ -147,7 +165,7 @@ class NewMessageSerializer(StrictSerializer):
         required=False, help_text="A function call, its output, reasoning, or a message with parts."
     )
 
-    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+    def validate(self, attrs: MessageData) -> MessageData:
         if "item" in attrs:
             _check_item(attrs["item"], attrs["role"])
         elif not attrs["content"]:
@@ -164,7 +182,7 @@ class NewMessagesSerializer(StrictSerializer):
     user = StrictCharField(required=False, max_length=255)
 
 
-def new_message(data: dict[str, Any]) -> NewMessage:
+def new_message(data: MessageData) -> NewMessage:
     """Build the message to append from its validated data."""
     item = data.get("item") or {}
     function_name = item["name"] if item.get("type") == "function_call" else ""
@@ -232,7 +250,8 @@ _ITEM_KEYS: dict[str, dict[str, Callable[[object], bool]]] = {
 }
 
 
-def _text_of(item: dict[str, Any]) -> str:
+def _text_of(item: Item) -> str:
     """Return the plain text of an item, for reading and searching; the item itself is stored as well."""
-    parts = item.get("output" if item.get("type") == "function_call_output" else "content") or ""
+    is_result = item.get("type") == "function_call_output"
+    parts = (item.get("output") if is_result else item.get("content")) or ""
     return parts if isinstance(parts, str) else "\n".join(part["text"] for part in parts if "text" in part)

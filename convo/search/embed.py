@@ -7,7 +7,7 @@ from functools import cache
 from importlib import import_module
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Protocol
 
 import numpy as np
 from asgiref.sync import async_to_sync
@@ -94,6 +94,10 @@ Alguien olvidó un paraguas en la puerta.
 """.strip().splitlines()
 
 
+class _WordModel(Protocol):
+    def embed(self, texts: list[str]) -> ArrayLike: ...
+
+
 def model_name() -> str:
     return conf().embedding_model or OFFLINE_MODEL
 
@@ -150,15 +154,16 @@ def _normalize(vectors: ArrayLike) -> Vectors:
     return np.asarray(rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9))
 
 
-def _offline_model() -> Any:
+def _offline_model() -> _WordModel:
     with _model_lock:
         return _load_offline_model()
 
 
 @cache
-def _load_offline_model() -> Any:
+def _load_offline_model() -> _WordModel:
     # The package is imported on first use, because that takes as long as importing all of Django.
     package = import_module("wordllama")
     package_folder = Path(str(package.__file__)).parent
     # Nothing has to be downloaded, because the package contains the model.
-    return package.WordLlama.load(cache_dir=package_folder, dim=DIMENSION, disable_download=True)
+    model: _WordModel = package.WordLlama.load(cache_dir=package_folder, dim=DIMENSION, disable_download=True)
+    return model

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
+from django.contrib.auth.models import User
 from django.db import connection
 from django.db.models import Sum
 
@@ -85,7 +86,7 @@ class Version(NamedTuple):
 class Scope:
     """The messages that a search covers: those of an owner, person or session, narrowed by filters."""
 
-    owner: Any
+    owner: User
     person: Person | None = None
     session: Session | None = None
     agent: str = ""

@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
-from typing import Any
 from uuid import UUID
 
 from django.db import connection, transaction
@@ -166,8 +165,8 @@ def _read_rows(session: Session) -> SessionRows:
     is_wrong_evidence = Q(message__erased_at__isnull=False) | ~Q(memory__person=session.person_id)
     return SessionRows(
         session=session,
-        turns={row["id"]: TurnRow(**row) for row in _turns(session)},
-        messages=[MessageRow(**row) for row in _messages(session)],
+        turns={turn.id: turn for turn in _turns(session)},
+        messages=list(_messages(session)),
         summaries=list(Summary.objects.filter(session=session).defer("text").order_by("to_position", "id")),
         evidence=list(
             Evidence.objects.filter(is_wrong_evidence, message__session=session).select_related(
@@ -180,27 +179,27 @@ def _read_rows(session: Session) -> SessionRows:
     )
 
 
-def _turns(session: Session) -> Iterator[dict[str, Any]]:
+def _turns(session: Session) -> Iterator[TurnRow]:
     columns = ("id", "number", "kind", "status", "parent_id", "chunks", "input", "lease_until", "created_at")
     has_draft = ExpressionWrapper(~Q(draft=""), output_field=BooleanField())
     turns = Turn.objects.filter(session=session).order_by("number", "id")
     repeats_question_of = NullIf("question_turn_id", "id")
-    yield from turns.values(
-        *columns, repeats_question_of=repeats_question_of, has_draft=has_draft, now=Now()
-    ).iterator()
+    rows = turns.values(*columns, repeats_question_of=repeats_question_of, has_draft=has_draft, now=Now())
+    return (TurnRow(**row) for row in rows.iterator())
 
 
-def _messages(session: Session) -> Iterator[dict[str, Any]]:
+def _messages(session: Session) -> Iterator[MessageRow]:
     columns = ("position", "turn_id", "item_id", "type", "role", "agent", "tokens", "active", "erased_at")
     has_item = ExpressionWrapper(Q(item__isnull=False), output_field=BooleanField())
     messages = Message.objects.filter(session=session, thread="").order_by("position", "id")
-    yield from messages.values(
+    rows = messages.values(
         *columns,
         call_id=KeyTransform("call_id", "item"),
         characters=Length("content"),
         argument_characters=Length(KeyTextTransform("arguments", "item")),
         has_item=has_item,
-    ).iterator()
+    )
+    return (MessageRow(**row) for row in rows.iterator())
 
 
 def _expected_window(session: Session) -> list[TranscriptMessage]:
