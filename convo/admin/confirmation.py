@@ -84,16 +84,17 @@ def confirmation_page(
     template: str = "admin/convo/confirm.html",
 ) -> HttpResponseBase:
     """Render the confirmation page, whose form posts to the same action with `post=yes`."""
-    context = {
-        **model_admin.admin_site.each_context(request),
-        "opts": model_admin.opts,
-        "media": model_admin.media,
-        "rows": rows,
-        "action": action,
-        "checkbox": ACTION_CHECKBOX_NAME,
-        **extra_context,
-    }
-    return TemplateResponse(request, template, context)
+    context = {"rows": rows, "action": action, "checkbox": ACTION_CHECKBOX_NAME, **extra_context}
+    return render_page(model_admin, request, template, context)
+
+
+def render_page(
+    model_admin: ModelAdmin, request: HttpRequest, template: str, context: Mapping[str, object]
+) -> TemplateResponse:
+    """Render a page that looks like the other pages of this model."""
+    frame = {"opts": model_admin.opts, "media": model_admin.media}
+    site_context = model_admin.admin_site.each_context(request)
+    return TemplateResponse(request, template, {**site_context, **frame, **context})
 
 
 def _apply(

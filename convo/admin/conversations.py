@@ -9,7 +9,7 @@ from django.http import HttpRequest
 from convo import history, memory, turns
 from convo.admin.confirmation import RowAction, admin_action
 from convo.admin.lists import AgentFilter, FixedNameFilter, match_owner, parse_uuid
-from convo.admin.read_only import ReadOnlyAdmin, can_read_content
+from convo.admin.read_only import ReadOnlyAdmin, can_read_content, permission_check
 from convo.admin.transcript import session_context
 from convo.models import Message, Session, Summary
 
@@ -161,11 +161,8 @@ class SessionAdmin(ReadOnlyAdmin[Session]):
             return Q(pk=session_id)
         return Q(ref=term) | match_owner(term)
 
-    def has_manage_permission(self, request: HttpRequest) -> bool:
-        return bool(request.user.has_perm("convo.change_session"))
-
-    def has_discard_permission(self, request: HttpRequest) -> bool:
-        return bool(request.user.has_perm("convo.delete_session"))
+    has_manage_permission = permission_check("convo.change_session")
+    has_discard_permission = permission_check("convo.delete_session")
 
     def available_actions(self, request: HttpRequest, session: Session) -> list[RowAction[Session]]:
         """Return the actions that this staff member may take on a session in its current state."""

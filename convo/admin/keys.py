@@ -10,12 +10,11 @@ from django.core.exceptions import PermissionDenied
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse, QueryDict
 from django.http.response import HttpResponseBase
-from django.template.response import TemplateResponse
 from django.utils import timezone
 
-from convo.admin.confirmation import RowAction, admin_action, confirmation_page, selected_rows
+from convo.admin.confirmation import RowAction, admin_action, confirmation_page, render_page, selected_rows
 from convo.admin.lists import match_owner
-from convo.admin.read_only import ReadOnlyAdmin
+from convo.admin.read_only import ReadOnlyAdmin, permission_check
 from convo.models import ApiKey
 
 # The old key stays valid this long after its renewal.
@@ -102,8 +101,7 @@ class ApiKeyAdmin(ReadOnlyAdmin[ApiKey]):
 
     has_rotate_permission = has_add_permission
 
-    def has_revoke_permission(self, request: HttpRequest) -> bool:
-        return bool(request.user.has_perm("convo.change_apikey"))
+    has_revoke_permission = permission_check("convo.change_apikey")
 
     def add_view(
         self, request: HttpRequest, form_url: str = "", extra_context: dict[str, object] | None = None
@@ -112,7 +110,8 @@ class ApiKeyAdmin(ReadOnlyAdmin[ApiKey]):
             raise PermissionDenied
         form = ApiKeyForm(request.user, request.POST or None)
         if request.method != "POST" or not form.is_valid():
-            return self._render(request, "admin/convo/apikey/issue.html", form=form, title="Issue an API key")
+            context = {"form": form, "title": "Issue an API key"}
+            return render_page(self, request, "admin/convo/apikey/issue.html", context)
         cleaned_data = form.cleaned_data
         lifetime = timedelta(days=cleaned_data["days"]) if cleaned_data["days"] else None
         key, raw_key = ApiKey.objects.issue(
@@ -146,15 +145,5 @@ class ApiKeyAdmin(ReadOnlyAdmin[ApiKey]):
         return self._show_raw_key(request, key, raw_key)
 
     def _show_raw_key(self, request: HttpRequest, key: ApiKey, raw_key: str) -> HttpResponse:
-        return self._render(
-            request, "admin/convo/apikey/issued.html", key=key, raw=raw_key, title="A new API key"
-        )
-
-    def _render(self, request: HttpRequest, template: str, **extra_context: object) -> HttpResponse:
-        context = {
-            **self.admin_site.each_context(request),
-            "opts": self.opts,
-            "media": self.media,
-            **extra_context,
-        }
-        return TemplateResponse(request, template, context)
+        context = {"key": key, "raw": raw_key, "title": "A new API key"}
+        return render_page(self, request, "admin/convo/apikey/issued.html", context)

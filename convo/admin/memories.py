@@ -11,7 +11,7 @@ from convo import memory
 from convo.admin.confirmation import confirmation_page, selected_rows
 from convo.admin.lists import parse_uuid
 from convo.admin.prompt_view import message_url
-from convo.admin.read_only import ReadOnlyAdmin, can_read_content, describe_size
+from convo.admin.read_only import ReadOnlyAdmin, can_read_content, describe_size, permission_check
 from convo.errors import ConvoError
 from convo.models import UserMemory
 
@@ -40,14 +40,11 @@ class UserMemoryAdmin(ReadOnlyAdmin[UserMemory]):
         key = parse_uuid(term)
         return Q(key=key) if key else Q(person__ref=term)
 
-    def has_review_permission(self, request: HttpRequest) -> bool:
-        return bool(request.user.has_perm("convo.change_usermemory"))
+    has_review_permission = permission_check("convo.change_usermemory")
+    has_erase_permission = permission_check("convo.erase_usermemory")
 
     def has_delete_permission(self, request: HttpRequest, obj: UserMemory | None = None) -> bool:
         return bool(request.user.has_perm("convo.delete_usermemory"))
-
-    def has_erase_permission(self, request: HttpRequest) -> bool:
-        return bool(request.user.has_perm("convo.erase_usermemory"))
 
     def get_actions(self, request: HttpRequest) -> dict[str, tuple[Callable[..., str], str, str] | None]:
         # Forgetting many at once needs a permission of its own, just as API keys need a scope for it.

@@ -206,11 +206,9 @@ def _series_by_name(
         Series(name=name or "none", key=name, colour=colour, values=values_of([name]))
         for colour, name in enumerate(coloured_names, 1)
     ]
-    return (
-        [*series, Series(name=OTHERS, key=OTHERS, colour=0, values=values_of(other_names))]
-        if other_names
-        else series
-    )
+    if other_names:
+        series.append(Series(name=OTHERS, key=OTHERS, colour=0, values=values_of(other_names)))
+    return series
 
 
 def _link_by_name(selection: Selection, field: str, names: Sequence[str], **filters: str) -> Link:
@@ -220,9 +218,8 @@ def _link_by_name(selection: Selection, field: str, names: Sequence[str], **filt
     def link(day: date, key: str) -> str:
         if key in names[:COLOUR_COUNT]:
             return selection.turns_url(day, {**filters, field: key})
-        return selection.turns_url(
-            day, {**filters, f"{field}__in": other_names} if key == OTHERS else filters
-        )
+        name_filter = {f"{field}__in": other_names} if key == OTHERS else {}
+        return selection.turns_url(day, {**filters, **name_filter})
 
     return link
 

@@ -30,6 +30,11 @@ def can_read_content(request: HttpRequest) -> bool:
     return bool(request.user.has_perm(VIEW_CONTENT))
 
 
+def permission_check(permission: str) -> Callable[[object, HttpRequest], bool]:
+    """Return a `has_…_permission` method for an action that needs this permission."""
+    return lambda _, request: bool(request.user.has_perm(permission))
+
+
 def is_valid_value(field: Any, text: str) -> bool:
     """Return whether the field can hold this value; a number may have more digits than its column takes."""
     while field.remote_field:

@@ -7,7 +7,7 @@ from django.urls import reverse
 from django.utils.html import format_html
 
 from convo.admin.lists import ConfiguredNameFilter
-from convo.admin.read_only import ReadOnlyAdmin
+from convo.admin.read_only import ReadOnlyAdmin, permission_check
 from convo.jobs import registry
 from convo.models import Work
 
@@ -74,8 +74,7 @@ class WorkAdmin(ReadOnlyAdmin[Work]):
     def search_condition(self, term: str) -> Q:
         return Q(target=term)
 
-    def has_retry_permission(self, request: HttpRequest) -> bool:
-        return bool(request.user.has_perm("convo.change_work"))
+    has_retry_permission = permission_check("convo.change_work")
 
     @admin.action(permissions=["retry"], description="Retry dead and waiting work now")
     def retry_now(self, request: HttpRequest, queryset: QuerySet[Work]) -> None:

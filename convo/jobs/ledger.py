@@ -9,7 +9,6 @@ from uuid import uuid4
 
 from django.db import models, transaction
 from django.db.models import F
-from django.db.models.expressions import Combinable
 
 from convo import database
 from convo.conf import conf
@@ -56,8 +55,7 @@ def start_attempt(kind: str, target: str) -> Work | None:
 
 def can_start_sweep(*, standby: bool) -> bool:
     """Return True if no sweep is running and, for a standby sweep, none has caught up for long."""
-    rows = Work.objects.filter(kind=Work.SWEEP)
-    return rows.free().filter(**_lateness_filter(standby=standby)).exists() or not rows.exists()
+    return _free_sweeps(standby=standby).exists() or not Work.objects.filter(kind=Work.SWEEP).exists()
 
 
 @database.retry_conflicts
@@ -67,13 +65,13 @@ def start_sweep(*, standby: bool) -> Work | None:
         rows = Work.objects.filter(kind=Work.SWEEP)
         if not rows.exists():
             Work.objects.bulk_create([Work(kind=Work.SWEEP, target="all")], ignore_conflicts=True)
-        return rows.get() if _take_lease(rows.free().filter(**_lateness_filter(standby=standby))) else None
+        return rows.get() if _take_lease(_free_sweeps(standby=standby)) else None
 
 
-def _lateness_filter(*, standby: bool) -> dict[str, Combinable]:
-    return (
-        {"next_at__lt": database.seconds_from_now(-MISSED_SWEEPS * conf().sweep_seconds)} if standby else {}
-    )
+def _free_sweeps(*, standby: bool) -> models.QuerySet[Work]:
+    rows = Work.objects.filter(kind=Work.SWEEP).free()
+    late = database.seconds_from_now(-MISSED_SWEEPS * conf().sweep_seconds)
+    return rows.filter(next_at__lt=late) if standby else rows
 
 
 def renew_leases(holders: dict[int, str]) -> None:
@@ -91,12 +89,8 @@ def record_failure(work: Work, error: Exception) -> None:
     """Record that an attempt failed: the next one waits longer, and after the last one the work is dead."""
     is_dead = work.attempts >= conf().work_attempts
     state = Work.State.DEAD if is_dead else Work.State.TODO
-    _release(
-        work,
-        state=state,
-        error=_describe(error),
-        next_at=database.seconds_from_now(_wait(work.attempts, error)),
-    )
+    next_at = database.seconds_from_now(_wait(work.attempts, error))
+    _release(work, state=state, error=_describe(error), next_at=next_at)
     logger.log(
         logging.ERROR if is_dead else logging.WARNING,
         "%s failed in attempt %d of %d%s: %s",
@@ -133,11 +127,9 @@ def _release(work: Work, **values: object) -> None:
 
 def _describe(error: Exception) -> str:
     """Describe a failure without anything that people wrote, which foreign exceptions may quote."""
-    return (
-        f"{error.code}: {error.message}"
-        if isinstance(error, ConvoError)
-        else database.describe_failure(error)
-    )
+    if isinstance(error, ConvoError):
+        return f"{error.code}: {error.message}"
+    return database.describe_failure(error)
 
 
 def _wait(attempts: int, error: Exception) -> float:

@@ -97,9 +97,8 @@ class Sweep:
     def _run_bulk(self, job: Job) -> int:
         targets = [] if self._is_over() else self._overdue_targets(job, BULK_LIMIT)
         # Targets that have failed before, or wait for an attempt of their own, have a row in the ledger.
-        in_ledger = set(
-            Work.objects.filter(kind=job.name, target__in=targets).values_list("target", flat=True)
-        )
+        rows = Work.objects.filter(kind=job.name, target__in=targets)
+        in_ledger = set(rows.values_list("target", flat=True))
         fresh = [target for target in targets if target not in in_ledger]
         self._processed.update((job.name, target) for target in targets)
         if fresh and not _try_all_at_once(job, fresh):
@@ -121,10 +120,9 @@ class Sweep:
 
     def _overdue_targets(self, job: Job, limit: int) -> list[str]:
         """Return overdue targets of this kind, each once in a sweep: they may stay overdue."""
+        processed = {target for name, target in self._processed if name == job.name}
         try:
-            return due_targets(
-                job, limit, exclude={target for name, target in self._processed if name == job.name}
-            )
+            return due_targets(job, limit, exclude=processed)
         except Exception as error:
             _log_failure(f"listing overdue {job.name}", error)
             self._failed = True
@@ -159,10 +157,5 @@ def _call_batch(batch: BatchJob) -> int | None:
 
 
 def _log_failure(subject: str, error: Exception) -> None:
-    is_database_error = isinstance(error, DatabaseError)
-    logger.warning(
-        "sweep: %s failed: %s",
-        subject,
-        database.describe_failure(error),
-        exc_info=None if is_database_error else error,
-    )
+    traceback = None if isinstance(error, DatabaseError) else error
+    logger.warning("sweep: %s failed: %s", subject, database.describe_failure(error), exc_info=traceback)

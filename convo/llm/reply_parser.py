@@ -124,7 +124,7 @@ class ReplyParser:
 
     def feed_last(self, data: bytes) -> Iterator[StreamEvent]:
         """Yield what the last, unterminated frame adds; one that was cut in its middle adds nothing."""
-        if self.is_done or not (data == DONE or _is_json(data)):
+        if self.is_done or not (data == DONE or is_json(data)):
             return
         yield from self.feed(data)
 
@@ -200,9 +200,9 @@ def _parse(data: bytes) -> dict[str, Any]:
     return frame
 
 
-def _is_json(data: bytes) -> bool:
+def is_json(text: str | bytes) -> bool:
     try:
-        json.loads(data)
+        json.loads(text)
     except ValueError:
         return False
     return True

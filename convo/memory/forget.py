@@ -88,9 +88,8 @@ def _finish_forgetting(
     memories = _facts_to_forget(person, condition)
     # These messages were learned from, forked or written since the batches. Their sessions are locked after
     # the person, against the usual order: if the database aborts this as a deadlock, it is retried.
-    words = words | identifying_words(
-        person, [memory for memory in memories if memory not in memories_before]
-    )
+    new_memories = [memory for memory in memories if memory not in memories_before]
+    words = words | identifying_words(person, new_memories)
     late_rows = _recallable_rows(person, memories, words, include_unlearned=include_unlearned)
     _exclude_from_recall(_lock_sessions({row.session_id for row in late_rows}), late_rows)
     _erase(memories)

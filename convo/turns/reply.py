@@ -1,6 +1,5 @@
 """The growing reply of a running turn: stream events go in, deltas and messages come out."""
 
-import json
 import secrets
 import time
 from dataclasses import dataclass, field
@@ -8,6 +7,7 @@ from dataclasses import dataclass, field
 from convo import history, llm, tokens
 from convo.errors import ContentFilter, ConvoError, MaxOutputTokens, UpstreamProtocolError
 from convo.events import Delta, delta_of
+from convo.llm.reply_parser import is_json
 from convo.models import ReplyItem
 
 
@@ -75,7 +75,7 @@ class ReplyBuilder:
         """Open the waiting calls, as far as the calls before them are complete."""
         deltas: list[Delta] = []
         while self._waiting_calls and (
-            not self.items or self.items[-1].kind != ReplyItem.CALL or _is_json(self.items[-1].text)
+            not self.items or self.items[-1].kind != ReplyItem.CALL or is_json(self.items[-1].text)
         ):
             deltas += self._open_call(self._waiting_calls.pop(0))
         return deltas
@@ -111,11 +111,3 @@ class ReplyBuilder:
         if self.usage:
             return self.usage.input_tokens, self.usage.output_tokens, self.usage.cached_tokens
         return self.prompt_tokens, tokens.count(self.text, self.model), 0
-
-
-def _is_json(text: str) -> bool:
-    try:
-        json.loads(text)
-    except ValueError:
-        return False
-    return True
