@@ -7,7 +7,8 @@ from django.contrib.auth import get_user_model
 from django.db import transaction
 from django.db.models import Exists, OuterRef, QuerySet, Subquery
 
-from convo import database, history, memory
+from convo import database, memory
+from convo.history.files import replace_attachment
 from convo.models import (
     ApiKey,
     Attachment,
@@ -121,7 +122,7 @@ def _move_attachments(guest_person_id: int, person: Person) -> None:
     files = Attachment.objects.filter(person=guest_person_id)
     for pk, twin in files.annotate(twin=Subquery(twins.values("pk")[:1])).values_list("pk", "twin"):
         if twin:
-            history.replace_attachment(pk, twin)
+            replace_attachment(pk, twin)
         else:
             Attachment.objects.filter(pk=pk).update(person=person)
 

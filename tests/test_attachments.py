@@ -5,7 +5,7 @@ import json
 import struct
 import threading
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -21,8 +21,9 @@ from pytest_django import Settings
 from convo import context, guests, history, search, tokens, turns, verify
 from convo.agents import Agent
 from convo.errors import InvalidRequest, MessageTooLong
-from convo.history import NewMessage, Upload, with_files
-from convo.history.images import image_of
+from convo.history import NewMessage, TranscriptMessage
+from convo.history.files import Upload, decode_base64, files_of, upload_parts
+from convo.history.files.images import image_of
 from convo.models import ME, ApiKey, Attachment, AttachmentUse, IndexedMessage, Message, Person, Session
 from convo.tokens.images import image_cost
 from convo.turns import TurnResult
@@ -80,6 +81,10 @@ def client(alice_key: str, share: Serve, upstream: Upstream) -> Iterator[OpenAI]
         yield client
 
 
+def with_files(text: str, uploads: Sequence[Upload]) -> NewMessage:
+    return NewMessage.from_user(text, upload_parts(uploads))
+
+
 def show(session: Session, *files: Upload, text: str = "What is this?", **options: Any) -> TurnResult:
     return finish(turns.begin(session, [with_files(text, files)], **options))
 
@@ -132,12 +137,10 @@ def test_an_image_without_words_is_a_question(session: Session, model: Upstream)
 
 
 def test_two_images_without_words_are_two_questions(session: Session, model: Upstream) -> None:
-    lines = [history.preview_message(with_files("", [Upload("a", png(1, at))]), at) for at in (1, 2)]
+    lines = [with_files("", [Upload("a", png(1, at))]).preview_at(at) for at in (1, 2)]
     prompt = context.choose(plain(), "m", lines[:1], lines[1:])
     assert len(prompt.messages) == 2
-    again = context.choose(
-        plain(), "m", lines[:1], [history.preview_message(with_files("", [Upload("a", png(1, 1))]), 2)]
-    )
+    again = context.choose(plain(), "m", lines[:1], [with_files("", [Upload("a", png(1, 1))]).preview_at(2)])
     assert len(again.messages) == 1
 
 
@@ -234,7 +237,7 @@ def test_another_answer_sees_the_same_image(session: Session, model: Upstream) -
 
 def test_an_edited_question_shows_what_it_showed(session: Session, model: Upstream) -> None:
     show(session, PHOTO, NOTES)
-    question = history.with_text(history.get_turn(session, 1), "What was this?")
+    question = history.edited_question(history.get_turn(session, 1), "What was this?")
     finish(turns.regenerate(session, 1, question))
     said = model.last["messages"][-1]["content"]
     assert said[0]["text"] == "What was this?"
@@ -270,7 +273,7 @@ def test_what_a_guest_showed_is_shown_by_the_account_that_has_it_already(
     assert kept() == [("image/png", len(PHOTO.data), 2), ("text/plain", len(NOTES.data), 1)]
     assert problems() == []
     joined = Session.objects.get(pk=theirs.pk)
-    for file in history.files_of(history.message_at(joined, 1)):
+    for file in files_of(history.message_at(joined, 1).item):
         assert client_of_alice.get(f"/files/{file.attachment_id}/").status_code == 200
     ask(joined, "Sure?")
     assert model.last["messages"][-3]["content"][1]["image_url"]["url"] == url(PHOTO.data)
@@ -286,7 +289,7 @@ def test_nothing_is_kept_where_nothing_is_to_be_stored(alice: User, model: Upstr
 def test_of_what_was_deleted_meanwhile_the_model_hears_that_it_is_gone(session: Session) -> None:
     show(session, PHOTO)
     session.refresh_from_db()
-    lines = history.newest_messages(session.pk, session.version)
+    lines = history.look_up_newest(session.pk, session.version)[0]
     AttachmentUse.objects.all().delete()
     Attachment.objects.all().delete()
     item = history.with_inline_data(lines)[0].item
@@ -315,7 +318,7 @@ def test_nothing_of_a_temporary_chat_is_kept_and_its_model_sees_it(alice: User, 
     ask(ephemeral, "Sure?")
     assert model.last["messages"][-3]["content"][1]["image_url"]["url"] == url(PHOTO.data)
     assert kept() == []
-    [shown] = history.files_of(history.message_at(ephemeral, 1))
+    [shown] = files_of(history.message_at(ephemeral, 1).item)
     assert (shown.name, shown.attachment_id, shown.width) == ("cat.png", None, 3)
     assert problems() == []
 
@@ -326,8 +329,8 @@ def test_nothing_of_a_temporary_chat_is_kept_and_its_model_sees_it(alice: User, 
 @pytest.mark.parametrize("text", ["QUJ=", "QUI", "QU I=", "QUI=\n", "QUI=QUI=", "QU_-"])
 def test_base64_has_one_way_to_be_written(text: str) -> None:
     with pytest.raises(InvalidRequest):
-        history.decode_base64(text)
-    assert history.decode_base64("QUI=") == b"AB"
+        decode_base64(text)
+    assert decode_base64("QUI=") == b"AB"
 
 
 @pytest.mark.parametrize(
@@ -441,12 +444,10 @@ def test_data_counts_as_what_it_is_and_the_same_once_it_is_kept(session: Session
     assert spent < draft.tokens < spent + 150
     turns.record(session, [draft])
     row = Message.objects.get(session=session)
-    line = history.transcript_message_of(row, from_model_turn=True)
+    line = TranscriptMessage.of(row)
     for model in ("gpt-4o", "gpt-4", "some-local-model"):
         assert line.cost(model) == draft.cost(model)
-    assert history.transcript_message_of(history.with_inline_data([row])[0], from_model_turn=True).cost(
-        "gpt-4"
-    ) == draft.cost("gpt-4")
+    assert TranscriptMessage.of(history.with_inline_data([row])[0]).cost("gpt-4") == draft.cost("gpt-4")
 
 
 def test_an_image_elsewhere_counts_as_the_largest() -> None:
@@ -491,9 +492,9 @@ def test_no_prompt_with_files_is_longer_than_its_budget(
 ) -> None:
     lines = []
     for at, (text, files) in enumerate(said):
-        lines.append(history.preview_message(with_files(text, files), 2 * at + 1))
-        lines.append(history.preview_message(NewMessage(role="assistant", content="ok"), 2 * at + 2))
-    question = [history.preview_message(with_files("And?", asked), 99)]
+        lines.append(with_files(text, files).preview_at(2 * at + 1))
+        lines.append(NewMessage(role="assistant", content="ok").preview_at(2 * at + 2))
+    question = [with_files("And?", asked).preview_at(99)]
     try:
         prompt = context.choose(plain(context_tokens=budget), model, lines, question)
     except MessageTooLong:

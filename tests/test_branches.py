@@ -315,7 +315,8 @@ def test_a_failed_answer_is_no_branch_to_choose(session: Session, model: Callabl
     finish(turns.regenerate(session, 1))
     turns.activate(session, 1)
     assert shown(session) == [(1, 1), (2, 1), (3, 2), (4, 2)]
-    assert history.alternatives(Turn.objects.get(number=2)) == [2]
+    turn = Turn.objects.get(number=2)
+    assert history.alternatives(turn.session, [turn]) == {turn.pk: [2]}
 
 
 def test_what_is_shown_can_be_answered_again_although_the_answer_before_it_is_deleted(

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from convo import tokens
 from convo.context import Prompt, choose
 from convo.errors import MessageTooLong
-from convo.history import NewMessage, preview_message
+from convo.history import NewMessage
 from tests.support.transcripts import agent, call, lines, messages_of, result
 
 MODEL = "some-local-model"
@@ -182,7 +182,7 @@ def test_calls_of_two_turns_may_have_the_same_id() -> None:
 
 
 def test_what_a_chat_model_has_no_form_for_in_a_question_is_not_sent() -> None:
-    thought = preview_message(NewMessage(role="assistant", type="reasoning", item={"summary": []}), 1)
+    thought = NewMessage(role="assistant", type="reasoning", item={"summary": []}).preview_at(1)
     prompt = choose(agent(), MODEL, [], [thought, *QUESTION])
     assert said(prompt) == ["u:which of these?"]
 
@@ -190,7 +190,7 @@ def test_what_a_chat_model_has_no_form_for_in_a_question_is_not_sent() -> None:
 def test_messages_of_parts_reach_the_model_as_parts() -> None:
     parts = [{"type": "input_text", "text": "what is this?"}, {"type": "input_image", "image_url": "data:x"}]
     item = {"type": "message", "content": parts}
-    question = [preview_message(NewMessage(role="user", content="what is this?", item=item), 1)]
+    question = [NewMessage(role="user", content="what is this?", item=item).preview_at(1)]
     (message,) = choose(agent(), MODEL, [], question).messages
     assert message["content"] == [
         {"type": "text", "text": "what is this?"},
@@ -200,25 +200,25 @@ def test_messages_of_parts_reach_the_model_as_parts() -> None:
 
 def test_what_a_chat_model_has_no_form_for_is_named() -> None:
     item = {"type": "message", "content": [{"type": "computer_screenshot", "file_id": "f"}]}
-    (message,) = choose(agent(), MODEL, [], [preview_message(NewMessage(role="user", item=item), 1)]).messages
+    (message,) = choose(agent(), MODEL, [], [NewMessage(role="user", item=item).preview_at(1)]).messages
     assert message["content"] == "[computer_screenshot]"
 
 
 def test_a_file_reaches_the_model_as_a_file() -> None:
     item = {"type": "message", "content": [{"type": "input_file", "file_id": "f"}]}
-    (message,) = choose(agent(), MODEL, [], [preview_message(NewMessage(role="user", item=item), 1)]).messages
+    (message,) = choose(agent(), MODEL, [], [NewMessage(role="user", item=item).preview_at(1)]).messages
     assert message["content"] == [{"type": "file", "file": {"file_id": "f"}}]
 
 
 def test_there_is_one_system_message_and_it_is_the_first() -> None:
-    told = preview_message(NewMessage(role="system", content="Rhyme."), 3)
+    told = NewMessage(role="system", content="Rhyme.").preview_at(3)
     prompt = choose(agent(instructions="Be kind."), MODEL, [*lines("u:hi", "a:hello"), told], QUESTION)
     assert said(prompt) == ["s:Be kind.\n\nRhyme.", "u:hi", "a:hello", "u:which of these?"]
 
 
 def test_a_name_that_the_model_server_would_refuse_is_left_out() -> None:
     for name, sent in {"ada": "ada", "Ada <x>": None}.items():
-        question = [preview_message(NewMessage(role="user", content="hi", name=name), 1)]
+        question = [NewMessage(role="user", content="hi", name=name).preview_at(1)]
         (message,) = choose(agent(), MODEL, [], question).messages
         assert message.get("name") == sent
 

@@ -248,7 +248,7 @@ def test_reading_keeps_a_chat_and_leaving_it_alone_ends_it(chat: Session, model:
     with pytest.raises(ContentsExpired):
         words_of(chat)
     chat.refresh_from_db()
-    assert history.has_lost_contents(chat)
+    assert history.ephemeral.has_lost_contents(chat)
 
 
 def test_a_reply_whose_question_was_forgotten_meanwhile_is_no_answer(chat: Session) -> None:
@@ -328,7 +328,9 @@ def test_of_a_reply_that_breaks_off_the_draft_is_in_the_cache_alone(
 ) -> None:
     model("hold")
     claim = begin(chat, "first")
-    history.save_draft(claim.turn, "half a word", [{"index": 0, "kind": "message", "chunk_lengths": [11]}])
+    history.turn_contents.save_draft(
+        claim.turn, "half a word", [{"index": 0, "kind": "message", "chunk_lengths": [11]}]
+    )
     assert told("half a word") == []
     lapse(claim.turn)
     turns.end_expired_turns()
@@ -339,11 +341,11 @@ def test_of_a_reply_that_breaks_off_the_draft_is_in_the_cache_alone(
 
 def test_a_draft_that_is_saved_too_late_is_not_kept(chat: Session) -> None:
     turn = begin(chat, "first").turn
-    history.save_draft(turn, "too early", [])
+    history.turn_contents.save_draft(turn, "too early", [])
     assert "too early" in in_cache()
     lapse(turn)
     turns.end_expired_turns()
-    history.save_draft(turn, "too late", [])
+    history.turn_contents.save_draft(turn, "too late", [])
     assert "too late" not in in_cache()
 
 

@@ -127,7 +127,7 @@ def test_a_page_is_what_lies_next_to_its_cursor(
 
 def newest(session: Session) -> list[history.TranscriptMessage]:
     now = fresh(session)
-    return history.newest_messages(now.pk, now.version)
+    return history.look_up_newest(now.pk, now.version)[0]
 
 
 def recent(session: Session, *, pairs: int | None, budget: int = 10**6) -> list[str]:
@@ -167,9 +167,9 @@ def test_a_warm_window_needs_no_query(
 ) -> None:
     turns.record(session, said(3))
     now = fresh(session)
-    cold = history.newest_messages(now.pk, now.version)
+    cold = history.look_up_newest(now.pk, now.version)[0]
     with django_assert_num_queries(0):
-        assert history.newest_messages(now.pk, now.version) == cold
+        assert history.look_up_newest(now.pk, now.version)[0] == cold
 
 
 def test_another_version_never_finds_the_old_window(session: Session) -> None:

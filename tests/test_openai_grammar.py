@@ -22,7 +22,7 @@ from pydantic import TypeAdapter, ValidationError
 from convo.errors import class_by_code
 from convo.events import Delta
 from convo.events.follow import deltas_of
-from convo.history import reply_messages, storable_items
+from convo.history import NewMessage
 from convo.models import Message, ReplyItem, Turn, TurnRequest, rebuild_items, reply_item_id
 from convo.openai_api.responses.serialize import response_json
 from convo.openai_api.responses.stream_events import Event, ResponseEvents, encode_event, events_after
@@ -56,18 +56,7 @@ def turn_of(status: str = "complete", code: str = "") -> Turn:
 
 def rows_of(turn: Turn, kept: Reply) -> list[Message]:
     """The rows that history writes of this reply."""
-    return [
-        Message(
-            turn=turn,
-            item_id=draft.item_id,
-            type=draft.type,
-            role=draft.role,
-            name=draft.name,
-            content=draft.content,
-            item=dict(draft.item) if draft.item else None,
-        )
-        for draft in reply_messages(turn, placed(kept))
-    ]
+    return [NewMessage.from_reply(turn, strand).row(turn=turn) for strand in placed(kept)]
 
 
 def placed(reply: Iterable[ReplyItem]) -> Reply:
@@ -339,7 +328,9 @@ def test_whatever_is_said_is_told_without_gaps(
     status, code = ending
     broken = code == "truncated" or status == "cancelled"
     kept = (
-        storable_items(reply) if broken and all(strand.kind != ReplyItem.CALL for strand in reply) else reply
+        [strand for strand in reply if strand.is_usable_in_part]
+        if broken and all(strand.kind != ReplyItem.CALL for strand in reply)
+        else reply
     )
     events = stream(reply, status, code, kept=kept, background=background)
     judge(events)

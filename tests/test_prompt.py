@@ -13,7 +13,7 @@ from convo.agents import Agent
 from convo.context import Prompt, Sources, choose
 from convo.context.parts import PastMessage, PromptFact, RecalledMessage, SummaryText
 from convo.errors import MessageTooLong
-from convo.history import NewMessage, TranscriptMessage, preview_message
+from convo.history import NewMessage, TranscriptMessage
 from tests.support.transcripts import messages_of
 
 MODEL = "some-local-model"
@@ -26,7 +26,7 @@ def agent(**fields: Any) -> Agent:
 
 
 def line(position: int, role: str, text: str) -> TranscriptMessage:
-    return preview_message(NewMessage(role=role, content=text), position)
+    return NewMessage(role=role, content=text).preview_at(position)
 
 
 def pairs(*numbers: int, words: int = 1) -> list[TranscriptMessage]:
@@ -201,7 +201,7 @@ def test_what_is_looked_up_joins_a_question_that_is_more_than_text() -> None:
         {"type": "input_image", "image_url": "data:image/png"},
     ]
     item = {"type": "message", "role": "user", "content": parts}
-    question = [preview_message(NewMessage(role="user", content="What is this?", item=item), 9)]
+    question = [NewMessage(role="user", content="What is this?", item=item).preview_at(9)]
     prompt = choose(agent(), MODEL, [], question, sources=Sources(facts=[fact("Likes cats")]))
     kinds = [part["type"] for part in messages_of(prompt)[-1]["content"]]
     assert kinds == ["text", "text", "image_url"]
@@ -228,7 +228,7 @@ def transcript(history: Sequence[tuple[str, str]], begins: int) -> list[Transcri
             drafts.append(NewMessage(role="tool", type="function_call_output", item=result))
         if shape in {"tool", "pair"}:
             drafts.append(NewMessage(role="assistant", content=text[::-1]))
-        lines += [preview_message(draft, begins + len(lines) + at) for at, draft in enumerate(drafts)]
+        lines += [draft.preview_at(begins + len(lines) + at) for at, draft in enumerate(drafts)]
     return lines
 
 

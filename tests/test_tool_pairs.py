@@ -12,7 +12,7 @@ from openai import OpenAI
 
 from convo import history, verify
 from convo.context import choose
-from convo.history import CALL, RESULT, pair
+from convo.history.tool_pairs import CALL, RESULT, pair
 from convo.models import Message, Session
 from tests.responses import WEATHER, output
 from tests.support.transcripts import agent, call, lines, messages_of, result

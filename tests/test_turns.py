@@ -99,7 +99,7 @@ def test_the_hot_window_that_a_turn_leaves_is_what_the_database_says(session: Se
     ask(session, "one")
     ask(session, "two")
     now = Session.objects.get(pk=session.pk)
-    kept = history.newest_messages(now.pk, now.version)
+    kept = history.look_up_newest(now.pk, now.version)[0]
     assert [line.content for line in kept] == [row.content for row in Message.objects.transcript(session)]
     assert [line.position for line in kept] == [1, 2, 3, 4]
 

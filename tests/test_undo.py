@@ -437,8 +437,10 @@ def test_what_was_said_since_a_clear_continues_what_comes_back(alice: Any) -> No
     assert_whole(session)
     # One branch: the first question since is no alternative to the first question of all.
     first, *_, since, last = session.turns.order_by("number")
-    assert history.alternatives(first) == [first.number]
-    assert history.alternatives(since) == [since.number]
+    assert history.alternatives(session, [first, since]) == {
+        first.pk: [first.number],
+        since.pk: [since.number],
+    }
     assert last.parent_id == since.pk
     told = str(turns.preview(session, "What now?").messages)
     assert all(text in told for text in (FACT, "Hello again."))

@@ -17,7 +17,7 @@ from django.utils import timezone
 from pytest_django import Settings
 
 from convo import history, turns, verify
-from convo.history import NewMessage, transcript_message_of
+from convo.history import NewMessage, TranscriptMessage
 from convo.models import ME, Evidence, Message, Person, Session, Summary, Turn, UserMemory, new_item_id
 from tests.support.leases import expire
 from tests.talk import ask, begin, finish, user
@@ -110,7 +110,7 @@ def test_dead_turns_leave_nothing_broken(session: Session) -> None:
 def test_an_empty_reply_is_no_lost_reply(session: Session) -> None:
     claim = begin(session, "say nothing")
     with transaction.atomic():
-        history.end_turn(history.lock(session.pk), claim.turn, [], history.TurnEnding(status="complete"))
+        history.end_turn(history.lock(session.pk), claim.turn, history.TurnEnding(status="complete"))
     assert found() == []
 
 
@@ -186,16 +186,16 @@ def _stranger(session: Session) -> Any:
 
 def wrong_window(session: Session) -> None:
     now = Session.objects.get(pk=session.pk)
-    lines = [transcript_message_of(row, from_model_turn=True) for row in Message.objects.transcript(now)]
-    history.store_window(now.pk, now.version, lines[:-1])
+    lines = [TranscriptMessage.of(row) for row in Message.objects.transcript(now)]
+    history.window.store(now.pk, now.version, lines[:-1])
 
 
 def foreign_window(session: Session) -> None:
     other = Session.objects.create(owner=session.owner, person=session.person, agent="assistant")
     turns.record(other, [*user("first"), NewMessage(role="assistant", content="word1 word2 word3 ")] * 2)
     now = Session.objects.get(pk=session.pk)
-    lines = [transcript_message_of(row, from_model_turn=True) for row in Message.objects.transcript(other)]
-    history.store_window(now.pk, now.version, lines)
+    lines = [TranscriptMessage.of(row) for row in Message.objects.transcript(other)]
+    history.window.store(now.pk, now.version, lines)
 
 
 def second_reply(session: Session) -> None:

@@ -23,7 +23,7 @@ from pytest_django import DjangoAssertNumQueries, Settings
 from convo import history, search, turns
 from convo.breaker import Breaker, BreakerOpen
 from convo.history import NewMessage, TranscriptMessage, window
-from convo.history.window import CONNECTION_ERRORS
+from convo.history.cache import CONNECTION_ERRORS
 from convo.models import ME, Person, Session
 from tests.faults import wait_until
 from tests.proxy import Fault, Proxy
@@ -61,7 +61,7 @@ def say(session: Session, *texts: str) -> None:
 
 
 def read(session: Session) -> list[TranscriptMessage]:
-    return history.newest_messages(session.pk, session.version)
+    return history.look_up_newest(session.pk, session.version)[0]
 
 
 def said(session: Session) -> list[str]:
@@ -393,11 +393,11 @@ def test_a_window_of_more_bytes_than_its_share_is_not_kept(
     if place == "redis":
         request.getfixturevalue("hot")
     id, version, share = uuid4(), (0, 1), window.MAX_BYTES
-    window.store_window(id, version, [made(share - 1000)])
+    window.store(id, version, [made(share - 1000)])
     assert window.load(id, version) == [made(share - 1000)]
-    window.store_window(id, (0, 2), [made(share // 2 + 1000)] * 2)
+    window.store(id, (0, 2), [made(share // 2 + 1000)] * 2)
     assert window.load(id, (0, 2)) is None
-    window.store_window(id, (0, 3), [made(share + 1000)])
+    window.store(id, (0, 3), [made(share + 1000)])
     assert window.load(id, (0, 3)) is None
 
 
@@ -418,6 +418,6 @@ def test_a_session_whose_window_is_not_kept_is_read_whole(session: Session, hot:
 
 def test_without_redis_at_most_two_hundred_windows_are_kept() -> None:
     for _ in range(250):
-        window.store_window(uuid4(), (0, 0), [])
+        window.store(uuid4(), (0, 0), [])
     kept = [key for key in cache._cache if "convo:window" in key]  # type: ignore[attr-defined]
     assert 100 < len(kept) <= 200

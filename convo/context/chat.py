@@ -3,7 +3,9 @@
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
-from convo.history import CALL, RESULT, TranscriptMessage, pair, text_for_model, without_file_data
+from convo.history import TranscriptMessage
+from convo.history.files import text_for_model, without_data
+from convo.history.tool_pairs import CALL, RESULT, pair
 from convo.llm.types import ChatMessage
 
 # OpenAI refuses the whole request if a name has any other form.
@@ -118,9 +120,7 @@ def _without_files(message: ChatMessage) -> tuple[ChatMessage, int]:
     content = message.get("content")
     if not isinstance(content, list):
         return message, 0
-    item, file_tokens = without_file_data(
-        {"type": "message", "content": [_item_part(part) for part in content]}
-    )
+    item, file_tokens = without_data({"type": "message", "content": [_item_part(part) for part in content]})
     return {**message, "content": item["content"]}, file_tokens
 
 

@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from convo import search
 from convo.agents import Agent
 from convo.context.parts import PastMessage, PromptFact, RecalledMessage, Sources, SummaryText
-from convo.history import TranscriptMessage, parts_of
+from convo.history import TranscriptMessage
+from convo.history.files import parts_of
 from convo.models import NOBODY, Session, Summary, Turn, UserMemory
 
 # The facts considered for one question are more than any share of a prompt holds.

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from convo import history
 from convo.errors import NotFound
+from convo.history import ephemeral
 from convo.models import Evidence, Manifest, ManifestPart, ManifestSource, Message, Summary, Turn, UserMemory
 
 
@@ -42,7 +42,7 @@ def _range_sources(turn: Turn, part: ManifestPart) -> list[ManifestSource]:
     # The turn saw messages that were active then. Of alternatives on its own path, today's active ones are
     # shown: it is not known any more which ones the turn saw.
     visible_rows = all_rows.filter(active=True) if part["part"] == "verbatim" else all_rows
-    messages = history.load_contents(visible_rows.order_by("position"), allow_missing=True)
+    messages = ephemeral.load_contents(visible_rows.order_by("position"), allow_missing=True)
     return [{"position": message.position, **_text(message)} for message in messages]
 
 

@@ -4,7 +4,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from convo.context.parts import Prompt, PromptPart
-from convo.history import TranscriptMessage, parts_of, text_for_model
+from convo.history import TranscriptMessage
+from convo.history.files import parts_of, text_for_model
 
 # The headings take this many tokens of the budget, in addition to the parts.
 HEADING_TOKENS = 24

@@ -4,7 +4,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from convo.history import Pairs, TranscriptMessage, file_hashes, pair
+from convo.history import TranscriptMessage
+from convo.history.files import hashes
+from convo.history.tool_pairs import Pairs, pair
 from convo.models import ManifestOmission
 
 # Items of other types stay in the transcript: a chat model has no form for them.
@@ -111,7 +113,7 @@ def _unanswered_repeats(
 
 
 def _comparison_key(message: TranscriptMessage) -> tuple[object, ...]:
-    return message.role, message.content, file_hashes(message.item)
+    return message.role, message.content, hashes(message.item)
 
 
 def last_pairs(pairs: int) -> str:

@@ -15,11 +15,12 @@ from django.db import Error
 from redis.asyncio import Redis
 from redis.typing import KeyT, StreamIdT
 
-from convo import database, history
+from convo import database
 from convo.conf import conf
 from convo.errors import DatabaseUnavailable
 from convo.events.log import Delta, E, Log, delta_of
 from convo.events.mirror import REDIS_ERRORS, connect, is_cancelled, read_entry, stream_of, wait_for_work
+from convo.history import ephemeral, turn_contents
 from convo.models import Chunk, Message, ReplyItem, Turn, rebuild_items
 
 logger = logging.getLogger(__name__)
@@ -70,8 +71,8 @@ def _saved_reply(turn: Turn | None, texts_by_turn: dict[int, list[str]]) -> Save
     if turn is None:
         return SavedReply([], has_ended=True)
     if not turn.has_ended:
-        return SavedReply(deltas_of(history.load_draft_items(turn)), has_ended=False)
-    items = history.load_chunks(turn)
+        return SavedReply(deltas_of(turn_contents.load_draft_items(turn)), has_ended=False)
+    items = turn_contents.load_chunks(turn)
     return SavedReply(
         deltas_of(rebuild_items(_replay_texts(items, texts_by_turn[turn.pk]), items)), has_ended=True
     )
@@ -98,7 +99,7 @@ def _item_texts(turns: list[Turn]) -> dict[int, list[str]]:
         # Deleted texts are missing from the replay too; without one item, the lengths of the others don't
         # fit.
         fields = ("session_id", "turn_id", "position", "item_id", "type", "name", "content", "item")
-        for row in history.load_contents(rows.order_by("position").only(*fields), allow_missing=True):
+        for row in ephemeral.load_contents(rows.order_by("position").only(*fields), allow_missing=True):
             texts_by_turn[row.turn_id].append(row.reply_text)
     return texts_by_turn
 

@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
-from django.db.models import Exists, OuterRef, Q
+from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from convo.errors import BranchNotActive
-from convo.history.write import mark_summaries_stale, recount, reset_title
-from convo.models import Message, Session, Turn, UserMemory
+from convo.history.session_row import update_after_change
+from convo.models import Message, Session, Turn
 
 
 def branch_point(turn: Turn) -> int:
@@ -14,24 +14,18 @@ def branch_point(turn: Turn) -> int:
 
     Raise BranchNotActive if the turn's parent is not on the active branch.
     """
-    first_position = _active_question_position(turn.question_turn or turn) or _active_alternative_position(
-        turn
-    )
+    questions = Message.objects.filter(turn=turn.question_turn or turn)
+    siblings = Message.objects.filter(turn__session=turn.session, turn__parent=turn.parent_id)
+    first_position = _first_active_question(questions) or _first_active_question(siblings)
     if first_position is not None:
         previous = Message.objects.transcript(turn.session).filter(position__lt=first_position).last()
         return previous.position if previous else turn.session.base_position
     return _end_position(turn.parent, turn) if turn.parent else turn.session.base_position
 
 
-def _active_question_position(turn: Turn) -> int | None:
-    question = Message.objects.filter(turn=turn, agent="", active=True, erased_at=None)
-    return question.order_by("position").values_list("position", flat=True).first()
-
-
-def _active_alternative_position(turn: Turn) -> int | None:
-    questions = Message.objects.filter(turn__session=turn.session, turn__parent=turn.parent_id, agent="")
-    active = questions.filter(active=True, erased_at=None)
-    return active.order_by("position").values_list("position", flat=True).first()
+def _first_active_question(rows: QuerySet[Message]) -> int | None:
+    active_questions = rows.filter(agent="", active=True, erased_at=None).order_by("position")
+    return active_questions.values_list("position", flat=True).first()
 
 
 def _end_position(parent: Turn, turn: Turn) -> int:
@@ -64,10 +58,7 @@ def activate(session: Session, turn: Turn) -> None:
     )
     later_messages.exclude(on_branch).update(active=False)
     later_messages.filter(on_branch).update(active=True)
-    reset_title(session, later_messages.filter(active=False))
-    mark_summaries_stale(session, end + 1)
-    UserMemory.objects.unsupported(session.person_id).retract()
-    recount(session)
+    update_after_change(session, end + 1, later_messages.filter(active=False))
 
 
 def _branch(turn: Turn) -> list[Turn]:
@@ -81,13 +72,11 @@ def _branch(turn: Turn) -> list[Turn]:
     return branch
 
 
-def alternatives(turn: Turn) -> list[int]:
-    """Return the numbers of the turns with the same parent as this one, itself included."""
-    return alternatives_by_turn(turn.session, [turn])[turn.pk]
+def alternatives(session: Session, turns: Sequence[Turn]) -> dict[int, list[int]]:
+    """Return the numbers of the turns with the same parent as each of these turns, by its primary key.
 
-
-def alternatives_by_turn(session: Session, turns: Sequence[Turn]) -> dict[int, list[int]]:
-    """Return the alternatives of each of these turns of one session, by its primary key, in one query."""
+    A turn is an alternative to itself. There is one query for all turns.
+    """
     parent_ids = {turn.parent_id for turn in turns}
     siblings = Turn.objects.filter(Q(parent__in=parent_ids - {None}) | Q(parent=None), session=session)
     siblings_with_messages = siblings.filter(

@@ -9,21 +9,12 @@ from django.db.models.functions import Cast, Concat, Now
 
 from convo import database
 from convo.errors import NotFound, ResultDeleted
-from convo.history import attachments, ephemeral
-from convo.history.pairs import pair
-from convo.history.read import get_item
+from convo.history import ephemeral
+from convo.history.files import attachments
+from convo.history.session_row import update_after_change
+from convo.history.tool_pairs import pair
 from convo.history.turn_end import lock_idle
-from convo.history.write import mark_summaries_stale, recount, reset_title
-from convo.models import (
-    Evidence,
-    Feedback,
-    IdempotencyRecord,
-    IndexedMessage,
-    Message,
-    Session,
-    Turn,
-    UserMemory,
-)
+from convo.models import Evidence, Feedback, IdempotencyRecord, IndexedMessage, Message, Session, Turn
 
 
 @database.retry_conflicts
@@ -65,7 +56,9 @@ def delete_item(session_id: UUID, item_id: str) -> None:
     A result is deleted alone: a client that undoes a conversation item by item deletes its call next.
     """
     session = lock_idle(session_id)
-    row = get_item(session, item_id)
+    row = Message.objects.transcript(session).filter(item_id=item_id).first()
+    if row is None:
+        raise NotFound(f"Item with id '{item_id}' not found.")
     _erase_messages(session, [row] if row.role == Message.Role.TOOL else _with_other_half(session, [row]))
 
 
@@ -105,11 +98,8 @@ def _erase_messages(session: Session, rows: Iterable[Message]) -> None:
     # The stored response to an append repeats its text: from now on its idempotency key gets 410.
     stored_responses = IdempotencyRecord.objects.filter(turn__messages__in=pks, body__isnull=False)
     stored_responses.update(turn=None, status=ResultDeleted.status, body=None)
-    reset_title(session, Message.objects.filter(pk__in=pks))
     ephemeral.prune_contents(session)
-    mark_summaries_stale(session, min(positions), erase=True)
-    UserMemory.objects.unsupported(session.person_id).retract()
-    recount(session)
+    update_after_change(session, min(positions), Message.objects.filter(pk__in=pks), erase=True)
 
 
 def _with_other_half(session: Session, rows: Iterable[Message]) -> list[Message]:

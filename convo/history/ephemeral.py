@@ -7,8 +7,8 @@ exist together or are lost together.
 """
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
+from copy import copy
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
@@ -22,8 +22,7 @@ from convo import database
 from convo.breaker import Breaker, BreakerOpen
 from convo.conf import conf, ephemeral_cache
 from convo.errors import ContentsExpired, DatabaseUnavailable, MessageTooLong
-from convo.history import attachments
-from convo.history.window import CONNECTION_ERRORS
+from convo.history.cache import CONNECTION_ERRORS
 from convo.models import Message, Session, Turn
 
 logger = logging.getLogger(__name__)
@@ -48,42 +47,26 @@ class EphemeralContents:
     chunks: dict[str, list[Any]] = field(default_factory=dict)
 
 
-def is_ephemeral(session: Session) -> bool:
-    return session.storage == Session.Storage.EPHEMERAL
-
-
-@contextmanager
-def store_contents(session: Session, rows: Sequence[Message]) -> Iterator[None]:
-    """Move the contents of a locked ephemeral session's rows to the cache, and give them back at the end.
-
-    Inside the `with` block the rows have no text and can be inserted. Other sessions' rows keep theirs.
-    """
-    if not (rows and is_ephemeral(session)):
-        yield
+def save_contents(session: Session, rows: Sequence[Message]) -> None:
+    """Save the contents of new messages of a locked ephemeral session."""
+    if not rows:
         return
-    attachments.refuse_references(rows)
     contents = _load_for_update(session)
-    entries = {str(row.position): [row.item_id, row.content, row.item, row.name] for row in rows}
-    contents.messages |= entries
-    # A reply, all of whose messages have an agent, is kept however long it is: it was written already.
+    contents.messages |= {str(row.position): [row.item_id, row.content, row.item, row.name] for row in rows}
+    # A reply, all of whose messages have an agent, is saved however long it is: it was written already.
     is_reply = all(row.agent for row in rows)
     if not is_reply and _character_count(contents) > MAX_CHARACTERS:
         raise MessageTooLong(FULL_MESSAGE, param="message")
-    _store(session.pk, contents)
-    for row in rows:
-        row.content, row.item, row.name = "", _call_id_only(row.item), ""
-    yield
-    for row in rows:
-        _restore(row, entries[str(row.position)])
+    _save(session.pk, contents)
 
 
-def _call_id_only(item: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    # A row keeps only the id that ties a tool call to its result, for pairing them in SQL.
-    return {"call_id": item["call_id"]} if item and "call_id" in item else None
-
-
-def _restore(row: Message, entry: Sequence[Any]) -> None:
-    _, row.content, row.item, row.name = entry
+def without_contents(row: Message) -> Message:
+    """Return a copy of a new message without its contents, to insert in its place."""
+    bare_row = copy(row)
+    # Only the id that ties a tool call to its result is stored, for pairing them in SQL.
+    call_id_only = {"call_id": row.item["call_id"]} if row.item and "call_id" in row.item else None
+    bare_row.content, bare_row.item, bare_row.name = "", call_id_only, ""
+    return bare_row
 
 
 def _character_count(contents: EphemeralContents) -> int:
@@ -102,77 +85,62 @@ def load_contents(rows: Iterable[Message], *, allow_missing: bool = False) -> li
     """
     rows = list(rows)
     if bare_rows := [row for row in rows if has_no_text(row)]:
-        ephemeral = Session.objects.filter(storage=Session.Storage.EPHEMERAL)
-        for pk in ephemeral.filter(pk__in={row.session_id for row in bare_rows}).values_list("pk", flat=True):
-            contents = _load(pk) or EphemeralContents()
-            for row in bare_rows:
-                if row.session_id == pk:
-                    _fill_row(row, contents, allow_missing=allow_missing)
+        sessions = Session.objects.filter(storage=Session.Storage.EPHEMERAL)
+        ids = sessions.filter(pk__in={row.session_id for row in bare_rows}).values_list("pk", flat=True)
+        contents_by_session = {pk: _load(pk) or EphemeralContents() for pk in ids}
+        for row in bare_rows:
+            if row.session_id in contents_by_session:
+                _fill_row(row, contents_by_session[row.session_id], allow_missing=allow_missing)
     return rows
 
 
 def _fill_row(row: Message, contents: EphemeralContents, *, allow_missing: bool) -> None:
     entry = contents.messages.get(str(row.position))
     if entry and entry[0] == row.item_id:
-        _restore(row, entry)
+        _, row.content, row.item, row.name = entry
     elif not allow_missing:
         raise ContentsExpired
 
 
 def has_lost_contents(session: Session) -> bool:
     """Return whether this ephemeral session has lost its contents, so that it can't be continued."""
-    return is_ephemeral(session) and _has_messages(session) and _load(session.pk) is None
+    return session.is_ephemeral and _has_messages(session) and _load(session.pk) is None
 
 
 def _has_messages(session: Session) -> bool:
     return session.last_position > session.base_position
 
 
-def store_queued_question(session: Session, number: int, drafts: list[Any]) -> list[Any]:
-    """Return a queued turn's question in the form that its row may store.
-
-    A kept session stores all of it. An ephemeral one stores an empty object per message, and the question in
-    the cache. A session with storage `none` stores nothing.
-    """
-    if session.storage == Session.Storage.NONE:
-        return []
-    if not is_ephemeral(session):
-        return drafts
+def save_question(session: Session, number: int, drafts: list[Any]) -> None:
     contents = _load_for_update(session)
     contents.queued_questions[str(number)] = drafts
-    _store(session.pk, contents)
-    return [{} for _ in drafts]
+    _save(session.pk, contents)
 
 
-def load_queued_question(turn: Turn) -> list[dict[str, Any]]:
-    """Return the question of a queued turn, which is not in the transcript yet."""
-    if not (turn.input and is_ephemeral(turn.session)):
-        return list(turn.input)
+def load_question(turn: Turn) -> list[dict[str, Any]]:
     contents = _load(turn.session_id) or EphemeralContents()
     if str(turn.number) not in contents.queued_questions:
         raise ContentsExpired
     return contents.queued_questions[str(turn.number)]
 
 
-def store_chunks(session: Session, turn: Turn, chunks: list[Any]) -> None:
-    """Keep the chunk lengths of a turn's reply, and drop its draft once the turn's end is committed.
+def save_chunks(turn: Turn, chunks: list[Any]) -> None:
+    """Save the chunk lengths of a turn's reply, and drop its draft once the turn's end is committed.
 
     They are not stored in the row, because the lengths of words reveal much of the words.
     """
-    if chunks and (contents := _load(session.pk)):
+    if chunks and (contents := _load(turn.session_id)):
         contents.chunks[str(turn.number)] = chunks
-        _store(session.pk, contents)
-    transaction.on_commit(partial(_drop, _draft_key(session.pk)))
+        _save(turn.session_id, contents)
+    transaction.on_commit(partial(_drop, _draft_key(turn.session_id)))
 
 
 def load_chunks(turn: Turn) -> list[Any]:
-    if not is_ephemeral(turn.session):
-        return list(turn.chunks)
     contents = _load(turn.session_id) or EphemeralContents()
     return contents.chunks.get(str(turn.number), [])
 
 
-def store_draft(turn: Turn, text: str, chunks: list[Any]) -> None:
+def save_draft(turn: Turn, text: str, chunks: list[Any]) -> None:
     """Save the draft of a running turn and renew the session's contents; a failing cache is only logged."""
     draft = [str(turn.key), text, chunks]
     try:
@@ -201,28 +169,27 @@ def copy_contents(source: Session, target: Session, positions: Sequence[int], nu
     contents = _load(source.pk)
     if contents is None:
         raise ContentsExpired
-    entries = {str(new): contents.messages.get(str(old)) for new, old in enumerate(positions, 1)}
-    if None in entries.values():
+    if not contents.messages.keys() >= set(map(str, positions)):
         raise ContentsExpired
-    messages = {position: entry for position, entry in entries.items() if entry}
+    messages = {str(new): contents.messages[str(old)] for new, old in enumerate(positions, 1)}
     chunks = {key: contents.chunks[key] for key in map(str, numbers) if key in contents.chunks}
-    _store(target.pk, EphemeralContents(messages=messages, chunks=chunks))
+    _save(target.pk, EphemeralContents(messages=messages, chunks=chunks))
 
 
 def move_contents(source: Session, target: Session) -> None:
-    if not is_ephemeral(source):
+    if not source.is_ephemeral:
         return
     if source_contents := _load(source.pk):
         target_contents = _load(target.pk) or EphemeralContents()
         messages = target_contents.messages | source_contents.messages
         chunks = target_contents.chunks | source_contents.chunks
-        _store(target.pk, EphemeralContents(messages=messages, chunks=chunks))
+        _save(target.pk, EphemeralContents(messages=messages, chunks=chunks))
     prune_contents(source)
 
 
 def prune_contents(session: Session) -> None:
     """Drop an ephemeral session's contents that no row refers to any more, once the transaction commits."""
-    if is_ephemeral(session):
+    if session.is_ephemeral:
         transaction.on_commit(partial(_prune, session.pk))
 
 
@@ -236,7 +203,7 @@ def _prune(session_id: UUID) -> None:
             if session is None:
                 _drop(_key(session_id))
             elif contents := _load(session_id):
-                _store(session_id, _referenced_contents(session, contents))
+                _save(session_id, _referenced_contents(session, contents))
     except DatabaseUnavailable:
         # Nobody reads these contents any more, and the cache drops them when their time is over.
         logger.warning("contents of a temporary chat were not dropped yet")
@@ -285,7 +252,7 @@ def _parse(cached: Any) -> EphemeralContents:
     return contents
 
 
-def _store(session_id: UUID, contents: EphemeralContents) -> None:
+def _save(session_id: UUID, contents: EphemeralContents) -> None:
     _call_cache(lambda cache: cache.set(_key(session_id), asdict(contents), conf().window_seconds))
 
 

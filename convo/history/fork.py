@@ -10,7 +10,7 @@ from django.db.models.functions import Now
 from convo import database
 from convo.errors import NotFound
 from convo.history import ephemeral
-from convo.history.write import lock, recount, reset_title
+from convo.history.session_row import lock, recount, reset_title
 from convo.models import Message, Session, Turn
 
 # A copied turn has its own identity, links to other copies (set afterwards), and no usage of its original.
@@ -54,7 +54,7 @@ def fork(session: Session, position: int, **fields: Any) -> Session:
     copy.last_position = Message.objects.filter(session=copy).aggregate(last=Max("position"))["last"]
     copy.last_turn = Turn.objects.filter(session=copy).aggregate(last=Max("number"))["last"]
     copy.save(update_fields=["last_position", "last_turn"])
-    if ephemeral.is_ephemeral(copy):
+    if copy.is_ephemeral:
         _copy_contents(source, copy, position)
     reset_title(copy, Message.objects.filter(session=source, position__gt=position))
     if copy.kind == Session.Kind.CHAIN:

@@ -1,13 +1,14 @@
 """The values that go into a transcript, and those that prompts are built from."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from convo import tokens
 from convo.conf import conf
-from convo.history.files import without_file_data
+from convo.history.files.content import Item, Part, without_data
+from convo.models import Message, ReplyItem, Turn, new_item_id, reply_item_id
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,9 +20,35 @@ class NewMessage:
     type: str = "message"
     name: str = ""
     agent: str = ""
-    item: Mapping[str, Any] | None = None  # OpenAI's item, where the message is more than its text
+    item: Item | None = None  # OpenAI's item, where the message is more than its text
     item_id: str = ""
     recallable: bool = True  # False where search, summaries and memory have to leave the message out
+
+    @classmethod
+    def from_user(cls, text: str, file_parts: Sequence[Part] = ()) -> "NewMessage":
+        """Build a user's message, with an item only if it has images or files."""
+        if not file_parts:
+            return cls(role="user", content=text)
+        text_parts = [{"type": "input_text", "text": text}] if text else []
+        parts = [*text_parts, *file_parts]
+        item = {"type": "message", "role": "user", "status": "completed", "content": parts}
+        return cls(role="user", content=text, item=item)
+
+    @classmethod
+    def from_reply(cls, turn: Turn, reply_item: ReplyItem) -> "NewMessage":
+        """Build the message of one item of a turn's reply, under the item id that its live events had."""
+        item_id = reply_item_id(turn.key, reply_item.index, reply_item.kind)
+        item = _openai_item(reply_item)
+        return cls(
+            role="assistant",
+            # Reasoning has its text in the item alone: it is no part of the conversation and is never found.
+            content="" if reply_item.kind in {ReplyItem.CALL, ReplyItem.REASONING} else reply_item.text,
+            type="message" if reply_item.kind == ReplyItem.REFUSAL else reply_item.kind,
+            name=reply_item.name,
+            agent=turn.agent,
+            item={"id": item_id, **item} if item else None,
+            item_id=item_id,
+        )
 
     @property
     def call_id(self) -> str:
@@ -35,6 +62,31 @@ class NewMessage:
     def cost(self, model: str) -> int:
         return count(self.content, self.item, model) + tokens.MESSAGE_OVERHEAD
 
+    def preview_at(self, position: int) -> "TranscriptMessage":
+        """Return the message as if it were at this position, to preview a prompt with it."""
+        return TranscriptMessage.of(self.row(position=position, turn_id=0))
+
+    def row(self, **columns: Any) -> Message:
+        """Return an unsaved row of this message, with these further columns."""
+        item_id = self.item_id or new_item_id(self.type)
+        return Message(**{**vars(self), "item_id": item_id, "tokens": self.tokens, **columns})
+
+
+def _openai_item(reply_item: ReplyItem) -> Item | None:
+    """Return OpenAI's item for a reply's item, without its id; None for plain text."""
+    text = reply_item.text
+    match reply_item.kind:
+        case ReplyItem.CALL:
+            call_fields = {"call_id": reply_item.call_id, "name": reply_item.name, "arguments": text}
+            return {"type": "function_call", **call_fields, "status": "completed"}
+        case ReplyItem.REASONING:
+            parts = [{"type": "reasoning_text", "text": text}]
+            return {"type": "reasoning", "summary": [], "content": parts, "status": "completed"}
+        case ReplyItem.REFUSAL:
+            parts = [{"type": "refusal", "refusal": text}]
+            return {"type": "message", "role": "assistant", "status": "completed", "content": parts}
+    return None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TranscriptMessage:
@@ -47,9 +99,24 @@ class TranscriptMessage:
     name: str
     agent: str
     content: str
-    item: Mapping[str, Any] | None
+    item: Item | None
     tokens: int
     from_model_turn: bool  # True in a turn that asks a model of ours, False in one recorded from elsewhere
+
+    @classmethod
+    def of(cls, row: Message, *, from_model_turn: bool = True) -> "TranscriptMessage":
+        return cls(
+            position=row.position,
+            turn=row.turn_id,
+            type=row.type,
+            role=row.role,
+            name=row.name,
+            agent=row.agent,
+            content=row.content,
+            item=row.item,
+            tokens=row.tokens,
+            from_model_turn=from_model_turn,
+        )
 
     @property
     def call_id(self) -> str:
@@ -62,10 +129,10 @@ class TranscriptMessage:
         return count(self.content, self.item, model) + tokens.MESSAGE_OVERHEAD
 
 
-def count(content: str, item: Mapping[str, Any] | None, model: str = "") -> int:
+def count(content: str, item: Item | None, model: str = "") -> int:
     """Count a message's tokens: those of its item, images and files included, or of its text without one."""
     model = model or conf().default_model
     if not item:
         return tokens.count(content, model)
-    item_without_data, file_tokens = without_file_data(item)
+    item_without_data, file_tokens = without_data(item)
     return tokens.count(json.dumps(item_without_data, ensure_ascii=False), model) + file_tokens

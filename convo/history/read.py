@@ -1,15 +1,23 @@
 """Read the transcript: the newest messages for a prompt, pages for a person, items by their ids."""
 
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Collection, Iterator, Sequence
+from copy import copy
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 from uuid import UUID
 
 from convo.errors import NotFound
 from convo.history import ephemeral, window
-from convo.history.attachments import with_inline_data
+from convo.history.files import attachments
+from convo.history.files.content import DATA_FIELDS, Item, parts_of
 from convo.history.messages import NewMessage, TranscriptMessage
 from convo.models import Message, Session, Turn
+
+_COLUMNS = (
+    *("session_id", "position", "turn_id", "item_id", "type", "role", "name", "agent", "content", "item"),
+    *("tokens", "turn__kind"),
+)
+Row = TypeVar("Row", TranscriptMessage, Message)
 
 
 @dataclass(frozen=True)
@@ -19,47 +27,6 @@ class MessagePage:
     messages: list[Message]
     has_older: bool
     has_newer: bool
-
-
-def transcript_message_of(message: Message, *, from_model_turn: bool) -> TranscriptMessage:
-    return TranscriptMessage(
-        position=message.position,
-        turn=message.turn_id,
-        type=message.type,
-        role=message.role,
-        name=message.name,
-        agent=message.agent,
-        content=message.content,
-        item=message.item,
-        tokens=message.tokens,
-        from_model_turn=from_model_turn,
-    )
-
-
-def preview_message(draft: NewMessage, position: int) -> TranscriptMessage:
-    """Return a draft as if it were in the transcript, to preview a prompt with it."""
-    return TranscriptMessage(
-        position=position,
-        turn=0,
-        type=draft.type,
-        role=draft.role,
-        name=draft.name,
-        agent=draft.agent,
-        content=draft.content,
-        item=draft.item,
-        tokens=draft.tokens,
-        from_model_turn=True,
-    )
-
-
-def newest_messages(
-    session_id: UUID, version: tuple[int, int], *, upto: int | None = None
-) -> list[TranscriptMessage]:
-    """Return the newest messages from the hot window, or from the database, which refills the window.
-
-    With `upto`, return those that end at an earlier position, where a branch is about to begin.
-    """
-    return look_up_newest(session_id, version, upto=upto)[0]
 
 
 def look_up_newest(
@@ -79,7 +46,7 @@ def look_up_newest(
         messages = _transcript_messages(rows)
         # The contents of an ephemeral session lie in the cache anyway, and are not put there twice.
         if not is_ephemeral:
-            window.store_window(session_id, version, messages)
+            window.store(session_id, version, messages)
     return messages, is_hit if messages else None
 
 
@@ -126,41 +93,21 @@ def _read(session_id: UUID, *, before: int) -> list[TranscriptMessage]:
 
 def _transcript_messages(rows: list[Message]) -> list[TranscriptMessage]:
     return [
-        transcript_message_of(row, from_model_turn=row.turn.kind == Turn.Kind.REPLY)
+        TranscriptMessage.of(row, from_model_turn=row.turn.kind == Turn.Kind.REPLY)
         for row in ephemeral.load_contents(rows)
     ]
 
 
 def _rows(session_id: UUID, *, before: int) -> list[Message]:
-    rows = (
-        Message.objects.filter(
-            session=session_id, thread="", active=True, erased_at=None, position__lt=before
-        )
-        .select_related("turn")
-        .only(
-            "session_id",
-            "position",
-            "turn_id",
-            "item_id",
-            "type",
-            "role",
-            "name",
-            "agent",
-            "content",
-            "item",
-            "tokens",
-            "turn__kind",
-        )
-        .order_by("-position")[: window.MAX_MESSAGES]
-    )
-    return list(rows)[::-1]
+    rows = Message.objects.transcript(session_id).filter(position__lt=before).select_related("turn")
+    return list(rows.only(*_COLUMNS).order_by("-position")[: window.MAX_MESSAGES])[::-1]
 
 
 def page(
     session: Session, *, after: int | None = None, before: int | None = None, newest_first: bool, size: int
 ) -> MessagePage:
     """Return the messages next to a position, or at the beginning of the requested order, in that order."""
-    transcript = Message.objects.filter(session=session, active=True, erased_at=None).order_by("position")
+    transcript = Message.objects.transcript(session)
     rows = transcript.select_related("turn")
     if after is not None:
         rows = rows.filter(position__gt=after)
@@ -178,15 +125,18 @@ def page(
 
 
 def message_at(session: Session, position: int) -> Message:
-    rows = Message.objects.filter(session=session, position=position, active=True, erased_at=None)
+    rows = Message.objects.transcript(session).filter(position=position)
     message = rows.select_related("turn").first()
     if message is None:
         raise NotFound(f"This session has no message at position {position}.")
     return ephemeral.load_contents([message])[0]
 
 
-def messages_of(turn: Turn) -> list[Message]:
-    return ephemeral.load_contents(Message.objects.filter(turn=turn, erased_at=None).order_by("position"))
+def get_item(session: Session, item_id: str) -> Message:
+    row = Message.objects.transcript(session).filter(item_id=item_id).select_related("turn").first()
+    if row is None:
+        raise NotFound(f"Item with id '{item_id}' not found.")
+    return row
 
 
 def get_turn(session: Session, number: int) -> Turn:
@@ -202,21 +152,41 @@ def messages_upto(session: Session, position: int) -> list[Message]:
     return ephemeral.load_contents(Message.objects.transcript(session).filter(position__lte=position))
 
 
-def question_of(turn: Turn) -> list[TranscriptMessage]:
-    return [transcript_message_of(row, from_model_turn=True) for row in question_messages(turn)]
+def messages_of(turn: Turn) -> list[Message]:
+    return ephemeral.load_contents(Message.objects.filter(turn=turn, erased_at=None).order_by("position"))
 
 
-def question_messages(turn: Turn) -> list[Message]:
-    """Return the messages of a turn's question: only messages that an agent wrote have an agent's name."""
-    return ephemeral.load_contents(
-        Message.objects.filter(turn=turn, agent="", erased_at=None).order_by("position")
-    )
+def question_of(turn: Turn) -> list[Message]:
+    """Return the messages of the question that this turn answers."""
+    # Only messages that an agent wrote have an agent's name.
+    return [row for row in messages_of(turn.question_turn or turn) if not row.agent]
+
+
+def edited_question(turn: Turn, text: str) -> list[NewMessage]:
+    """Return the question of a turn with another text, and with the images and files that it had."""
+    question = [row for row in question_of(turn) if row.role == Message.Role.USER]
+    parts = [part for row in with_inline_data(question) for part in parts_of(row.item)]
+    return [NewMessage.from_user(text, [part for part in parts if part.get("type") in DATA_FIELDS])]
+
+
+def with_inline_data(rows: Sequence[Row]) -> list[Row]:
+    """Return these messages with the data of their images and files inline, as it came."""
+    items = attachments.inline_items([row.item for row in rows])
+    return [_with_item(row, item) for row, item in zip(rows, items, strict=True)]
+
+
+def _with_item(row: Row, item: Item | None) -> Row:
+    if isinstance(row, TranscriptMessage):
+        return replace(row, item=item)
+    row_copy = copy(row)
+    row_copy.item = item
+    return row_copy
 
 
 def items_by_id(
     owner: Any, item_ids: Collection[str], *, person_refs: Collection[str] | None = None
-) -> dict[str, Message]:
-    """Return the owner's stored items with these ids: of several with the same id, the newest.
+) -> dict[str, NewMessage]:
+    """Return copies of the owner's stored items with these ids: of several with the same id, of the newest.
 
     With `person_refs`, return only items from sessions of the people with these names ('' is nobody).
     """
@@ -226,18 +196,12 @@ def items_by_id(
     rows = rows.exclude(session__storage=Session.Storage.EPHEMERAL)
     if person_refs is not None:
         rows = rows.filter(session__person__ref__in=person_refs)
-    return {row.item_id: row for row in rows.order_by("id")}
+    newest_rows = {row.item_id: row for row in rows.order_by("id")}
+    # The data goes along: the other transcript may be another person's, who has attachments of their own.
+    return {row.item_id: _copy_of(row) for row in with_inline_data(list(newest_rows.values()))}
 
 
-def get_item(session: Session, item_id: str) -> Message:
-    rows = Message.objects.filter(session=session, item_id=item_id, active=True, erased_at=None)
-    row = rows.select_related("turn").first()
-    if row is None:
-        raise NotFound(f"Item with id '{item_id}' not found.")
-    return row
-
-
-def new_message_of(row: Message) -> NewMessage:
+def _copy_of(row: Message) -> NewMessage:
     """Return the message as a draft for another transcript, under the same item id.
 
     It has no agent there, as it was written elsewhere. A message that is excluded from recall stays excluded.
@@ -247,8 +211,7 @@ def new_message_of(row: Message) -> NewMessage:
         content=row.content,
         type=row.type,
         name=row.name,
-        # The data goes along: the other transcript may be another person's, who has attachments of their own.
-        item=with_inline_data([row])[0].item,
+        item=row.item,
         item_id=row.item_id,
         recallable=row.recallable,
     )

@@ -10,11 +10,11 @@ from dataclasses import asdict
 from typing import Any
 from uuid import UUID
 
-import redis
 from django.core.cache import cache
 
 from convo.breaker import Breaker, BreakerOpen
 from convo.conf import conf
+from convo.history.cache import CONNECTION_ERRORS
 from convo.history.messages import TranscriptMessage
 
 logger = logging.getLogger(__name__)
@@ -24,7 +24,6 @@ MAX_MESSAGES = 64  # messages: enough for ten pairs with their tool calls, and f
 # A larger window is not cached: it would take memory in every process, and reading it keeps Redis busy.
 MAX_BYTES = 256_000
 REST_SECONDS = 3.0
-CONNECTION_ERRORS = (redis.ConnectionError, redis.TimeoutError, OSError)
 # The lifetime is renewed only after this share of it has passed: until then, a read costs one round trip.
 RENEW_AFTER = 0.1
 
@@ -49,11 +48,11 @@ def load(session_id: UUID, version: tuple[int, int]) -> list[TranscriptMessage] 
         _drop(key)
         return None
     if not 0 <= age < conf().window_seconds * RENEW_AFTER:
-        store_window(session_id, version, messages)
+        store(session_id, version, messages)
     return messages
 
 
-def store_window(session_id: UUID, version: tuple[int, int], messages: Sequence[TranscriptMessage]) -> None:
+def store(session_id: UUID, version: tuple[int, int], messages: Sequence[TranscriptMessage]) -> None:
     """Cache the newest messages of this version for the next turn, unless they are very long."""
     newest = messages[-MAX_MESSAGES:]
     if sum(len(message.content) for message in newest) > MAX_BYTES:

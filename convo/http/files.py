@@ -12,9 +12,8 @@ from rest_framework.renderers import BaseRenderer, JSONRenderer
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
-from convo import history
 from convo.errors import NotFound
-from convo.history import IMAGE_TYPES, TEXT_TYPE
+from convo.history.files import IMAGE_TYPES, TEXT_TYPE, files_of
 from convo.http import errors
 from convo.http.auth import AUTHENTICATION, HasScope, requested_person
 from convo.models import AttachmentUse, Message, Session
@@ -42,7 +41,7 @@ def files_json(message: Message) -> list[dict[str, Any]]:
             "width": file.width or None,
             "height": file.height or None,
         }
-        for file in history.files_of(message)
+        for file in files_of(message.item)
     ]
 
 
@@ -66,7 +65,7 @@ class FileView(APIView):
         if use is None:
             raise NotFound("There is no such file.")
         attachment = use.attachment
-        names = [file.name for file in history.files_of(use.message) if file.attachment_id == attachment.pk]
+        names = [file.name for file in files_of(use.message.item) if file.attachment_id == attachment.pk]
         disposition = content_disposition_header(
             attachment.mime not in IMAGE_TYPES, names[0] if names else "file"
         )

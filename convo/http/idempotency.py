@@ -93,7 +93,7 @@ def replay_response(row: IdempotencyRecord) -> Response:
         raise ResultDeleted("What was answered under this key was not to be stored.", param=KEY_HEADER)
     if row.turn and row.turn.kind == Turn.Kind.REPLY:
         return mark_replayed(_reply_response(row.turn))
-    if row.turn and history.is_ephemeral(row.turn.session):
+    if row.turn and row.turn.session.is_ephemeral:
         return mark_replayed(_append_response(row, row.turn.session))
     return mark_replayed(Response(json.loads(str(row.body)), status=row.status))
 

@@ -11,7 +11,7 @@ from django.db.models.expressions import Combinable
 from django.db.models.functions import Coalesce
 
 from convo.agents import Agent
-from convo.history import CALL, RESULT, pair
+from convo.history.tool_pairs import CALL, RESULT, pair
 from convo.models import Message, Session, Summary
 
 # Raise this when the conditions of a due summary change, so that all sessions are checked again.

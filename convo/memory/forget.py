@@ -22,6 +22,7 @@ from convo.models import (
     Message,
     Person,
     Session,
+    Summary,
     Turn,
     UserMemory,
 )
@@ -162,7 +163,7 @@ def _rebuild_summaries(sessions: Iterable[Session], rows: Iterable[Message]) -> 
         first_positions[row.session_id] = min(row.position, first_positions.get(row.session_id, row.position))
     for session in sessions:
         if position := first_positions.get(session.pk):
-            history.mark_summaries_stale(session, position, erase=True)
+            Summary.objects.mark_stale(session, position, erase=True)
             session.epoch += 1
             session.save(update_fields=["epoch"])
             jobs.enqueue("summarise", session.pk)

@@ -2,6 +2,7 @@
 
 import secrets
 from typing import TypedDict
+from uuid import UUID
 
 from django.db import models
 from django.db.models import F, Q
@@ -60,7 +61,7 @@ def prefix_of(type: str) -> str:
 
 
 class MessageQuerySet(models.QuerySet["Message"]):
-    def transcript(self, session: Session, thread: str = "") -> "MessageQuerySet":
+    def transcript(self, session: Session | UUID, thread: str = "") -> "MessageQuerySet":
         """Return the messages that count today: on the active branch, not erased, by position."""
         return self.filter(session=session, thread=thread, active=True, erased_at=None).order_by("position")
 
@@ -140,6 +141,13 @@ class SummaryQuerySet(models.QuerySet["Summary"]):
     def fresh(self, session: Session, thread: str = "") -> "SummaryQuerySet":
         """Return the summaries that are not stale, newest first; the newest includes all before it."""
         return self.filter(session=session, thread=thread, stale=False).order_by("-to_position")
+
+    def mark_stale(self, session: Session, position: int, *, erase: bool = False) -> None:
+        """Mark the summaries that reach this position as stale; with `erase`, delete their texts as well."""
+        summaries = self.filter(session=session, to_position__gte=position)
+        summaries.filter(stale=False).update(stale=True)
+        if erase:
+            summaries.update(text="")
 
 
 class Summary(models.Model):

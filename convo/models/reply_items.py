@@ -24,6 +24,11 @@ class ReplyItem:
     def text(self) -> str:
         return "".join(self.parts)
 
+    @property
+    def is_usable_in_part(self) -> bool:
+        """True for text, which is stored as far as it goes. A call may lack a part of its arguments."""
+        return self.kind != ReplyItem.CALL and bool(self.text)
+
     def to_json(self) -> Chunk:
         """Everything but the text, in the form that `Turn.chunks` holds for each item."""
         chunk: Chunk = {"index": self.index, "kind": self.kind, "chunk_lengths": list(map(len, self.parts))}

@@ -154,6 +154,10 @@ class Session(models.Model):
         return self.state == self.State.DELETED and bool(self.forked_from_id) and self.fork_position is None
 
     @property
+    def is_ephemeral(self) -> bool:
+        return self.storage == self.Storage.EPHEMERAL
+
+    @property
     def version(self) -> tuple[int, int]:
         """The name of the transcript as it stands now. Caches and background writes carry and compare it."""
         return self.epoch, self.last_position

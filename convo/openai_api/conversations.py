@@ -260,9 +260,9 @@ def _without_duplicates(drafts: Sequence[NewMessage]) -> list[NewMessage]:
     return unique_drafts
 
 
-def _resolve_reference(draft: NewMessage, stored_items: dict[str, Message]) -> NewMessage:
+def _resolve_reference(draft: NewMessage, stored_items: dict[str, NewMessage]) -> NewMessage:
     if row := stored_items.get(draft.item_id):
-        return history.new_message_of(row)
+        return row
     if not draft.role:
         raise NotFound(f"Item with id '{draft.item_id}' not found.", param="items")
     return draft

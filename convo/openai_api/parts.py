@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from convo import history
+from convo.history.files import check_part
 from convo.openai_api.body import Body, invalid, wrong_type
 
 TEXT_TYPES = {"input_text", "output_text", "text"}
@@ -72,14 +72,14 @@ def _check_refusal(part: Body) -> None:
 def _check_image(part: Body) -> None:
     part.choice("detail", *_DETAILS)
     _require_one_of(part, "image_url", "file_id")
-    history.check_part(part.data, part.path)
+    check_part(part.data, part.path)
 
 
 def _check_file(part: Body) -> None:
     part.get("filename", str)
     part.choice("detail", *_DETAILS)
     _require_one_of(part, "file_data", "file_id", "file_url")
-    history.check_part(part.data, part.path)
+    check_part(part.data, part.path)
 
 
 def _require_one_of(part: Body, *names: str) -> None:

@@ -55,7 +55,7 @@ def regenerate(request: HttpRequest, session: Session, number: int) -> HttpRespo
 
 @conversation_action
 def edit(request: HttpRequest, session: Session, number: int) -> HttpResponseBase:
-    question = history.with_text(history.get_turn(session, number), message_text(request))
+    question = history.edited_question(history.get_turn(session, number), message_text(request))
     if not (question[0].content or question[0].item):
         raise InvalidRequest("Write a message first.", param="message")
     claim = turns.regenerate(session, number, question, agent=request.POST.get("agent", ""))

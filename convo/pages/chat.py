@@ -12,7 +12,8 @@ from django.views.decorators.http import require_http_methods, require_safe
 
 from convo import agents, context, history, turns
 from convo.errors import ContentsExpired, ConvoError, InvalidRequest, NotFound, TurnInProgress
-from convo.history import Upload
+from convo.history import NewMessage
+from convo.history.files import Upload, upload_parts
 from convo.http import sse
 from convo.http.converters import parse_whole_number
 from convo.models import ME, Session, Turn
@@ -140,7 +141,7 @@ def _begin_turn(request: HttpRequest, session: Session | None) -> Claim:
     files = [Upload(file.name or "", file.read()) for file in request.FILES.getlist("file")]
     if not (text or files):
         raise InvalidRequest("Write a message first.", param="message")
-    question = [history.with_files(text, files)]
+    question = [NewMessage.from_user(text, upload_parts(files))]
     agent = request.POST.get("agent", "")
     if session is None:
         options = {"storage": Session.Storage.EPHEMERAL} if request.POST.get("temporary") else {}

@@ -94,7 +94,7 @@ def build_exchanges(session: Session, messages: Sequence[Message], unfinished: T
     """Group these messages into exchanges, and add that of the unfinished turn."""
     groups = [list(group) for _, group in groupby(messages, key=lambda row: _question_turn_id(row.turn))]
     turns = [rows[-1].turn for rows in groups]
-    siblings = history.alternatives_by_turn(session, turns)
+    siblings = history.alternatives(session, turns)
     feedback_by_turn = {row.turn_id: row for row in Feedback.objects.filter(turn__in=turns)}
     exchange_list = [
         _build_exchange(turn, rows, siblings[turn.pk], feedback_by_turn.get(turn.pk))
@@ -145,7 +145,7 @@ def _with_unfinished(unfinished: Turn | None, exchange_list: list[Exchange]) -> 
         or any(exchange.turn.pk == unfinished.pk for exchange in exchange_list)
     ):
         return exchange_list
-    question = history.question_messages(unfinished.question_turn)
+    question = history.question_of(unfinished)
     if not question:
         # The conversation was cleared just now.
         return exchange_list

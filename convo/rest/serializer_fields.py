@@ -9,7 +9,7 @@ from rest_framework.utils.html import is_html_input
 
 from convo import agents
 from convo.errors import InvalidRequest
-from convo.history import decode_base64
+from convo.history.files import decode_base64
 from convo.http.strict_json import MAX_DEPTH, parse_json
 
 # Django's forms and the browsable API add these by themselves.

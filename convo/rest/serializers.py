@@ -5,9 +5,9 @@ from typing import Any, TypedDict
 
 from rest_framework import serializers
 
-from convo import history
 from convo.errors import InvalidRequest
-from convo.history import MAX_FILES, NewMessage
+from convo.history import NewMessage
+from convo.history.files import MAX_FILES, check_part, parts_of
 from convo.models import Feedback, Item, Message, Session
 from convo.rest.serializer_fields import (
     AgentNameField,
@@ -210,9 +210,9 @@ def _check_item(item: Any, role: str) -> None:
     for key, is_valid in _ITEM_KEYS[item["type"]].items():
         if not is_valid(item.get(key)):
             raise serializers.ValidationError({"item": {key: "Missing, empty or of the wrong type."}})
-    for part in history.parts_of(item):
+    for part in parts_of(item):
         try:
-            history.check_part(part, "item")
+            check_part(part, "item")
         except InvalidRequest as error:
             raise serializers.ValidationError({"item": error.message}) from error
 

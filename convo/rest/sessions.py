@@ -13,7 +13,8 @@ from rest_framework.response import Response
 
 from convo import history, turns
 from convo.errors import InvalidRequest
-from convo.history import Upload
+from convo.history import NewMessage
+from convo.history.files import Upload, upload_parts
 from convo.http.auth import person_for_session, requested_person
 from convo.http.idempotency import process_once
 from convo.http.representations import messages_of_turns_json, session_json
@@ -46,7 +47,7 @@ def storage_check(data: dict[str, Any]) -> Callable[[Session], None]:
 def ask(view: ConvoViewSet, session: Session, data: dict[str, Any]) -> HttpResponseBase:
     """Answer a question in this session."""
     files = [Upload(file["name"], file["data"]) for file in data.get("files", ())]
-    question = [history.with_files(data["message"], files)]
+    question = [NewMessage.from_user(data["message"], upload_parts(files))]
     options: dict[str, Any] = {"agent": data.get("agent", ""), "on_busy": data["on_busy"]}
     options["guard"] = storage_check(data)
     return answer(view.request, lambda key: turns.begin(session, question, **options, key=key), data)

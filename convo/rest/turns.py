@@ -118,7 +118,13 @@ class TurnViewSet(ConvoViewSet):
         turn = self._turn(session, number)
         messages = history.messages_of(turn)
         details = {"messages": messages_json(messages, turn.number), "manifest": turn.manifest}
-        return Response({**turn_json(turn), **details, "alternatives": history.alternatives(turn)})
+        return Response(
+            {
+                **turn_json(turn),
+                **details,
+                "alternatives": history.alternatives(turn.session, [turn])[turn.pk],
+            }
+        )
 
     @extend_schema(responses=responses(None, status=204, writes=True))
     def destroy(self, request: Request, session: str, number: str) -> Response:
@@ -246,7 +252,7 @@ class TurnViewSet(ConvoViewSet):
 def _edited_question(session: Session, number: int, text: str) -> list[NewMessage]:
     """Return the question of a turn with this text in place of its own."""
     try:
-        return history.with_text(history.get_turn(session, number), text)
+        return history.edited_question(history.get_turn(session, number), text)
     except NotFound:
         # `turns.regenerate` finds no turn either, and raises where the error is stored under the key.
         return [NewMessage(role="user", content=text)]

@@ -11,7 +11,7 @@ from django.db.models import F, Q, QuerySet
 from django.db.models.functions import Now
 
 from convo import database, jobs
-from convo.history import files_of
+from convo.history.files import files_of
 from convo.models import (
     IndexedMemory,
     IndexedMessage,
@@ -192,7 +192,7 @@ def _searchable_messages(turn_ids: Sequence[int], sessions: dict[UUID, Session])
 
 def _index_text(message: Message) -> str:
     # A message with files is also found by their names.
-    file_names = [file.name for file in files_of(message)]
+    file_names = [file.name for file in files_of(message.item)]
     return "\n".join([message.content, *file_names])
 
 

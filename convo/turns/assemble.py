@@ -91,15 +91,13 @@ def preview(
     model, budget = chosen_agent.model_name, max_tokens or chosen_agent.context_tokens
     last_position, tool_tokens = session.last_position if upto is None else upto, options.tool_tokens(model)
     drafts = _question_drafts(question) if isinstance(question, str) else question
-    question_messages = [
-        history.preview_message(draft, last_position + offset) for offset, draft in enumerate(drafts, 1)
-    ]
+    question_messages = [draft.preview_at(last_position + offset) for offset, draft in enumerate(drafts, 1)]
     context.check_fits(chosen_agent, model, question_messages, budget=budget, tool_tokens=tool_tokens)
     return _build_prompt(
         session,
         chosen_agent,
         question_messages,
-        history.newest_messages(session.pk, session.version, upto=last_position),
+        history.look_up_newest(session.pk, session.version, upto=last_position)[0],
         upto=last_position,
         budget=budget,
         message_count=session.message_count,

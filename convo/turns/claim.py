@@ -125,7 +125,7 @@ def claim_sibling(
     old_turn.session = session
     boundary = history.branch_point(old_turn)
     question_turn = None if edited_question else old_turn.question_turn or old_turn
-    stored_question = history.question_of(question_turn) if question_turn else []
+    stored_question = _stored_question(question_turn) if question_turn else []
     if question_turn and question_turn.input:
         # The turn never left the queue, so its question is appended now, at the transcript's end.
         turn = create_turn(session, **running_fields(), **prepared_turn.turn_fields)
@@ -162,8 +162,12 @@ def claim_sibling(
     )
 
 
+def _stored_question(turn: Turn) -> list[TranscriptMessage]:
+    return list(map(TranscriptMessage.of, history.question_of(turn)))
+
+
 def queued_question(turn: Turn) -> list[NewMessage]:
-    return [NewMessage(**draft) for draft in history.load_queued_question(turn)]
+    return [NewMessage(**draft) for draft in history.turn_contents.load_question(turn)]
 
 
 def claim_turn(
@@ -187,10 +191,7 @@ def claim_turn(
         turn=turn,
         session_id=session.pk,
         agent=turn.agent,
-        question=(
-            *stored_question,
-            *(history.transcript_message_of(row, from_model_turn=True) for row in rows),
-        ),
+        question=(*stored_question, *map(TranscriptMessage.of, rows)),
         version=version,
         upto=version[1] if upto is None else upto,
         message_count=message_count,
@@ -217,7 +218,7 @@ def start_queued(queued_claim: Claim) -> Claim | None:
         request = TurnRequest.objects.filter(turn=turn).first() or queued_claim.request
         if not question:
             # The turn was begun by a process that died, so its question is in the transcript already.
-            stored_question = history.question_of(turn)
+            stored_question = _stored_question(turn)
             Turn.objects.filter(pk=turn.pk).update(**running_fields(), epoch=session.epoch)
             return claim_turn(
                 session,
@@ -231,7 +232,7 @@ def start_queued(queued_claim: Claim) -> Claim | None:
         Turn.objects.filter(pk=turn.pk).update(
             **running_fields(), input=[], parent=parent, epoch=session.epoch
         )
-        history.prune_contents(session)
+        history.ephemeral.prune_contents(session)
         return claim_turn(session, turn, question, request=request)
 
 
@@ -252,7 +253,7 @@ def _enqueue(session: Session, prepared_turn: PreparedTurn) -> Claim:
         **prepared_turn.turn_fields,
         worker=WORKER_ID,
         lease_until=database.seconds_from_now(conf().lease_seconds),
-        input=history.store_queued_question(
+        input=history.turn_contents.save_question(
             session, session.last_turn + 1, list(map(asdict, prepared_turn.question))
         ),
     )

@@ -50,25 +50,24 @@ def finish(
     end_reason = error or reply.limit
     input_tokens, output_tokens, cached_tokens = reply.tokens()
     stored_items = reply.items_to_store(is_broken=error is not None)
-    reply_messages = history.reply_messages(claim.turn, stored_items)
     with transaction.atomic():
         session = Session.objects.lock(claim.session_id)
         if session is None:
             return None
         is_kept = session.storage == Session.Storage.PERSISTENT
-        has_storage = session.storage != Session.Storage.NONE
-        if isinstance(error, ServerShutdown) and not reply_messages and history.requeue(claim.turn):
+        if isinstance(error, ServerShutdown) and not stored_items and history.requeue(claim.turn):
             return None
         ending = TurnEnding(
-            status=_status(end_reason, has_text=bool(reply_messages)),
+            status=_status(end_reason, has_text=bool(stored_items)),
             error=_stored_error(session, end_reason),
-            chunks=history.chunks_json(reply.items, stored_items) if has_storage else [],
+            items=reply.items,
+            stored_items=stored_items,
             input_tokens=input_tokens,
             output_tokens=output_tokens,
             cached_tokens=cached_tokens,
             first_token_at=_database_time(reply.first_token_at),
         )
-        rows = history.end_turn(session, claim.turn, reply_messages, ending)
+        rows = history.end_turn(session, claim.turn, ending)
         if rows is None:
             return None
         turn = Turn.objects.select_related("feedback").get(pk=claim.turn.pk)
@@ -82,8 +81,8 @@ def finish(
         if is_kept and session.kind == Session.Kind.CONVERSATION:
             memory.schedule(session, [turn])
     if window and is_kept and session.epoch == turn.epoch:
-        messages = [*window, *(history.transcript_message_of(row, from_model_turn=True) for row in rows)]
-        history.store_window(session.pk, session.version, messages)
+        messages = [*window, *map(TranscriptMessage.of, rows)]
+        history.window.store(session.pk, session.version, messages)
     if any(message.agent for message in claim.question):
         # Compaction items were appended with the question; include them in the result.
         rows = [row for row in history.messages_of(turn) if row.agent]

@@ -8,6 +8,7 @@ from django.db.models.functions import Now
 from convo import database, history, memory
 from convo.errors import InvalidRequest
 from convo.history import NewMessage
+from convo.history.tool_pairs import invalid_results
 from convo.models import Message, Session, Turn
 from convo.turns.claim import create_turn, lock_open
 
@@ -44,5 +45,5 @@ def _last_recorded_turn(session: Session) -> Turn | None:
 
 def _check_tool_results(session: Session, drafts: Sequence[NewMessage]) -> None:
     # A tool result without its call, or a second result for a call, would make every later prompt invalid.
-    for index, reason in history.invalid_results(session, drafts):
+    for index, reason in invalid_results(session, drafts):
         raise InvalidRequest(reason, param=f"messages[{index}].item.call_id")

@@ -4,7 +4,7 @@ import secrets
 import time
 from dataclasses import dataclass, field
 
-from convo import history, llm, tokens
+from convo import llm, tokens
 from convo.errors import ContentFilter, ConvoError, MaxOutputTokens, UpstreamProtocolError
 from convo.events import Delta, delta_of
 from convo.llm.reply_parser import is_json
@@ -104,7 +104,7 @@ class ReplyBuilder:
 
     def items_to_store(self, *, is_broken: bool) -> list[ReplyItem]:
         """Return the items to store: of a broken reply not the calls, which may be incomplete."""
-        return history.storable_items(self.items) if is_broken else self.items
+        return [item for item in self.items if item.is_usable_in_part] if is_broken else self.items
 
     def tokens(self) -> tuple[int, int, int]:
         """Return the input, output and cached tokens; counted here if the model server sent no usage."""

@@ -12,11 +12,11 @@ from weakref import WeakKeyDictionary
 
 from django.db import DatabaseError
 
-from convo import database, events, history, llm
+from convo import database, events, llm
 from convo.conf import conf
 from convo.errors import ConvoError, DatabaseUnavailable, TurnCancelled, TurnInProgress
 from convo.events import Log
-from convo.history import TranscriptMessage
+from convo.history import TranscriptMessage, turn_contents
 from convo.models import Session
 from convo.turns.assemble import assemble
 from convo.turns.claim import Claim, start_queued
@@ -88,7 +88,7 @@ async def _run(claim: Claim, log: TurnLog) -> None:
     reply = ReplyBuilder()
     window: list[TranscriptMessage] = []
     ending: TurnResult | ConvoError = ConvoError()
-    save = partial(history.save_draft, claim.turn) if _may_store_texts(claim) else None
+    save = partial(turn_contents.save_draft, claim.turn) if _may_store_texts(claim) else None
     pulse = RunningTurn(asyncio.create_task(_stream_reply(claim, reply, log, window)), reply, save)
     log.stop = partial(pulse.stop, TurnCancelled())
     try:

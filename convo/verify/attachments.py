@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from convo.history import files_of
+from convo.history.files import files_of
 from convo.models import Attachment, AttachmentUse, Message, Session
 
 # A position, and the primary key of an attachment of the message there.
@@ -40,7 +40,7 @@ def read(session: Session) -> SessionAttachments:
 def _item_attachments(session: Session) -> Iterator[AttachmentPosition]:
     rows = Message.objects.filter(session=session, item__isnull=False).only("position", "item")
     for row in rows.iterator():
-        for file in files_of(row):
+        for file in files_of(row.item):
             if file.attachment_id is not None:
                 yield row.position, file.attachment_id
 

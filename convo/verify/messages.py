@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 from itertools import pairwise
 
-from convo.history import CALL, RESULT, pair
+from convo.history.tool_pairs import CALL, RESULT, pair
 from convo.verify.rows import Finding, SessionRows
 
 

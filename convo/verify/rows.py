@@ -13,7 +13,7 @@ from django.db.models import BooleanField, ExpressionWrapper, Q
 from django.db.models.fields.json import KeyTextTransform, KeyTransform
 from django.db.models.functions import Length, Now, NullIf
 
-from convo.history import TranscriptMessage, is_ephemeral, transcript_message_of, window
+from convo.history import TranscriptMessage, window
 from convo.models import (
     AttachmentUse,
     Chunk,
@@ -174,7 +174,7 @@ def _read_rows(session: Session) -> SessionRows:
             )
         ),
         attachments=attachments.read(session),
-        ephemeral_texts=list(stored_texts(session)) if is_ephemeral(session) else [],
+        ephemeral_texts=list(stored_texts(session)) if session.is_ephemeral else [],
         hot_windows=None if cached_window is None else (cached_window, _expected_window(session)),
     )
 
@@ -204,9 +204,7 @@ def _messages(session: Session) -> Iterator[MessageRow]:
 
 def _expected_window(session: Session) -> list[TranscriptMessage]:
     rows = Message.objects.transcript(session).select_related("turn").reverse()[: window.MAX_MESSAGES]
-    return [transcript_message_of(row, from_model_turn=row.turn.kind == Turn.Kind.REPLY) for row in rows][
-        ::-1
-    ]
+    return [TranscriptMessage.of(row, from_model_turn=row.turn.kind == Turn.Kind.REPLY) for row in rows][::-1]
 
 
 def stored_texts(session: Session) -> Iterator[str]:

@@ -5,12 +5,12 @@ from typing import Any
 
 from convo.agents import Agent
 from convo.context import Prompt
-from convo.history import NewMessage, TranscriptMessage, preview_message
+from convo.history import NewMessage, TranscriptMessage
 
 
 def lines(*said: str | dict[str, Any], start: int = 1) -> list[TranscriptMessage]:
     """Lines from a short form: "u:text", "a:text", or a tool item; each "u:" opens a turn."""
-    made = [preview_message(_draft(what), position) for position, what in enumerate(said, start)]
+    made = [_draft(what).preview_at(position) for position, what in enumerate(said, start)]
     opened = [0, *(line.position for line in made if line.role == "user")]
     return [replace(line, turn=max(at for at in opened if at <= line.position)) for line in made]
 

@@ -13,7 +13,9 @@ from itertools import takewhile
 from typing import Any, NamedTuple
 
 from convo.errors import InvalidContinuation, InvalidRequest
-from convo.history import CALL, RESULT, NewMessage, invalid_results, with_file_hashes
+from convo.history import NewMessage
+from convo.history.files import with_hashes
+from convo.history.tool_pairs import CALL, RESULT, invalid_results
 from convo.models import Message, Session, Turn
 from convo.openai_api.chat.messages import SYSTEM_ROLES, messages_from_chat
 from convo.unicode import normalize
@@ -160,7 +162,7 @@ def _call_identity(message: StoredOrNew) -> tuple[str, ...]:
 
 def _text_of(message: StoredOrNew) -> str:
     """Return the text of this message; an image or a file is represented by its data or id."""
-    item = with_file_hashes(message.item) or {}
+    item = with_hashes(message.item) or {}
     parts = item.get("output" if message.type == RESULT else "content", message.content)
     if isinstance(parts, str):
         return parts

@@ -137,7 +137,7 @@ class StoredMessagesView(_StoredView):
         """List the messages of the request or, in a session, those that were new to it."""
         turn = self.completion(id).turn
         page_query = page_asked(request, order="asc")
-        rows = [row for row in history.messages_of(turn.question_turn or turn) if not row.agent]
+        rows = history.question_of(turn)
         entries = [
             {"id": f"{id}-{index}", **message}
             for index, message in enumerate(_chat_messages(history.with_inline_data(rows)))

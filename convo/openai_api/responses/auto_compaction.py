@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from convo import agents, history, memory, turns
 from convo.errors import TurnInProgress
 from convo.history import NewMessage
+from convo.history.tool_pairs import RESULT
 from convo.models import Message, Session, Turn, TurnRequest
 from convo.openai_api.responses.request import ResponseRequest
 from convo.openai_api.signed_text import sign_text
@@ -20,7 +21,7 @@ def compaction_items(
     A tool's output is never separated from its call, so nothing is compacted while a question brings an
     output.
     """
-    if not response_request.compact_threshold or any(draft.type == history.RESULT for draft in question):
+    if not response_request.compact_threshold or any(draft.type == RESULT for draft in question):
         return []
     total = prompt_tokens(response_request, question, session, last_position)
     if total <= response_request.compact_threshold:

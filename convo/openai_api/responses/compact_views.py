@@ -55,7 +55,7 @@ class CompactView(StoredResponseView):
         body = self.body()
         body.require("model", str)
         response_request, session, last_position, question = _read_input(self, body)
-        rows = [*history.messages_upto(session, last_position), *map(_unsaved_message, question)]
+        rows = [*history.messages_upto(session, last_position), *(draft.row() for draft in question)]
         options = response_request.turn_request.options
         agent = agents.get(response_request.agent, model=options["model"])
         return Response(_compaction_json(rows, agent, instructions=options["instructions"]))
@@ -87,13 +87,3 @@ def _read_input(
         return response_request, session, last_position, []
     question = response_input.read_input(body.data.get("input"), view.request.user, view.person_refs(person))
     return response_request, session, last_position, question
-
-
-def _unsaved_message(draft: NewMessage) -> Message:
-    return Message(
-        item_id=draft.item_id or new_item_id(draft.type),
-        type=draft.type,
-        role=draft.role,
-        content=draft.content,
-        item=draft.item,
-    )

@@ -7,6 +7,8 @@ from typing import Any
 from convo import history
 from convo.errors import InvalidContinuation, InvalidItem, NotFound
 from convo.history import NewMessage
+from convo.history.files import with_hashes
+from convo.history.tool_pairs import RESULT, invalid_results, pending_calls
 from convo.models import Message, Session
 from convo.openai_api import items
 from convo.openai_api.body import missing, wrong_type
@@ -57,7 +59,7 @@ def without_repetitions(session: Session, question: Sequence[NewMessage]) -> Seq
     The AI SDK does so in a conversation: it sends the user's message and all earlier outputs before the new
     ones.
     """
-    output_indexes = [index for index, draft in enumerate(question) if index and draft.type == history.RESULT]
+    output_indexes = [index for index, draft in enumerate(question) if index and draft.type == RESULT]
     if not output_indexes:
         return question
     newest_rows = Message.objects.transcript(session).order_by("-position")[:_LOOKBACK]
@@ -76,21 +78,21 @@ def fits_session_check(question: Sequence[NewMessage]) -> Callable[[Session], No
         duplicate = Message.objects.transcript(session).filter(item_id__in=ids).first() if ids else None
         if duplicate:
             raise _duplicate(duplicate.item_id)
-        for _, reason in history.invalid_results(session, question):
+        for _, reason in invalid_results(session, question):
             raise InvalidContinuation(reason, param="input")
-        for call_id in history.pending_calls(session, question):
+        for call_id in pending_calls(session, question):
             raise InvalidContinuation(f"No tool output found for function call {call_id}.", param="input")
 
     return check
 
 
 def _comparable(message: NewMessage | Message) -> tuple[Any, ...]:
-    return message.type, message.role, message.content, history.with_file_hashes(message.item)
+    return message.type, message.role, message.content, with_hashes(message.item)
 
 
-def _resolve_reference(draft: NewMessage, stored_items: dict[str, Message], path: str) -> NewMessage:
+def _resolve_reference(draft: NewMessage, stored_items: dict[str, NewMessage], path: str) -> NewMessage:
     if row := stored_items.get(draft.item_id):
-        return history.new_message_of(row)
+        return row
     if not draft.role:
         raise NotFound(f"Item with id '{draft.item_id}' not found.", param=path)
     return draft

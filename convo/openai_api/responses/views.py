@@ -152,7 +152,7 @@ class InputItemsView(StoredResponseView):
     def get(self, request: Request, id: str) -> Response:
         """List the items of its input, newest first unless `order=asc`."""
         turn = self.get_turn_request(id).turn
-        rows = [row for row in history.messages_of(turn.question_turn or turn) if not row.agent]
+        rows = history.question_of(turn)
         return Response(
             cut_page([item_json(row) for row in history.with_inline_data(rows)], page_asked(request))
         )

@@ -11,7 +11,7 @@ from typing import Any
 
 from convo.conf import conf
 from convo.errors import InvalidRequest
-from convo.history.images import IMAGE_TYPES, image_of
+from convo.history.files.images import IMAGE_TYPES, image_of
 from convo.tokens.estimate import upper_bound
 from convo.tokens.images import image_cost, max_image_cost
 
@@ -178,7 +178,7 @@ def text_for_model(part: Part) -> str | None:
     """Return the text of a file part, for a model that reads only text; None for any other part."""
     if part.get("type") != "input_file":
         return None
-    content = _content_or_none(part)
+    content = content_or_none(part)
     text = decode_text(content.data) if content and content.mime == TEXT_TYPE else None
     return None if text is None else fence_text(file_name_of(part), text)
 
@@ -203,20 +203,20 @@ def _parts_field(item: Item) -> str:
     return _PARTS_FIELDS.get(str(item.get("type", "message")), "")
 
 
-def without_file_data(item: Item) -> tuple[dict[str, Any], int]:
+def without_data(item: Item) -> tuple[dict[str, Any], int]:
     """Return the item without the data of its images and files, and the tokens that all of them take.
 
     The rest of the item is counted as text, as the data is not. Images at URLs stay as they are, but count.
     """
     costs: list[int] = []
 
-    def without_data(part: Part) -> Part:
+    def without_part_data(part: Part) -> Part:
         field, value = _data_in(part)
-        content = None if isinstance(value, Mapping) else _content_or_none(part)
+        content = None if isinstance(value, Mapping) else content_or_none(part)
         costs.append(_cost_of_data(part, content))
         return {**part, field: ""} if content or isinstance(value, Mapping) else part
 
-    return map_parts(item, without_data), sum(costs)
+    return map_parts(item, without_part_data), sum(costs)
 
 
 def _cost_of_data(part: Part, content: FileContent | None) -> int:
@@ -229,32 +229,32 @@ def _cost_of_data(part: Part, content: FileContent | None) -> int:
     return max_image_cost(str(part.get("detail"))) if value and field == "image_url" else 0
 
 
-def with_file_hashes(item: Item | None) -> dict[str, Any] | None:
+def with_hashes(item: Item | None) -> dict[str, Any] | None:
     """Return the item with hashes in place of data: the same for inline data and for a stored attachment."""
 
     def with_hash(part: Part) -> Part:
         field, value = _data_in(part)
         if isinstance(value, Mapping):
             return {**part, field: f"{value['head']}{value['sha256']}"}
-        content = _content_or_none(part)
+        content = content_or_none(part)
         return {**part, field: f"{content.data_url_prefix}{content.sha256}"} if content else part
 
     return map_parts(item, with_hash) if item else None
 
 
-def file_hashes(item: Item | None) -> list[str]:
+def hashes(item: Item | None) -> list[str]:
     """Return a short string for each image and file of this item that identifies its content."""
-    return [str(value) for field, value in map(_data_in, parts_of(with_file_hashes(item))) if field]
+    return [str(value) for field, value in map(_data_in, parts_of(with_hashes(item))) if field]
 
 
-def _content_or_none(part: Part) -> FileContent | None:
+def content_or_none(part: Part) -> FileContent | None:
     try:
         return content_of(part)
     except InvalidRequest:
         return None
 
 
-def files_of_item(item: Item | None) -> list[File]:
+def files_of(item: Item | None) -> list[File]:
     files = (_file_of(part) for part in parts_of(item))
     return [file for file in files if file]
 
@@ -266,7 +266,7 @@ def _file_of(part: Part) -> File | None:
         size, attachment = value["size"], value["attachment"]
         dimensions = {"width": value["width"], "height": value["height"]}
         return File(name=name, mime=value["mime"], size=size, attachment_id=attachment, **dimensions)
-    content = _content_or_none(part)
+    content = content_or_none(part)
     if content is None:
         return None
     dimensions = {"width": content.width, "height": content.height}

@@ -4,29 +4,27 @@ A new message carries its data inline; a stored message refers to an attachment 
 to a model or to a caller, the data is put back byte for byte.
 """
 
-import dataclasses
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from copy import copy
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import Any
 
 from django.db.models import Exists, OuterRef, QuerySet
 
 from convo.errors import InvalidRequest
-from convo.history.files import (
+from convo.history.files.content import (
     DATA_FIELDS,
     TEXT_TYPE,
-    File,
     FileContent,
+    Item,
     Part,
     clean_name,
     content_of,
+    content_or_none,
     encode_base64,
-    files_of_item,
     map_parts,
     parts_of,
 )
-from convo.history.images import image_of
-from convo.history.messages import NewMessage, TranscriptMessage
+from convo.history.files.images import image_of
 from convo.models import Attachment, AttachmentUse, Message
 
 MAX_FILES = 10
@@ -34,10 +32,9 @@ MAX_FILES = 10
 DELETED_FILE_PART = {"type": "input_text", "text": "[a file that was deleted]"}
 
 ContentKey = tuple[str, str]
-Row = TypeVar("Row", TranscriptMessage, Message)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Upload:
     """A file as a caller hands it over. Its type is read from the bytes, not from the name."""
 
@@ -45,19 +42,14 @@ class Upload:
     data: bytes
 
 
-def with_files(text: str, files: Sequence[Upload], param: str = "files") -> NewMessage:
-    """Build a user's message with images and text files.
+def upload_parts(uploads: Sequence[Upload], param: str = "files") -> list[dict[str, Any]]:
+    """Return the parts of a message that show these images and text files.
 
     Raise InvalidRequest for a file that is neither; the error names it as an element of `param`.
     """
-    if len(files) > MAX_FILES:
+    if len(uploads) > MAX_FILES:
         raise InvalidRequest(f"A message takes at most {MAX_FILES} files.", param=param)
-    if not files:
-        return NewMessage(role="user", content=text)
-    text_parts = [{"type": "input_text", "text": text}] if text else []
-    file_parts = [_part_of_upload(file, f"{param}[{index}]") for index, file in enumerate(files)]
-    item = {"type": "message", "role": "user", "status": "completed", "content": [*text_parts, *file_parts]}
-    return NewMessage(role="user", content=text, item=item)
+    return [_part_of_upload(upload, f"{param}[{index}]") for index, upload in enumerate(uploads)]
 
 
 def _part_of_upload(file: Upload, param: str) -> dict[str, Any]:
@@ -83,14 +75,20 @@ def _part_of_upload(file: Upload, param: str) -> dict[str, Any]:
     return part
 
 
-def files_of(message: Message) -> list[File]:
-    return files_of_item(message.item)
+def refuse_references(items: Sequence[Item | None]) -> None:
+    """Refuse new items that refer to attachments: only `store` writes references.
+
+    Otherwise a client could name somebody else's attachment.
+    """
+    if any(any(_references(item)) for item in items):
+        raise InvalidRequest("An image or a file must be a string: its URL or its data.", param="item")
 
 
-def insert_with_attachments(person_id: int, rows: Sequence[Message]) -> None:
-    """Insert these messages of one person, and store their images and files as attachments."""
+def store(person_id: int, rows: Sequence[Message]) -> None:
+    """Store the images and files of these new messages of one person; the items refer to them from now on."""
+    # Data that is no image or file after all stays in its part.
     parts = [part for row in rows for part in parts_of(row.item)]
-    contents = {id(part): content for part in parts if (content := _content_to_store(part))}
+    contents = {id(part): content for part in parts if (content := content_or_none(part))}
     attachment_ids = _get_or_create(person_id, {content.key: content for content in contents.values()})
 
     def refer_to_attachment(part: Part) -> Part:
@@ -99,34 +97,15 @@ def insert_with_attachments(person_id: int, rows: Sequence[Message]) -> None:
 
     for row in rows:
         row.item = map_parts(row.item, refer_to_attachment) if row.item else row.item
-    Message.objects.bulk_create(rows)
+
+
+def link(rows: Sequence[Message]) -> None:
+    """Record which attachments these messages show, once they are inserted."""
     AttachmentUse.objects.bulk_create(
         AttachmentUse(message=row, attachment_id=attachment)
         for row in rows
         for attachment in dict.fromkeys(reference["attachment"] for reference in _references(row.item))
     )
-
-
-def refuse_references(rows: Sequence[Message]) -> None:
-    """Refuse items that refer to attachments, in rows whose items `insert_with_attachments` will not see.
-
-    The rows of ephemeral sessions keep their data inline, in the cache.
-    """
-    for row in rows:
-        for part in parts_of(row.item):
-            _content_to_store(part)
-
-
-def _content_to_store(part: Part) -> FileContent | None:
-    if _reference(part):
-        # Only `insert_with_attachments` writes references: otherwise a client could name somebody else's
-        # attachment.
-        raise InvalidRequest("An image or a file must be a string: its URL or its data.", param="item")
-    try:
-        return content_of(part)
-    except InvalidRequest:
-        # Data that is no image or file after all stays in its part.
-        return None
 
 
 def _get_or_create(person_id: int, contents: Mapping[ContentKey, FileContent]) -> dict[ContentKey, int]:
@@ -170,30 +149,18 @@ def _reference(part: Part) -> Mapping[str, Any] | None:
     return value if isinstance(value, Mapping) else None
 
 
-def _references(item: Mapping[str, Any] | None) -> Iterator[Mapping[str, Any]]:
+def _references(item: Item | None) -> Iterator[Mapping[str, Any]]:
     yield from filter(None, map(_reference, parts_of(item)))
 
 
-def with_inline_data(rows: Sequence[Row]) -> list[Row]:
-    """Return these messages with their data inline, byte for byte as it came."""
-    attachment_ids = {reference["attachment"] for row in rows for reference in _references(row.item)}
+def inline_items(items: Sequence[Item | None]) -> list[Item | None]:
+    """Return these items with their data inline, byte for byte as it came."""
+    attachment_ids = {reference["attachment"] for item in items for reference in _references(item)}
     if not attachment_ids:
-        return list(rows)
+        return list(items)
     contents = Attachment.objects.filter(pk__in=attachment_ids).values_list("pk", "sha256", "data")
     data_by_key = {(pk, sha256): bytes(data) for pk, sha256, data in contents}
-    return [_with_inline_data(row, data_by_key) for row in rows]
-
-
-def _with_inline_data(row: Row, data_by_key: Mapping[tuple[int, str], bytes]) -> Row:
-    if not any(_references(row.item)):
-        return row
-    assert row.item is not None  # it has references
-    item = map_parts(row.item, lambda part: _inline_part(part, data_by_key))
-    if isinstance(row, TranscriptMessage):
-        return dataclasses.replace(row, item=item)
-    row_copy = copy(row)
-    row_copy.item = item
-    return row_copy
+    return [item and map_parts(item, lambda part: _inline_part(part, data_by_key)) for item in items]
 
 
 def _inline_part(part: Part, data_by_key: Mapping[tuple[int, str], bytes]) -> Part:
@@ -201,11 +168,9 @@ def _inline_part(part: Part, data_by_key: Mapping[tuple[int, str], bytes]) -> Pa
     if reference is None:
         return part
     data = data_by_key.get((reference["attachment"], reference["sha256"]))
-    return (
-        DELETED_FILE_PART
-        if data is None
-        else {**part, DATA_FIELDS[part["type"]]: reference["head"] + encode_base64(data)}
-    )
+    if data is None:
+        return DELETED_FILE_PART
+    return {**part, DATA_FIELDS[part["type"]]: reference["head"] + encode_base64(data)}
 
 
 def replace_attachment(attachment: int, twin: int) -> None:

@@ -12,7 +12,6 @@ from typing import Protocol
 
 from django.db.models import Max, Q
 
-from convo.history.messages import NewMessage
 from convo.models import Message, Session, Turn
 
 CALL, RESULT = "function_call", "function_call_output"
@@ -92,7 +91,7 @@ def pair(items: Iterable[tuple[int, ToolItem]]) -> Pairs:
     return pairs
 
 
-def invalid_results(session: Session | None, drafts: Sequence[NewMessage]) -> Iterator[tuple[int, str]]:
+def invalid_results(session: Session | None, drafts: Sequence[ToolItem]) -> Iterator[tuple[int, str]]:
     """Yield the index of each draft that is a result without a call in this session or these drafts, and why.
 
     A result may be sent again while no reply and no recorded message comes after it.
@@ -114,7 +113,7 @@ def invalid_results(session: Session | None, drafts: Sequence[NewMessage]) -> It
             yield index, f"The tool call {draft.call_id} has its output already."
 
 
-def pending_calls(session: Session, drafts: Sequence[NewMessage]) -> list[str]:
+def pending_calls(session: Session, drafts: Sequence[ToolItem]) -> list[str]:
     """Return the ids of calls without a result, near the session's end or among these drafts."""
     rows = Message.objects.transcript(session).order_by("-position").only("position", "type", "item")
     stored_items = [(row.position, row) for row in reversed(rows[:_MESSAGES_SEARCHED])]
@@ -133,7 +132,7 @@ class _StoredItem:
     call_id: str
 
 
-def _tool_items(session: Session, call_ids: Iterable[str]) -> list[tuple[int, ToolItem]]:
+def _tool_items(session: Session, call_ids: Iterable[str | None]) -> list[tuple[int, ToolItem]]:
     rows = Message.objects.transcript(session).filter(
         type__in=(CALL, RESULT), item__call_id__in=list(call_ids)
     )

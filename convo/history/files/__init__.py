@@ -1,0 +1,32 @@
+"""Images and files in the parts of items: what they are and cost, and how they are stored."""
+
+from convo.history.files.attachments import MAX_FILES, Upload, replace_attachment, upload_parts
+from convo.history.files.content import (
+    TEXT_TYPE,
+    check_part,
+    decode_base64,
+    files_of,
+    hashes,
+    parts_of,
+    text_for_model,
+    with_hashes,
+    without_data,
+)
+from convo.history.files.images import IMAGE_TYPES
+
+__all__ = [
+    "IMAGE_TYPES",
+    "MAX_FILES",
+    "TEXT_TYPE",
+    "Upload",
+    "check_part",
+    "decode_base64",
+    "files_of",
+    "hashes",
+    "parts_of",
+    "replace_attachment",
+    "text_for_model",
+    "upload_parts",
+    "with_hashes",
+    "without_data",
+]
