@@ -2,8 +2,9 @@
 
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 from uuid import UUID
 
 from django.db import transaction
@@ -34,6 +35,7 @@ SEARCHABLE_ROLES = (Message.Role.USER, Message.Role.ASSISTANT, Message.Role.TOOL
 BATCH_SIZE = 200
 # A message of any length is stored, but search finds it only by this many characters at its beginning.
 MAX_INDEXED_CHARACTERS = 20_000
+IndexRow = TypeVar("IndexRow", IndexedMessage, IndexedMemory)
 UPDATE_FIELDS = (
     *("statement_terms", "question_terms", "date_terms", "scope_key", "owner_key", "position"),
     *("vector", "model", "dim"),
@@ -70,11 +72,7 @@ def build_index_batch(turn_ids: Sequence[int]) -> IndexBatch:
     """Build the index rows of these turns, vectors included, without an open transaction."""
     sessions = _sessions(turn_ids)
     messages = _searchable_messages(turn_ids, sessions)
-    vectors = (
-        embed.embed([remove_names([message.name], _index_text(message)) for message in messages])
-        if messages
-        else None
-    )
+    vectors = embed.embed(list(map(_text_to_embed, messages))) if messages else None
     index_rows = [
         _index_row(message, sessions[message.session_id], number, vectors)
         for number, message in enumerate(messages)
@@ -88,35 +86,33 @@ def save_index_batch(prepared: IndexBatch) -> int:
 
 def index_vectors(limit: int = 500) -> int:
     """Add the vectors of messages or memories that were indexed while the model could not be reached."""
-    rows = IndexedMessage.objects.filter(vector=None).order_by("pk")
-    return compute_message_vectors(rows, limit) or compute_memory_vectors(
-        IndexedMemory.objects.filter(vector=None).order_by("pk"), limit
+    messages = IndexedMessage.objects.filter(vector=None).order_by("pk")
+    return compute_vectors(messages, IndexedMemory.objects.filter(vector=None).order_by("pk"), limit)
+
+
+def compute_vectors(messages: QuerySet[IndexedMessage], memories: QuerySet[IndexedMemory], limit: int) -> int:
+    """Compute up to `limit` vectors, of messages first; return 0 if none are left or the model fails."""
+    return _save_vectors(_message_texts(messages[:limit])) or _save_vectors(
+        [(row, row.memory.text) for row in memories.select_related("memory")[:limit]]
     )
 
 
-def compute_message_vectors(rows: QuerySet[IndexedMessage], limit: int) -> int:
-    """Compute the vectors of the first `limit` rows; return 0 if there are none or the model fails."""
-    rows_by_message = {row.pk: row for row in rows[:limit]}
+def _message_texts(rows: Iterable[IndexedMessage]) -> list[tuple[IndexedMessage, str]]:
+    rows_by_message = {row.pk: row for row in rows}
     messages = Message.objects.filter(pk__in=rows_by_message).beginnings(MAX_INDEXED_CHARACTERS)
-    texts = [remove_names([message.name], _index_text(message)) for message in messages]
-    vectors = embed.embed(texts) if texts else None
+    return [(rows_by_message[message.pk], _text_to_embed(message)) for message in messages]
+
+
+def _save_vectors(texts: Sequence[tuple[IndexRow, str]]) -> int:
+    rows = [row for row, _ in texts]
+    vectors = embed.embed([text for _, text in texts]) if texts else None
     if vectors is None:
         return 0
-    updated_rows = [rows_by_message[message.pk] for message in messages]
-    for row, vector in zip(updated_rows, vectors, strict=True):
+    for row, vector in zip(rows, vectors, strict=True):
         row.vector, row.model, row.dim = pack_vector(vector), model_name(), len(vector)
     # An update leaves out rows that were deleted meanwhile, and doesn't create them again.
-    return IndexedMessage.objects.bulk_update(updated_rows, ["vector", "model", "dim"], batch_size=BATCH_SIZE)
-
-
-def compute_memory_vectors(rows: QuerySet[IndexedMemory], limit: int) -> int:
-    index_rows = list(rows.select_related("memory")[:limit])
-    vectors = embed.embed([row.memory.text for row in index_rows]) if index_rows else None
-    if vectors is None:
-        return 0
-    for row, vector in zip(index_rows, vectors, strict=True):
-        row.vector, row.model, row.dim = pack_vector(vector), model_name(), len(vector)
-    return IndexedMemory.objects.bulk_update(index_rows, ["vector", "model", "dim"], batch_size=BATCH_SIZE)
+    manager = type(rows[0])._default_manager
+    return manager.bulk_update(rows, ["vector", "model", "dim"], batch_size=BATCH_SIZE)
 
 
 def unindexed_memories(limit: int) -> list[int]:
@@ -188,6 +184,10 @@ def _searchable_messages(turn_ids: Sequence[int], sessions: dict[UUID, Session])
         .order_by("session", "position")
         .beginnings(MAX_INDEXED_CHARACTERS)
     )
+
+
+def _text_to_embed(message: Message) -> str:
+    return remove_names([message.name], _index_text(message))
 
 
 def _index_text(message: Message) -> str:

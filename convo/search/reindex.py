@@ -6,7 +6,7 @@ from django.db.models import Q, QuerySet
 
 from convo.models import IndexedMemory, IndexedMessage, Turn
 from convo.search.embed import model_name
-from convo.search.index import compute_memory_vectors, compute_message_vectors, index_turn_batch
+from convo.search.index import compute_vectors, index_turn_batch
 
 
 def turns_after(pk: int) -> QuerySet[Turn]:
@@ -35,5 +35,4 @@ def rows_without_vectors() -> tuple[QuerySet[IndexedMessage], QuerySet[IndexedMe
 
 def update_vectors(limit: int = 500) -> int:
     """Compute up to `limit` of these vectors; return 0 if none are left or the model can't be reached."""
-    messages, memories = rows_without_vectors()
-    return compute_message_vectors(messages, limit) or compute_memory_vectors(memories, limit)
+    return compute_vectors(*rows_without_vectors(), limit)
