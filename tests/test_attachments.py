@@ -303,9 +303,11 @@ def test_only_rows_refer_to_what_is_kept(session: Session, alice: User) -> None:
     forged = NewMessage(role="user", item=row.item)
     with pytest.raises(InvalidRequest):
         turns.record(session, [forged])
-    ephemeral = turns.store_session(turns.new_session(alice, ME, storage=Session.Storage.EPHEMERAL))[0]
-    with pytest.raises(InvalidRequest):
-        turns.record(ephemeral, [forged])
+    for storage in (Session.Storage.EPHEMERAL, Session.Storage.NONE):
+        other = turns.store_session(turns.new_session(alice, ME, storage=storage))[0]
+        with pytest.raises(InvalidRequest):
+            turns.record(other, [forged])
+        turns.record(other, [NewMessage(role="user", content="See?")])
     assert IMAGE["image_url"] in json.dumps(history.with_inline_data([row])[0].item)
     item: Any = row.item
     item["content"][1]["image_url"]["sha256"] = "0" * 64

@@ -29,8 +29,7 @@ def _first_active_question(rows: QuerySet[Message]) -> int | None:
 
 
 def _end_position(parent: Turn, turn: Turn) -> int:
-    rows = Message.objects.filter(turn=parent, erased_at=None).order_by("position")
-    last = rows.last()
+    last = Message.objects.filter(turn=parent, erased_at=None).order_by("position").last()
     if last is None:
         return _end_position(parent.parent, turn) if parent.parent else turn.session.base_position
     if last.active:

@@ -37,7 +37,7 @@ def look_up_newest(
     The flag is None where the window can't have any: for an empty transcript, or with an earlier `upto`.
     """
     if upto is not None and upto < version[1]:
-        return _read(session_id, before=upto + 1), None
+        return _transcript_messages(_rows(session_id, before=upto + 1)), None
     messages = window.load(session_id, version)
     is_hit = messages is not None
     if messages is None:
@@ -84,11 +84,7 @@ def _backwards(session_id: UUID, messages: list[TranscriptMessage]) -> Iterator[
         yield from reversed(batch)
         if len(batch) < window.MAX_MESSAGES:
             return
-        batch = _read(session_id, before=batch[0].position)
-
-
-def _read(session_id: UUID, *, before: int) -> list[TranscriptMessage]:
-    return _transcript_messages(_rows(session_id, before=before))
+        batch = _transcript_messages(_rows(session_id, before=batch[0].position))
 
 
 def _transcript_messages(rows: list[Message]) -> list[TranscriptMessage]:
@@ -125,11 +121,10 @@ def page(
 
 
 def message_at(session: Session, position: int) -> Message:
-    rows = Message.objects.transcript(session).filter(position=position)
-    message = rows.select_related("turn").first()
-    if message is None:
+    row = Message.objects.transcript(session).filter(position=position).select_related("turn").first()
+    if row is None:
         raise NotFound(f"This session has no message at position {position}.")
-    return ephemeral.load_contents([message])[0]
+    return ephemeral.load_contents([row])[0]
 
 
 def get_item(session: Session, item_id: str) -> Message:
@@ -176,6 +171,8 @@ def with_inline_data(rows: Sequence[Row]) -> list[Row]:
 
 
 def _with_item(row: Row, item: Item | None) -> Row:
+    if item is row.item:
+        return row
     if isinstance(row, TranscriptMessage):
         return replace(row, item=item)
     row_copy = copy(row)

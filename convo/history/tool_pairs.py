@@ -33,11 +33,11 @@ class ToolItem(Protocol):
 class Pairs:
     """The pairs among messages, by their positions, or by other ascending numbers."""
 
-    results: dict[int, int] = field(default_factory=dict)  # from each call with a result to its latest one
-    calls: dict[int, int] = field(default_factory=dict)  # from each result with a call to that call
-    earlier_results: dict[int, int] = field(
-        default_factory=dict
-    )  # from a result sent again to the one before it
+    # From each call with a result to its latest one, from each result with a call to that call, and from a
+    # result sent again to the one before it.
+    results: dict[int, int] = field(default_factory=dict)
+    calls: dict[int, int] = field(default_factory=dict)
+    earlier_results: dict[int, int] = field(default_factory=dict)
     orphans: set[int] = field(default_factory=set)  # calls without a result and results without a call
 
 

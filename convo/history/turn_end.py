@@ -57,11 +57,7 @@ def lock_idle(session_id: UUID, *, queued_turn: Turn | None = None) -> Session:
     Turns whose lease has run out are ended here; a live one raises TurnInProgress.
     """
     session = lock(session_id)
-    turns_ahead = (
-        Turn.objects.ahead_of(queued_turn)
-        if queued_turn
-        else Turn.objects.unfinished().filter(session=session)
-    )
+    turns_ahead = Turn.objects.ahead_of(queued_turn) if queued_turn else session.turns.unfinished()
     for turn in turns_ahead.annotate(now=Now()).order_by("id"):
         assert turn.lease_until is not None  # both unfinished states have a lease
         seconds_left = (turn.lease_until - turn.now).total_seconds()  # type: ignore[attr-defined]

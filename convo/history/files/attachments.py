@@ -55,13 +55,9 @@ def upload_parts(uploads: Sequence[Upload], param: str = "files") -> list[dict[s
 def _part_of_upload(file: Upload, param: str) -> dict[str, Any]:
     name, image = clean_name(file.name), image_of(file.data)
     label = f"{name!r}" if name else "This file"
-    mime = image.mime if image else TEXT_TYPE
-    url = f"data:{mime};base64,{encode_base64(file.data)}"
-    part: dict[str, Any]
-    if image:
-        part = {"type": "input_image", "filename": name, "image_url": url, "detail": "auto"}
-    else:
-        part = {"type": "input_file", "filename": name, "file_data": url}
+    url = f"data:{image.mime if image else TEXT_TYPE};base64,{encode_base64(file.data)}"
+    fields = {"image_url": url, "detail": "auto"} if image else {"file_data": url}
+    part = {"type": "input_image" if image else "input_file", "filename": name, **fields}
     try:
         content = content_of(part)
     except InvalidRequest as error:
@@ -86,8 +82,8 @@ def refuse_references(items: Sequence[Item | None]) -> None:
 
 def store(person_id: int, rows: Sequence[Message]) -> None:
     """Store the images and files of these new messages of one person; the items refer to them from now on."""
-    # Data that is no image or file after all stays in its part.
     parts = [part for row in rows for part in parts_of(row.item)]
+    # Data that is no image or file after all stays in its part.
     contents = {id(part): content for part in parts if (content := content_or_none(part))}
     attachment_ids = _get_or_create(person_id, {content.key: content for content in contents.values()})
 
@@ -160,7 +156,13 @@ def inline_items(items: Sequence[Item | None]) -> list[Item | None]:
         return list(items)
     contents = Attachment.objects.filter(pk__in=attachment_ids).values_list("pk", "sha256", "data")
     data_by_key = {(pk, sha256): bytes(data) for pk, sha256, data in contents}
-    return [item and map_parts(item, lambda part: _inline_part(part, data_by_key)) for item in items]
+    return [_inline_item(item, data_by_key) for item in items]
+
+
+def _inline_item(item: Item | None, data_by_key: Mapping[tuple[int, str], bytes]) -> Item | None:
+    if item is None or not any(_references(item)):
+        return item
+    return map_parts(item, lambda part: _inline_part(part, data_by_key))
 
 
 def _inline_part(part: Part, data_by_key: Mapping[tuple[int, str], bytes]) -> Part:

@@ -78,11 +78,9 @@ def content_of(part: Part) -> FileContent | None:
         # An image without a data URL is at the URL that stands here.
         return None
     data = decode_base64(value[len(prefix) :])
-    return (
-        _file_content(data, prefix, file_name_of(part))
-        if is_file
-        else _image_content(data, prefix, str(part.get("detail")))
-    )
+    if is_file:
+        return _file_content(data, prefix, file_name_of(part))
+    return _image_content(data, prefix, str(part.get("detail")))
 
 
 def _data_in(part: Part) -> tuple[str, Any]:
