@@ -9,7 +9,8 @@ from pytest_django import Settings
 from convo import history, jobs, turns
 from convo.errors import BranchNotActive, NotFound, TurnInProgress
 from convo.history import NewMessage
-from convo.models import ME, Message, Person, Session, Summary, Turn
+from convo.models import ME, Message, Person, Session, Summary, Turn, TurnRequest
+from convo.turns import Claim
 from tests.support.leases import expire
 from tests.talk import ask, begin, finish, questions, said, user
 from tests.upstream import Upstream
@@ -61,6 +62,18 @@ def test_another_answer_leaves_out_nothing_of_what_stands_in_its_place(session: 
         ("question", 3, 3),
     ]
     assert manifest["left_out"] == []
+
+
+def test_another_answer_whose_process_died_is_given_to_the_same_question(
+    session: Session, upstream: Upstream
+) -> None:
+    ask(session, "first", request=TurnRequest(background=True))
+    ask(session, "second", request=TurnRequest(background=True))
+    claim = turns.regenerate(session, 2)
+    assert history.requeue(claim.turn)
+    result = finish(Claim(turn=claim.turn, session_id=session.pk, agent=claim.agent, is_queued=True))
+    assert result.turn.number == 3
+    assert questions(upstream.last["messages"]) == ["first", "second"]
 
 
 def test_another_answer_stands_in_the_place_of_the_old_one_which_is_kept(session: Session) -> None:

@@ -118,13 +118,8 @@ class TurnViewSet(ConvoViewSet):
         turn = self._turn(session, number)
         messages = history.messages_of(turn)
         details = {"messages": messages_json(messages, turn.number), "manifest": turn.manifest}
-        return Response(
-            {
-                **turn_json(turn),
-                **details,
-                "alternatives": history.alternatives(turn.session, [turn])[turn.pk],
-            }
-        )
+        alternatives = history.alternatives(turn.session, [turn])[turn.pk]
+        return Response({**turn_json(turn), **details, "alternatives": alternatives})
 
     @extend_schema(responses=responses(None, status=204, writes=True))
     def destroy(self, request: Request, session: str, number: str) -> Response:
