@@ -223,7 +223,8 @@ def test_deleting_a_reply_leaves_its_question(session: Session) -> None:
     assert counts_agree(session)
 
 
-def test_deleting_half_a_tool_pair_deletes_the_other_half(session: Session) -> None:
+@pytest.mark.parametrize("position", [2, 3])
+def test_deleting_half_a_tool_pair_deletes_the_other_half(session: Session, position: int) -> None:
     call = {"type": "function_call", "call_id": "c1", "name": "look", "arguments": "{}"}
     output = {"type": "function_call_output", "call_id": "c1", "output": "seen"}
     turns.record(
@@ -235,7 +236,7 @@ def test_deleting_half_a_tool_pair_deletes_the_other_half(session: Session) -> N
             NewMessage(role="assistant", content="done"),
         ],
     )
-    history.delete_message(session.pk, 3)
+    history.delete_message(session.pk, position)
     assert said(session) == ["u:look", "a:done"]
     assert not Message.objects.exclude(item=None).exists()
 
