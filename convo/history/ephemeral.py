@@ -23,7 +23,7 @@ from convo.breaker import Breaker, BreakerOpen
 from convo.conf import conf, ephemeral_cache
 from convo.errors import ContentsExpired, DatabaseUnavailable, MessageTooLong
 from convo.history.cache import CONNECTION_ERRORS
-from convo.models import Message, Session, Turn
+from convo.models import Chunk, Message, Session, Turn
 
 logger = logging.getLogger(__name__)
 
@@ -124,7 +124,7 @@ def load_question(turn: Turn) -> list[dict[str, Any]]:
     return contents.queued_questions[str(turn.number)]
 
 
-def save_chunks(turn: Turn, chunks: list[Any]) -> None:
+def save_chunks(turn: Turn, chunks: list[Chunk]) -> None:
     """Save the chunk lengths of a turn's reply, and drop its draft once the turn's end is committed.
 
     They are not stored in the row, because the lengths of words reveal much of the words.
@@ -135,12 +135,12 @@ def save_chunks(turn: Turn, chunks: list[Any]) -> None:
     transaction.on_commit(partial(_drop, _draft_key(turn.session_id)))
 
 
-def load_chunks(turn: Turn) -> list[Any]:
+def load_chunks(turn: Turn) -> list[Chunk]:
     contents = _load(turn.session_id) or EphemeralContents()
     return contents.chunks.get(str(turn.number), [])
 
 
-def save_draft(turn: Turn, text: str, chunks: list[Any]) -> None:
+def save_draft(turn: Turn, text: str, chunks: list[Chunk]) -> None:
     """Save the draft of a running turn and renew the session's contents; a failing cache is only logged."""
     draft = [str(turn.key), text, chunks]
     try:
@@ -153,7 +153,7 @@ def save_draft(turn: Turn, text: str, chunks: list[Any]) -> None:
         _drop(_draft_key(turn.session_id))
 
 
-def load_draft(turn: Turn) -> tuple[str, list[Any]]:
+def load_draft(turn: Turn) -> tuple[str, list[Chunk]]:
     try:
         key, text, chunks = _call_cache(lambda cache: cache.get(_draft_key(turn.session_id))) or ("", "", [])
     except (DatabaseUnavailable, ValueError, TypeError):

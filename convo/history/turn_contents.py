@@ -6,10 +6,10 @@ Those of an ephemeral session are in the cache alone.
 from typing import Any
 
 from convo.history import ephemeral
-from convo.models import ReplyItem, Session, Turn, rebuild_draft_items
+from convo.models import Chunk, ReplyItem, Session, Turn, rebuild_draft_items
 
 
-def save_draft(turn: Turn, text: str, chunks: list[Any]) -> None:
+def save_draft(turn: Turn, text: str, chunks: list[Chunk]) -> None:
     if turn.session.is_ephemeral:
         ephemeral.save_draft(turn, text, chunks)
     else:
@@ -21,7 +21,7 @@ def load_draft_items(turn: Turn) -> list[ReplyItem]:
     return rebuild_draft_items(*(ephemeral.load_draft(turn) if is_ephemeral else (turn.draft, turn.chunks)))
 
 
-def load_chunks(turn: Turn) -> list[Any]:
+def load_chunks(turn: Turn) -> list[Chunk]:
     return ephemeral.load_chunks(turn) if turn.session.is_ephemeral else list(turn.chunks)
 
 
