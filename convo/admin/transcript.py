@@ -11,6 +11,7 @@ from itertools import groupby
 from django.db.models import Exists, OuterRef, Q
 
 from convo.admin.read_only import describe_size
+from convo.http.converters import parse_whole_number
 from convo.models import Message, Session, Summary, Turn
 
 MESSAGES, TURNS, SUMMARIES = 50, 60, 10
@@ -170,18 +171,13 @@ def summaries(session: Session, *, can_read: bool) -> list[SummaryVersion]:
     ]
 
 
-def parse_position(text: str, default: int) -> int:
-    """Return the position in a query parameter, or the default if it isn't a position."""
-    is_position = text.isascii() and text.isdecimal() and len(text) <= 15
-    return int(text) if is_position else default
-
-
 def session_context(
     session: Session, query_params: Mapping[str, str], *, can_read: bool
 ) -> dict[str, object]:
     """Return the template context of what a session's page shows in addition to its fields."""
     end = session.last_position + 1
-    before = parse_position(query_params.get("before", ""), end)
+    position = parse_whole_number(query_params.get("before", ""))
+    before = end if position is None else position
     exchanges, older = transcript(session, before, can_read=can_read)
     return {
         "exchanges": exchanges,

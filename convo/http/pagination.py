@@ -1,5 +1,7 @@
 """Keyset pagination of long lists: no row is skipped or shown twice, and none are counted."""
 
+from collections.abc import Iterable
+from itertools import islice
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from django.core import signing
@@ -9,6 +11,7 @@ from django.utils.dateparse import parse_datetime
 from convo.errors import InvalidRequest
 
 R = TypeVar("R", bound=Model)
+T = TypeVar("T")
 
 
 class CursorPage(NamedTuple, Generic[R]):
@@ -19,18 +22,34 @@ class CursorPage(NamedTuple, Generic[R]):
     previous: str | None
 
 
+def rows_after(
+    rows: QuerySet[R], *, order_by: str, last: tuple[Any, Any] | None, newest_first: bool
+) -> QuerySet[R]:
+    """Return the rows in order, only those after the row with these values of `order_by` and id, if any.
+
+    Rows with the same `order_by` are in the order of their ids, the other way round.
+    """
+    if last is not None:
+        value, id = last
+        operator, tie_operator = ("lt", "gt") if newest_first else ("gt", "lt")
+        rows = rows.filter(
+            Q(**{f"{order_by}__{operator}": value}) | Q(**{order_by: value, f"id__{tie_operator}": id})
+        )
+    return rows.order_by(*((f"-{order_by}", "id") if newest_first else (order_by, "-id")))
+
+
+def first_rows(rows: Iterable[T], size: int) -> tuple[list[T], bool]:
+    """Return the first `size` of these rows, and whether there are more. The others are not read."""
+    page_rows = list(rows[: size + 1] if isinstance(rows, QuerySet) else islice(rows, size + 1))
+    return page_rows[:size], len(page_rows) > size
+
+
 def paginate(rows: QuerySet[R], *, order_by: str, cursor: str, size: int, owner_id: object) -> CursorPage[R]:
     """Return a page of rows, the latest `order_by` first, from where the last page ended."""
-    backwards, salt = False, _salt(owner_id, rows.model)
-    if cursor:
-        backwards, moment, id = _decode(cursor, salt)
-        operator, tie_operator = ("gt", "lt") if backwards else ("lt", "gt")
-        rows = rows.filter(
-            Q(**{f"{order_by}__{operator}": moment}) | Q(**{order_by: moment, f"id__{tie_operator}": id})
-        )
-    order = (order_by, "-id") if backwards else (f"-{order_by}", "id")
-    page_rows = list(rows.order_by(*order)[: size + 1])
-    has_more, page_rows = len(page_rows) > size, page_rows[:size]
+    salt = _salt(owner_id, rows.model)
+    backwards, last = _decode(cursor, salt) if cursor else (False, None)
+    rows = rows_after(rows, order_by=order_by, last=last, newest_first=not backwards)
+    page_rows, has_more = first_rows(rows, size)
     if backwards:
         page_rows.reverse()
     # A cursor comes from a row on the neighbouring page, so there are more rows on that side.
@@ -49,14 +68,14 @@ def paginate(rows: QuerySet[R], *, order_by: str, cursor: str, size: int, owner_
     )
 
 
-def _decode(cursor: str, salt: str) -> tuple[bool, Any, str]:
+def _decode(cursor: str, salt: str) -> tuple[bool, tuple[Any, str]]:
     try:
         backwards, moment, id = signing.loads(cursor, salt=salt)
     except signing.BadSignature as error:
         raise InvalidRequest(
             "`cursor` is not valid. Follow the links to the next and the previous page.", param="cursor"
         ) from error
-    return backwards, parse_datetime(moment), id
+    return backwards, (parse_datetime(moment), id)
 
 
 def _salt(reader: object, model: type[Model]) -> str:

@@ -4,7 +4,6 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from django.db import transaction
-from django.db.models import Q
 from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -12,6 +11,7 @@ from rest_framework.response import Response
 from convo import database, history, turns
 from convo.errors import InvalidRequest, ItemInConversation, NotFound
 from convo.history import MessagePage, NewMessage
+from convo.http.pagination import first_rows, rows_after
 from convo.models import NOBODY, Message, Session, Turn
 from convo.openai_api import ids, items, schema
 from convo.openai_api.pagination import PageQuery, page_json, read_page_query, unknown_cursor
@@ -64,22 +64,15 @@ class ConversationsView(V1View):
         return self.idempotent(create, person=person)
 
     def _conversations_page(self, page_query: PageQuery) -> tuple[list[Session], bool]:
-        rows, order = (
-            self.conversations(),
-            ("-created_at", "id") if page_query.newest_first else ("created_at", "-id"),
-        )
+        rows, last = self.conversations(), None
         if page_query.after:
             key = ids.uuid_of(ids.CONVERSATION, page_query.after)
             cursor = rows.filter(pk=key).first() if key else None
             if cursor is None:
                 raise unknown_cursor(page_query.after)
-            lookup, tie_lookup = ("lt", "gt") if page_query.newest_first else ("gt", "lt")
-            rows = rows.filter(
-                Q(**{f"created_at__{lookup}": cursor.created_at})
-                | Q(**{"created_at": cursor.created_at, f"id__{tie_lookup}": cursor.pk})
-            )
-        page_rows = list(rows.order_by(*order)[: page_query.limit + 1])
-        return page_rows[: page_query.limit], len(page_rows) > page_query.limit
+            last = cursor.created_at, cursor.pk
+        rows = rows_after(rows, order_by="created_at", last=last, newest_first=page_query.newest_first)
+        return first_rows(rows, page_query.limit)
 
 
 class ConversationView(V1View):

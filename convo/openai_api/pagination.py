@@ -1,16 +1,13 @@
 """Pages of lists in OpenAI's form: `after` is the id of the last entry that the client has."""
 
-import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from rest_framework.request import Request
 
 from convo.errors import NotFound, WrongType
-from convo.openai_api.body import invalid
-
-MAX_LIMIT, DEFAULT_LIMIT = 100, 20
-_INTEGER = re.compile(r"-?[0-9]{1,9}")
+from convo.http.pagination import first_rows
+from convo.http.query import QueryParams
 
 
 class PageQuery(NamedTuple):
@@ -23,15 +20,10 @@ class PageQuery(NamedTuple):
 
 def read_page_query(request: Request, *, order: str = "desc") -> PageQuery:
     """Read the page from the query string; `order` is the default."""
-    query_params = request.query_params
-    direction = query_params.get("order") or order
-    if direction not in {"asc", "desc"}:
-        raise invalid("order", "expected one of: asc, desc.")
-    return PageQuery(
-        query_params.get("after", ""),
-        _parse_limit(query_params.get("limit") or str(DEFAULT_LIMIT)),
-        direction == "desc",
-    )
+    params = QueryParams(request.query_params, ignore_empty=True)
+    orders = ("asc", "desc") if order == "asc" else ("desc", "asc")
+    is_newest_first = params.choice("order", *orders) == "desc"
+    return PageQuery(params.text("after"), params.page_size("limit", wrong_type=WrongType), is_newest_first)
 
 
 def page_json(data: Sequence[dict[str, Any]], *, has_more: bool = False) -> dict[str, Any]:
@@ -53,16 +45,9 @@ def cut_page(entries: Sequence[dict[str, Any]], page_query: PageQuery) -> dict[s
         if not next_indexes:
             raise unknown_cursor(page_query.after)
         remaining = remaining[next_indexes[0] :]
-    return page_json(remaining[: page_query.limit], has_more=len(remaining) > page_query.limit)
+    page_entries, has_more = first_rows(remaining, page_query.limit)
+    return page_json(page_entries, has_more=has_more)
 
 
 def unknown_cursor(after: str) -> NotFound:
     return NotFound(f"No item found with id '{after}'", param="after")
-
-
-def _parse_limit(text: str) -> int:
-    if not _INTEGER.fullmatch(text):
-        raise WrongType("Invalid type for 'limit': expected an integer.", param="limit")
-    if not 1 <= int(text) <= MAX_LIMIT:
-        raise invalid("limit", f"expected a value from 1 to {MAX_LIMIT}.")
-    return int(text)

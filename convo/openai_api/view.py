@@ -1,6 +1,5 @@
 """The base of all /v1 views: authentication, JSON in and out, request ids, and the query string."""
 
-import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -16,13 +15,13 @@ from convo import agents
 from convo.errors import ConvoError, InvalidRequest, NotFound
 from convo.http import errors
 from convo.http.auth import HasScope, KeyAuthentication, person_in_header, validate_person
-from convo.http.converters import parse_whole_number
 from convo.http.idempotency import idempotency_key, process_once_by_key
 from convo.http.openapi import ConvoAutoSchema
+from convo.http.query import QueryParams
 from convo.http.strict_json import StrictJSONParser
 from convo.models import NOBODY, Session, Turn
 from convo.openai_api import ids
-from convo.openai_api.body import Body, invalid
+from convo.openai_api.body import Body
 from convo.request_context import request_id
 
 REQUEST_ID_HEADER = "x-request-id"
@@ -56,7 +55,8 @@ class V1View(APIView):
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)
-        if query_boolean(request, "beta"):
+        self.params = QueryParams(request.query_params, ignore_empty=True)
+        if self.params.boolean("beta"):
             raise NotFound("OpenAI's beta API is not available here. Call this without `beta=true`.")
 
     def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
@@ -150,36 +150,3 @@ def person_of(request: Request, body: Body) -> str | None:
         "user": body.text("user"),
     }
     return next((validate_person(ref, param) for param, ref in refs.items() if ref), None)
-
-
-def query_boolean(request: Request, name: str) -> bool:
-    value = request.query_params.get(name, "")
-    if value.lower() not in {"", "true", "false", "1", "0"}:
-        raise invalid(name, "expected true or false.")
-    return value.lower() in {"true", "1"}
-
-
-def query_integer(request: Request, name: str) -> int | None:
-    value = request.query_params.get(name, "")
-    if not value:
-        return None
-    number = parse_whole_number(value)
-    if number is None:
-        raise invalid(name, "expected a whole number, 0 or more.")
-    return number
-
-
-def query_map(request: Request, name: str) -> dict[str, str]:
-    """Return a map from the query string: `metadata[topic]=x`."""
-    matches = {key: re.fullmatch(rf"{name}\[(.+)\]", key) for key in request.query_params}
-    return {
-        _require_printable(name, match[1]): _require_printable(name, request.query_params[key])
-        for key, match in matches.items()
-        if match
-    }
-
-
-def _require_printable(name: str, value: str) -> str:
-    if not value.isprintable():
-        raise invalid(name, "it contains unprintable characters. Remove them.")
-    return value

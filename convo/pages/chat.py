@@ -15,7 +15,7 @@ from convo.errors import ContentsExpired, ConvoError, InvalidRequest, NotFound, 
 from convo.history import NewMessage
 from convo.history.files import Upload, upload_parts
 from convo.http import sse
-from convo.http.converters import parse_whole_number
+from convo.http.query import QueryParams
 from convo.models import ME, Session, Turn
 from convo.pages.exchanges import Exchange, agent_title, build_exchanges, unfinished_turn
 from convo.pages.page import (
@@ -165,13 +165,10 @@ def _page_of_messages(request: HttpRequest, session: Session | None) -> history.
 
 
 def _position_param(request: HttpRequest, name: str) -> int | None:
-    value = request.GET.get(name)
-    if value is None:
-        return None
-    position = parse_whole_number(value)
-    if position is None:
-        raise NotFound(f"`{name}` is the position of a message.")
-    return position
+    try:
+        return QueryParams(request.GET).integer(name)
+    except InvalidRequest as error:
+        raise NotFound(error.message) from error
 
 
 def _follow_up_question(exchange_list: Sequence[Exchange]) -> str | None:

@@ -21,6 +21,7 @@ from django.views.decorators.http import require_POST, require_safe
 from convo import turns
 from convo.errors import ConvoError, InvalidRequest
 from convo.http import pagination
+from convo.http.query import QueryParams
 from convo.models import Session
 from convo.pages.page import listed_sessions, page, page_error_response, render_page, session_of
 
@@ -94,12 +95,12 @@ def _show_error(request: HttpRequest, error: ConvoError) -> HttpResponseBase:
 
 
 def _show_list(request: HttpRequest, error: ConvoError | None = None) -> HttpResponse:
-    query_params = request.GET if error is None else QueryDict()
-    is_archived, find = query_params.get("state") == State.ARCHIVED, query_params.get("find", "").strip()
+    params = QueryParams(request.GET if error is None else {})
+    is_archived, find = params.text("state") == State.ARCHIVED, params.text("find").strip()
     rows_page = pagination.paginate(
         _matching_sessions(request, find, is_archived=is_archived),
         order_by="last_activity",
-        cursor=query_params.get("cursor", ""),
+        cursor=params.text("cursor"),
         size=PAGE_SIZE,
         owner_id=request.user.pk,
     )

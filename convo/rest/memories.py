@@ -16,7 +16,6 @@ from convo.http.auth import requested_person
 from convo.http.idempotency import process_once
 from convo.models import ME, Evidence, Person, UserMemory
 from convo.rest import schema
-from convo.rest.paging import paginate
 from convo.rest.schema import responses
 from convo.rest.serializer_fields import LinesField, StrictCharField, StrictSerializer
 from convo.rest.viewset import ConvoViewSet
@@ -129,10 +128,7 @@ class MemoryViewSet(ConvoViewSet):
     )
     def list(self, request: Request) -> Response:
         """List the facts about the person, the newest first; only active ones unless `status` is given."""
-        cursor, size = self.params.text("cursor"), self.params.page_size()
-        page = paginate(request, self._filtered_queryset(), by="valid_from", cursor=cursor, size=size)
-        results = [memory_json(row) for row in page.rows]
-        return Response({"results": results, "next": page.next, "previous": page.previous})
+        return self.list_response(self._filtered_queryset(), order_by="valid_from", render=memory_json)
 
     @extend_schema(responses=responses(schema.MEMORY, status=201, writes=True, finds=True))
     def create(self, request: Request) -> Response:
@@ -168,12 +164,7 @@ class MemoryViewSet(ConvoViewSet):
     @extend_schema(responses=responses(None, status=204, writes=True))
     def destroy(self, request: Request, id: str) -> Response:
         """Forget a fact and the facts that it replaced: at once, everywhere, and for good."""
-
-        def forget() -> Response:
-            memory.forget(self._memory(id))
-            return Response(status=204)
-
-        return process_once(request, forget)
+        return self.delete_once(lambda: memory.forget(self._memory(id)))
 
     @extend_schema(responses=responses(schema.FACT_HISTORY))
     @action(detail=True, methods=["get"])

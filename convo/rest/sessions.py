@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from typing import Any
-from uuid import UUID
 
 from django.db.models import QuerySet
 from django.http import HttpResponseBase
@@ -21,7 +20,6 @@ from convo.http.representations import messages_of_turns_json, session_json
 from convo.models import Session
 from convo.rest import schema, serializers
 from convo.rest.answer import answer
-from convo.rest.paging import paginate, url_with_params
 from convo.rest.schema import responses
 from convo.rest.viewset import ConvoViewSet
 
@@ -88,12 +86,9 @@ class SessionViewSet(ConvoViewSet):
     )
     def list(self, request: Request) -> Response:
         """Your sessions, the most recently active first."""
-        cursor, size = self.params.text("cursor"), self.params.page_size()
-        page = paginate(
-            request, self._filtered_queryset(request), by="last_activity", cursor=cursor, size=size
+        return self.list_response(
+            self._filtered_queryset(request), order_by="last_activity", render=session_json
         )
-        results = [session_json(session) for session in page.rows]
-        return Response({"results": results, "next": page.next, "previous": page.previous})
 
     @extend_schema(responses=responses(schema.SESSION, status=201, writes=True, finds=True))
     def create(self, request: Request) -> Response:
@@ -127,7 +122,7 @@ class SessionViewSet(ConvoViewSet):
     @extend_schema(responses=responses(None, status=204, writes=True))
     def destroy(self, request: Request, pk: str) -> Response:
         """Delete the session with everything in it. A reply that is being written stops."""
-        return process_once(request, lambda: _no_content_after(history.remove, self.get_session(pk)))
+        return self.delete_once(lambda: history.remove(self.get_session(pk).pk))
 
     @extend_schema(responses=responses(schema.REPLY, writes=True, asks=True))
     @action(detail=True, methods=["post"])
@@ -150,13 +145,18 @@ class SessionViewSet(ConvoViewSet):
             newest_first=newest_first,
             size=params.page_size(),
         )
-        return Response(_history_json(request, page, newest_first=newest_first))
+        positions = [message.position for message in page.messages]
+        newer = self.link(after=max(positions), before=None) if page.has_newer else None
+        older = self.link(before=min(positions), after=None) if page.has_older else None
+        next, previous = (older, newer) if newest_first else (newer, older)
+        results = messages_of_turns_json(page.messages)
+        return Response({"results": results, "next": next, "previous": previous})
 
     @extend_schema(responses=responses(None, status=204, writes=True))
     @history.mapping.delete
     def clear(self, request: Request, pk: str) -> Response:
         """Delete all messages and keep the session. The response is the same if there are none."""
-        return process_once(request, lambda: _no_content_after(history.clear, self.get_session(pk)))
+        return self.delete_once(lambda: history.clear(self.get_session(pk).pk))
 
     @extend_schema(parameters=schema.CONTEXT_PARAMETERS, responses=schema.CONTEXT_RESPONSES)
     @action(detail=True, methods=["get"])
@@ -189,25 +189,3 @@ class SessionViewSet(ConvoViewSet):
         if active_before := params.date_time("active_before"):
             sessions = sessions.filter(last_activity__lt=active_before)
         return sessions.select_related("person")
-
-
-def _no_content_after(change: Callable[[UUID], None], session: Session) -> Response:
-    change(session.pk)
-    return Response(status=204)
-
-
-def _history_json(request: Request, page: history.MessagePage, *, newest_first: bool) -> dict[str, Any]:
-    messages = page.messages
-    has_next, has_previous = (
-        (page.has_older, page.has_newer) if newest_first else (page.has_newer, page.has_older)
-    )
-    next_param, previous_param = ("before", "after") if newest_first else ("after", "before")
-    return {
-        "results": messages_of_turns_json(messages),
-        "next": url_with_params(request, **{next_param: messages[-1].position, previous_param: None})
-        if has_next
-        else None,
-        "previous": url_with_params(request, **{previous_param: messages[0].position, next_param: None})
-        if has_previous
-        else None,
-    }

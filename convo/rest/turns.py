@@ -11,8 +11,9 @@ from convo.errors import InvalidRequest, NotFound
 from convo.history import NewMessage
 from convo.http import sse
 from convo.http.auth import check_roles
-from convo.http.converters import WHOLE_NUMBER_PATTERN, parse_whole_number
+from convo.http.converters import WHOLE_NUMBER_PATTERN
 from convo.http.idempotency import REPLAYED_HEADER, mark_replayed, process_once
+from convo.http.query import QueryParams
 from convo.http.representations import (
     feedback_json,
     feedback_value_json,
@@ -25,7 +26,6 @@ from convo.http.representations import (
 from convo.models import Session, Turn
 from convo.rest import schema, serializers
 from convo.rest.answer import answer
-from convo.rest.paging import paginate
 from convo.rest.schema import responses
 from convo.rest.viewset import ConvoViewSet
 
@@ -69,13 +69,8 @@ class MessageViewSet(ConvoViewSet):
     @extend_schema(responses=responses(None, status=204, writes=True))
     def destroy(self, request: Request, session: str, position: str) -> Response:
         """Delete a message. A question is deleted with its replies, a tool call with its output."""
-        session_row = self.get_session(session)
-
-        def delete() -> Response:
-            history.delete_message(session_row.pk, int(position))
-            return Response(status=204)
-
-        return process_once(request, delete)
+        session_id = self.get_session(session).pk
+        return self.delete_once(lambda: history.delete_message(session_id, int(position)))
 
     @extend_schema(responses=responses(schema.SESSION, status=201, writes=True))
     @action(detail=True, methods=["post"])
@@ -107,10 +102,7 @@ class TurnViewSet(ConvoViewSet):
     def list(self, request: Request, session: str) -> Response:
         """The session's turns, the latest first, without their messages."""
         rows = Turn.objects.filter(session=self.get_session(session)).select_related("feedback")
-        cursor, size = self.params.text("cursor"), self.params.page_size()
-        page = paginate(request, rows.defer(*DEFERRED_COLUMNS), by="created_at", cursor=cursor, size=size)
-        results = [turn_json(turn) for turn in page.rows]
-        return Response({"results": results, "next": page.next, "previous": page.previous})
+        return self.list_response(rows.defer(*DEFERRED_COLUMNS), order_by="created_at", render=turn_json)
 
     @extend_schema(responses=responses(schema.TURN_DETAIL))
     def retrieve(self, request: Request, session: str, number: str) -> Response:
@@ -124,13 +116,8 @@ class TurnViewSet(ConvoViewSet):
     @extend_schema(responses=responses(None, status=204, writes=True))
     def destroy(self, request: Request, session: str, number: str) -> Response:
         """Delete a turn's messages, and every other reply to its question."""
-        session_row = self.get_session(session)
-
-        def delete() -> Response:
-            history.delete_turn(session_row.pk, int(number))
-            return Response(status=204)
-
-        return process_once(request, delete)
+        session_id = self.get_session(session).pk
+        return self.delete_once(lambda: history.delete_turn(session_id, int(number)))
 
     @extend_schema(parameters=schema.EVENTS_PARAMETERS, responses=schema.EVENTS)
     @action(detail=True, methods=["get"])
@@ -138,8 +125,9 @@ class TurnViewSet(ConvoViewSet):
         """The turn's events since `after` or Last-Event-ID: past ones, then new ones as they happen."""
         turn = self._turn(session, number)
         after = self.params.integer("after")
-        after = _last_event_id(request) if after is None else after
-        return sse.replay(request._request, turn, after=after)
+        if after is None:
+            after = QueryParams(request.headers, ignore_empty=True).integer("Last-Event-ID")
+        return sse.replay(request._request, turn, after=-1 if after is None else after)
 
     @extend_schema(responses=responses(schema.PROMPT_PARTS))
     @action(detail=True, methods=["get"])
@@ -222,12 +210,7 @@ class TurnViewSet(ConvoViewSet):
     def delete_feedback(self, request: Request, session: str, number: str) -> Response:
         """Delete the feedback on this reply. The response is the same if there is none."""
         turn = self._turn(session, number)
-
-        def take_back() -> Response:
-            turns.delete_feedback(turn)
-            return Response(status=204)
-
-        return process_once(request, take_back)
+        return self.delete_once(lambda: turns.delete_feedback(turn))
 
     def _answer_again(self, request: Request, session: str, number: str) -> HttpResponseBase:
         data = self.validated_body()
@@ -251,15 +234,3 @@ def _edited_question(session: Session, number: int, text: str) -> list[NewMessag
     except NotFound:
         # `turns.regenerate` finds no turn either, and raises where the error is stored under the key.
         return [NewMessage(role="user", content=text)]
-
-
-def _last_event_id(request: Request) -> int:
-    value = request.META.get("HTTP_LAST_EVENT_ID", "")
-    if not value:
-        return -1
-    number = parse_whole_number(value)
-    if number is None:
-        raise InvalidRequest(
-            "Last-Event-ID must be the `id` of an event of this turn.", param="Last-Event-ID"
-        )
-    return number

@@ -1,11 +1,11 @@
-"""The base view set of the REST API, and the query parameters of a request."""
+"""The base view set of the REST API."""
 
-from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+from urllib.parse import urlencode
 from uuid import UUID
 
-from django.utils.dateparse import parse_datetime
+from django.db.models import Model, QuerySet
 from rest_framework import renderers, viewsets
 from rest_framework.metadata import SimpleMetadata
 from rest_framework.parsers import FormParser, MultiPartParser
@@ -13,16 +13,20 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from convo.errors import InvalidRequest, NotFound, UnknownParameter
+from convo.errors import NotFound
 from convo.http.auth import requested_person
-from convo.http.converters import parse_whole_number
+from convo.http.idempotency import process_once
 from convo.http.openapi import ConvoAutoSchema
+from convo.http.pagination import paginate
+from convo.http.query import QueryParams
 from convo.http.sse import MEDIA_TYPE, frame
 from convo.http.strict_json import StrictJSONParser
 from convo.models import Session
 from convo.rest.browsable import BrowsableRenderer
 from convo.rest.serializer_fields import StrictSerializer
 from convo.rest.view import ConvoView
+
+R = TypeVar("R", bound=Model)
 
 
 class EventStreamRenderer(renderers.BaseRenderer):
@@ -74,7 +78,8 @@ class ConvoViewSet(ConvoView, viewsets.GenericViewSet[Any]):
 
     def initial(self, request: Request, *args: object, **kwargs: object) -> None:
         super().initial(request, *args, **kwargs)
-        self.params = QueryParams(request, *self.allowed_params.get(self.action or "", ()))
+        self.params = QueryParams(request.query_params)
+        self.params.check_names(*self.allowed_params.get(self.action or "", ()), "user", "format")
 
     def get_serializer_class(self) -> type[StrictSerializer]:
         return self.serializer_classes.get(self.action or "", StrictSerializer)
@@ -92,6 +97,30 @@ class ConvoViewSet(ConvoView, viewsets.GenericViewSet[Any]):
         serializer.is_valid(raise_exception=True)
         return dict(serializer.validated_data)
 
+    def delete_once(self, delete: Callable[[], object]) -> Response:
+        """Delete something, once per idempotency key; the response has no content."""
+
+        def write() -> Response:
+            delete()
+            return Response(status=204)
+
+        return process_once(self.request, write)
+
+    def list_response(
+        self, rows: QuerySet[R], *, order_by: str, render: Callable[[R], dict[str, Any]]
+    ) -> Response:
+        """Return a page of these rows, the latest `order_by` first."""
+        cursor, size = self.params.text("cursor"), self.params.page_size()
+        page = paginate(rows, order_by=order_by, cursor=cursor, size=size, owner_id=self.request.user.pk)
+        next, previous = (self.link(cursor=link) if link else None for link in (page.next, page.previous))
+        return Response({"results": list(map(render, page.rows)), "next": next, "previous": previous})
+
+    def link(self, **changes: Any) -> str:
+        """Return the address of this request with other query parameters; None removes one."""
+        query_params = {**self.request.query_params.dict(), **changes}
+        query = urlencode({name: value for name, value in query_params.items() if value is not None})
+        return self.request.build_absolute_uri(f"{self.request.path}?{query}")
+
     def get_session(self, id: str, user: str | None = None) -> Session:
         """Return the caller's session; an unknown id and somebody else's session raise the same 404."""
         try:
@@ -104,62 +133,3 @@ class ConvoViewSet(ConvoView, viewsets.GenericViewSet[Any]):
         if session is None:
             raise NotFound("There is no such session.", param="session")
         return session
-
-
-class QueryParams:
-    """The query parameters of a request; an unknown one is an error."""
-
-    def __init__(self, request: Request, *names: str) -> None:
-        self.raw = request.query_params
-        allowed = {*names, "user", "format"}
-        for name in self.raw:
-            if name not in allowed:
-                raise UnknownParameter(
-                    f"Unknown parameter {name!r}. The parameters here are: {', '.join(sorted(allowed))}.",
-                    param=name,
-                )
-            if not self.raw[name].isprintable() and name != "query":
-                raise InvalidRequest(f"`{name}` contains characters that cannot be printed.", param=name)
-            if "\0" in self.raw[name]:
-                raise InvalidRequest(f"`{name}` contains a NUL character.", param=name)
-
-    def text(self, name: str) -> str:
-        return self.raw.get(name, "")
-
-    def integer(self, name: str, *, max_value: int = 10**15, min_value: int = 0) -> int | None:
-        value = self.raw.get(name)
-        if value is None:
-            return None
-        number = parse_whole_number(value)
-        if number is None or not min_value <= number <= max_value:
-            raise InvalidRequest(
-                f"`{name}` must be a whole number from {min_value} to {max_value}.", param=name
-            )
-        return number
-
-    def page_size(self) -> int:
-        return self.integer("page_size", min_value=1, max_value=100) or 20
-
-    def choice(self, name: str, *options: str) -> str:
-        """Return the option that the parameter names, or the first one without the parameter."""
-        value = self.raw.get(name, options[0])
-        if value not in options:
-            raise InvalidRequest(f"`{name}` must be one of: {', '.join(filter(None, options))}.", param=name)
-        return value
-
-    def reject_both(self, first: str, second: str) -> None:
-        """Raise if both parameters are given."""
-        if first in self.raw and second in self.raw:
-            raise InvalidRequest(f"Give `{first}` or `{second}`, not both.", param=second)
-
-    def date_time(self, name: str) -> datetime | None:
-        value = self.raw.get(name)
-        if value is None:
-            return None
-        try:
-            parsed = parse_datetime(value)
-            if parsed and parsed.tzinfo:
-                return parsed.astimezone(UTC)
-        except (ValueError, OverflowError):
-            pass
-        raise InvalidRequest(f"`{name}` must be a date and time such as 2026-11-20T13:00:00Z.", param=name)

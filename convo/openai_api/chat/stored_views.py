@@ -1,7 +1,6 @@
 """Views of stored chat completions: those that were requested with `store: true`."""
 
 from collections.abc import Iterable, Iterator
-from itertools import islice
 from typing import Any
 
 from django.db.models import Q, QuerySet
@@ -12,14 +11,14 @@ from rest_framework.response import Response
 
 from convo import history, turns
 from convo.errors import ContentFilter, MaxOutputTokens, NotFound
+from convo.http.pagination import first_rows
 from convo.models import Message, Turn, TurnRequest
 from convo.openai_api import ids, schema
 from convo.openai_api.body import missing
 from convo.openai_api.chat import schema as chat_schema
 from convo.openai_api.chat.frames import completion_json
-from convo.openai_api.pagination import cut_page, page_json, unknown_cursor
-from convo.openai_api.pagination import read_page_query as page_asked
-from convo.openai_api.view import V1View, query_map
+from convo.openai_api.pagination import cut_page, page_json, read_page_query, unknown_cursor
+from convo.openai_api.view import V1View
 
 _IS_COMPLETE = Q(turn__status=Turn.Status.COMPLETE) | Q(
     turn__status=Turn.Status.PARTIAL, turn__error__code__in=[MaxOutputTokens.code, ContentFilter.code]
@@ -60,8 +59,8 @@ class StoredCompletionsView(_StoredView):
 
         Filter them by `model` or by `metadata[key]=value`.
         """
-        page_query, rows = page_asked(request, order="asc"), self.completions()
-        if model := request.query_params.get("model"):
+        page_query, rows = read_page_query(request, order="asc"), self.completions()
+        if model := self.params.text("model"):
             rows = rows.filter(params__model=model)
         if page_query.after:
             cursor = self.find_completion(page_query.after)
@@ -69,18 +68,12 @@ class StoredCompletionsView(_StoredView):
                 raise unknown_cursor(page_query.after)
             lookup = "lt" if page_query.newest_first else "gt"
             rows = rows.filter(**{f"turn_id__{lookup}": cursor.turn_id})
-        metadata_filter = query_map(request, "metadata").items()
         ordered_rows = rows.order_by("-turn_id" if page_query.newest_first else "turn_id")
+        metadata = self.params.mapping("metadata").items()
         # Metadata is filtered in Python: keys may be any text, and the two databases match some differently.
-        matching_rows = (row for row in ordered_rows.iterator(200) if metadata_filter <= row.metadata.items())
-        page_rows = list(
-            islice(
-                matching_rows if metadata_filter else ordered_rows[: page_query.limit + 1],
-                page_query.limit + 1,
-            )
-        )
-        entries = [stored_completion_json(row) for row in page_rows[: page_query.limit]]
-        return Response(page_json(entries, has_more=len(page_rows) > page_query.limit))
+        matching_rows = (row for row in ordered_rows.iterator(200) if metadata <= row.metadata.items())
+        page_rows, has_more = first_rows(matching_rows if metadata else ordered_rows, page_query.limit)
+        return Response(page_json([stored_completion_json(row) for row in page_rows], has_more=has_more))
 
 
 class StoredCompletionView(_StoredView):
@@ -136,7 +129,7 @@ class StoredMessagesView(_StoredView):
     def get(self, request: Request, id: str) -> Response:
         """List the messages of the request or, in a session, those that were new to it."""
         turn = self.completion(id).turn
-        page_query = page_asked(request, order="asc")
+        page_query = read_page_query(request, order="asc")
         rows = history.question_of(turn)
         entries = [
             {"id": f"{id}-{index}", **message}

@@ -16,14 +16,13 @@ from convo.http.idempotency import idempotency_key
 from convo.models import NOBODY, Session, TurnRequest
 from convo.openai_api import schema
 from convo.openai_api.items import item_json
-from convo.openai_api.pagination import cut_page
-from convo.openai_api.pagination import read_page_query as page_asked
+from convo.openai_api.pagination import cut_page, read_page_query
 from convo.openai_api.responses import response_input
 from convo.openai_api.responses.auto_compaction import compaction_items, with_unchanged_check
 from convo.openai_api.responses.lookup import StoredResponseView
 from convo.openai_api.responses.reply import answer, current_response_json, replay
 from convo.openai_api.responses.request import ResponseRequest, read_response_request
-from convo.openai_api.view import person_of, query_boolean, query_integer
+from convo.openai_api.view import person_of
 from convo.turns import Claim, IdempotencyKey
 
 
@@ -97,8 +96,8 @@ class ResponseView(StoredResponseView):
     def get(self, request: Request, id: str) -> HttpResponseBase:
         """Return the response as it is now or, with `stream=true`, its events after `starting_after`."""
         turn_request = self.get_turn_request(id)
-        after = query_integer(request, "starting_after")
-        if query_boolean(request, "stream"):
+        after = self.params.integer("starting_after")
+        if self.params.boolean("stream"):
             return replay(request, turn_request.turn, turn_request, after=-1 if after is None else after)
         return Response(_current_json(turn_request))
 
@@ -154,7 +153,7 @@ class InputItemsView(StoredResponseView):
         turn = self.get_turn_request(id).turn
         rows = history.question_of(turn)
         return Response(
-            cut_page([item_json(row) for row in history.with_inline_data(rows)], page_asked(request))
+            cut_page([item_json(row) for row in history.with_inline_data(rows)], read_page_query(request))
         )
 
 
