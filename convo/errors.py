@@ -1,7 +1,8 @@
 """Every error of Convo. The docstring of a class is its message; its attributes are status and code."""
 
 from collections.abc import Mapping
-from typing import Any
+from copy import copy
+from typing import Any, Self
 
 
 class ConvoError(Exception):
@@ -15,8 +16,6 @@ class ConvoError(Exception):
     # An empty string means that the client gets the code null.
     v1_code: str | None = None
     v1_param: str | None = None
-    # True if something was stored before the failure, so that a repeated request would store it twice.
-    has_stored_input = False
     # The seconds in Retry-After, unless the code that raises the error passes others.
     default_retry_after: float | None = None
 
@@ -33,6 +32,12 @@ class ConvoError(Exception):
         self.retry_after = self.default_retry_after if retry_after is None else retry_after
         self.details = details
         super().__init__(self.message)
+
+    def with_message(self, message: str) -> Self:
+        """Return the same error in other words."""
+        error = copy(self)
+        error.message = message
+        return error
 
     @property
     def retryable(self) -> bool:

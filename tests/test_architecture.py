@@ -164,13 +164,13 @@ RULES: list[tuple[Rule, list[tuple[str, str]], tuple[str, str]]] = [
         [
             ("convo/llm.py", "from convo import turns"),
             ("convo/llm.py", "import convo.history"),
-            ("convo/turns.py", "from convo.http.sse import frame"),
+            ("convo/turns.py", "from convo.http.answer import answer"),
             ("convo/admin.py", "from convo import rest"),
             ("convo/models/turn.py", "from convo import ask"),
             ("convo/context.py", "def f():\n    from convo.turns import begin"),
             ("convo/llm.py", "JOB_PACKAGES = ('convo.turns',)"),
         ],
-        ("convo/rest.py", "from convo import turns\nfrom convo.http.sse import frame"),
+        ("convo/rest.py", "from convo import turns\nfrom convo.http.answer import answer"),
     ),
     (
         the_app_knows_no_project,

@@ -859,6 +859,30 @@ def test_a_refusal_stays_one_under_its_key(http: httpx2.Client) -> None:
     assert answers[0].json() == answers[1].json()
 
 
+@pytest.mark.parametrize("in_session", [True, False], ids=["in a session", "alone"])
+def test_a_completion_that_was_deleted_is_gone_under_its_key(
+    http: httpx2.Client, upstream: Upstream, *, in_session: bool
+) -> None:
+    session = {"X-Convo-Session": "new"} if in_session else {}
+    headers = {"Idempotency-Key": "one", **session}
+    body = {"model": "words-2", "messages": HI, "store": True}
+    first, again = (http.post("/v1/chat/completions", json=body, headers=headers) for _ in range(2))
+    assert (again.status_code, again.json()) == (200, first.json())
+    assert http.delete(f"/v1/chat/completions/{first.json()['id']}").status_code == 200
+    late = http.post("/v1/chat/completions", json=body, headers=headers)
+    assert (late.status_code, late.json()["error"]["code"]) == (410, "deleted")
+    assert len(upstream.heard) == 1
+
+
+def test_a_change_sent_twice_under_one_key_is_answered_alike(client: OpenAI, http: httpx2.Client) -> None:
+    path = f"/v1/chat/completions/{stored(client, 'One', topic='a').id}"
+    change, headers = {"metadata": {"topic": "b"}}, {"Idempotency-Key": "one"}
+    first, again = (http.post(path, json=change, headers=headers) for _ in range(2))
+    assert first.json()["metadata"] == {"topic": "b"}
+    assert (again.status_code, again.json()) == (200, first.json())
+    assert again.headers["idempotent-replayed"] == "true"
+
+
 # Stored completions.
 
 

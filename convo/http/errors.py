@@ -2,6 +2,8 @@
 
 import logging
 import math
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from django.core.exceptions import BadRequest, PermissionDenied, RequestDataTooBig, SuspiciousOperation
@@ -41,6 +43,8 @@ _TRANSLATIONS: dict[type[Exception], type[ConvoError]] = {
 # The messages of these say what is missing; the other messages of the libraries say less than ours.
 _WITH_OWN_MESSAGE = (drf.AuthenticationFailed, drf.PermissionDenied, SuspiciousOperation, BadRequest)
 
+SAME_NAMES: Mapping[str, str] = MappingProxyType({})
+
 
 def envelope(error: ConvoError) -> dict[str, Any]:
     """Return the error as JSON, together with the ids of what it concerns."""
@@ -61,22 +65,29 @@ def v1_status(error: ConvoError) -> int:
     return error.v1_status or error.status
 
 
-def v1_envelope(error: ConvoError) -> dict[str, Any]:
-    """Return the error as OpenAI's clients read it: four keys and nothing else."""
+def v1_envelope(error: ConvoError, param_names: Mapping[str, str] = SAME_NAMES) -> dict[str, Any]:
+    """Return the error as OpenAI's clients read it: four keys and nothing else.
+
+    `param_names` maps names of the core or the model server to those that the client sent.
+    """
     code = error.code if error.v1_code is None else error.v1_code or None
     param = error.v1_param or error.param
+    param = param_names.get(param or "", param)
     kind = error.type if v1_status(error) >= 500 else "invalid_request_error"
     return {"error": {"message": error.message, "type": kind, "param": param, "code": code}}
 
 
-def v1_headers(error: ConvoError) -> dict[str, str]:
-    """Return the headers for OpenAI's clients, which retry a 409 and every 5xx unless told not to."""
+def v1_headers(error: ConvoError, *, has_stored_input: bool = False) -> dict[str, str]:
+    """Return the headers for OpenAI's clients, which retry a 409 and every 5xx unless told not to.
+
+    With `has_stored_input`, a repeated request would store its input twice.
+    """
     status = v1_status(error)
     is_final_conflict = status == 409 and not isinstance(error, errors.IdempotencyKeyInUse)
     is_rejected = isinstance(error, errors.UpstreamRejected)
     retry_header = (
         {"x-should-retry": "false"}
-        if is_final_conflict or (status >= 500 and (is_rejected or error.has_stored_input))
+        if is_final_conflict or (status >= 500 and (is_rejected or has_stored_input))
         else {}
     )
     return {"x-request-id": request_id(), **headers(error), **retry_header}
@@ -99,8 +110,11 @@ def translate(error: Exception) -> ConvoError | None:
 
 def handle(error: Exception, context: dict[str, Any]) -> Response:
     """Return the response to an error that a view raised: Django REST framework's EXCEPTION_HANDLER."""
-    convo_error = convo_error_for(error, context)
-    return Response(envelope(convo_error), status=convo_error.status, headers=headers(convo_error))
+    return rest_response(convo_error_for(error, context))
+
+
+def rest_response(error: ConvoError) -> Response:
+    return Response(envelope(error), status=error.status, headers=headers(error))
 
 
 def convo_error_for(error: Exception, context: dict[str, Any]) -> ConvoError:

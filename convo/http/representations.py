@@ -108,12 +108,9 @@ def result_json(session_id: object, result: TurnResult) -> dict[str, object]:
     }
 
 
-def messages_json(messages: Sequence[Message], turn_number: int) -> list[dict[str, object]]:
-    pairs = zip(messages, with_inline_data(messages), strict=True)
-    return [message_json(message, turn_number, loaded=loaded) for message, loaded in pairs]
-
-
-def messages_of_turns_json(messages: Sequence[Message]) -> list[dict[str, object]]:
-    """Return messages of several turns, each with the number of its own turn."""
-    pairs = zip(messages, with_inline_data(messages), strict=True)
-    return [message_json(message, message.turn.number, loaded=loaded) for message, loaded in pairs]
+def messages_json(messages: Sequence[Message], turn_number: int | None = None) -> list[dict[str, object]]:
+    """Return messages as JSON: those of this turn or, without a number, each with that of its own turn."""
+    return [
+        message_json(message, turn_number or message.turn.number, loaded=loaded)
+        for message, loaded in zip(messages, with_inline_data(messages), strict=True)
+    ]

@@ -9,16 +9,16 @@ from django.utils import timezone
 
 from convo.models.turns import Turn
 
-KEY_LIFETIME = timedelta(hours=24)
-
 
 class IdempotencyRecordQuerySet(models.QuerySet["IdempotencyRecord"]):
     def expired(self) -> "IdempotencyRecordQuerySet":
-        return self.filter(created_at__lt=Now() - KEY_LIFETIME)
+        return self.filter(created_at__lt=Now() - IdempotencyRecord.LIFETIME)
 
 
 class IdempotencyRecord(models.Model):
     """One write with an idempotency key: the turn that it created, or the response that it got."""
+
+    LIFETIME = timedelta(hours=24)
 
     owner = models.ForeignKey(
         settings.AUTH_USER_MODEL, models.CASCADE, related_name="convo_idempotency_records", db_index=False

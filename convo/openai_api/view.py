@@ -1,6 +1,6 @@
 """The base of all /v1 views: authentication, JSON in and out, request ids, and the query string."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from django.db.models import QuerySet
@@ -12,14 +12,15 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from convo import agents
-from convo.errors import ConvoError, InvalidRequest, NotFound
+from convo.errors import ConvoError, InvalidRequest, NotFound, ResultDeleted
 from convo.http import errors
 from convo.http.auth import HasScope, KeyAuthentication, person_in_header, validate_person
-from convo.http.idempotency import idempotency_key, process_once_by_key
+from convo.http.errors import SAME_NAMES
+from convo.http.idempotency import KEY_HEADER, process_once
 from convo.http.openapi import ConvoAutoSchema
 from convo.http.query import QueryParams
 from convo.http.strict_json import StrictJSONParser
-from convo.models import NOBODY, Session, Turn
+from convo.models import NOBODY, Session, Turn, TurnRequest
 from convo.openai_api import ids
 from convo.openai_api.body import Body
 from convo.request_context import request_id
@@ -79,8 +80,8 @@ class V1View(APIView):
 
         `turn_of` returns the turn that the response quotes; the stored response is deleted with that turn.
         """
-        key = idempotency_key(self.request, person or person_in_header(self.request))
-        return process_once_by_key(key, write, turn_of, error_response)
+        person = person or person_in_header(self.request)
+        return process_once(self.request, write, turn_of, person=person, refuse=error_response)
 
     def conversations(self, person: str | None = None) -> QuerySet[Session]:
         """Return the caller's conversations, or only those of one end user if the request names one."""
@@ -135,10 +136,29 @@ def handle_exception(error: Exception, context: dict[str, Any]) -> Response:
     return error_response(errors.convo_error_for(error, context))
 
 
-def error_response(error: ConvoError) -> Response:
+def error_response(
+    error: ConvoError, *, param_names: Mapping[str, str] = SAME_NAMES, has_stored_input: bool = False
+) -> Response:
     return Response(
-        errors.v1_envelope(error), status=errors.v1_status(error), headers=errors.v1_headers(error)
+        errors.v1_envelope(error, param_names),
+        status=errors.v1_status(error),
+        headers=errors.v1_headers(error, has_stored_input=has_stored_input),
     )
+
+
+def stored_request(turn: Turn) -> TurnRequest:
+    """Return the request that began this turn, or raise ResultDeleted if it is gone or was not stored."""
+    turn_request = TurnRequest.objects.filter(turn=turn).first()
+    if turn_request is None:
+        # With storage `none`, no request is stored either.
+        raise ResultDeleted(
+            "This response was not stored, so it can't be replayed. Use a new Idempotency-Key.",
+            param=KEY_HEADER,
+        )
+    if not turn_request.params:
+        # Every request has parameters; deleting the response removes them.
+        raise ResultDeleted(param=KEY_HEADER)
+    return turn_request
 
 
 def person_of(request: Request, body: Body) -> str | None:

@@ -14,7 +14,7 @@ from convo import agents, context, history, turns
 from convo.errors import ContentsExpired, ConvoError, InvalidRequest, NotFound, TurnInProgress
 from convo.history import NewMessage
 from convo.history.files import Upload, upload_parts
-from convo.http import sse
+from convo.http.answer import start_turn, wait_for_result
 from convo.http.query import QueryParams
 from convo.models import ME, Session, Turn
 from convo.pages.exchanges import Exchange, agent_title, build_exchanges, unfinished_turn
@@ -81,9 +81,9 @@ def inspect(request: HttpRequest, id: UUID, number: int) -> HttpResponse:
 def start_or_wait(request: HttpRequest, claim: Claim) -> None:
     """Start the turn. The page's script then reads the reply as it comes; without it, wait for the reply."""
     if is_from_script(request):
-        sse.start_turn(request, claim)
+        start_turn(request, claim)
     else:
-        sse.answer(request, claim)
+        wait_for_result(request, claim)
 
 
 def show_error(request: HttpRequest, session: Session | None, error: ConvoError) -> HttpResponseBase:

@@ -56,7 +56,7 @@ def page_error_response(
     request: HttpRequest, error: ConvoError, render_page: Callable[[ConvoError], HttpResponseBase]
 ) -> HttpResponseBase:
     """Answer with this error: as JSON to the page's own script, else on the page from `render_page`."""
-    error.message = message_for_visitor(error)
+    error = error.with_message(message_for_visitor(error))
     response = errors.error_response(error) if is_from_script(request) else render_page(error)
     # Becoming a guest changes the CSRF token, so the one in the page's forms has to be renewed.
     response["X-CSRFToken"] = get_token(request)

@@ -16,10 +16,10 @@ from convo.history import NewMessage
 from convo.history.files import Upload, upload_parts
 from convo.http.auth import person_for_session, requested_person
 from convo.http.idempotency import process_once
-from convo.http.representations import messages_of_turns_json, session_json
+from convo.http.representations import messages_json, session_json
 from convo.models import Session
 from convo.rest import schema, serializers
-from convo.rest.answer import answer
+from convo.rest.reply import answer_question
 from convo.rest.schema import responses
 from convo.rest.viewset import ConvoViewSet
 
@@ -48,7 +48,7 @@ def ask(view: ConvoViewSet, session: Session, data: dict[str, Any]) -> HttpRespo
     question = [NewMessage.from_user(data["message"], upload_parts(files))]
     options: dict[str, Any] = {"agent": data.get("agent", ""), "on_busy": data["on_busy"]}
     options["guard"] = storage_check(data)
-    return answer(view.request, lambda key: turns.begin(session, question, **options, key=key), data)
+    return answer_question(view.request, lambda key: turns.begin(session, question, **options, key=key), data)
 
 
 class QueryViewSet(ConvoViewSet):
@@ -149,7 +149,7 @@ class SessionViewSet(ConvoViewSet):
         newer = self.link(after=max(positions), before=None) if page.has_newer else None
         older = self.link(before=min(positions), after=None) if page.has_older else None
         next, previous = (older, newer) if newest_first else (newer, older)
-        results = messages_of_turns_json(page.messages)
+        results = messages_json(page.messages)
         return Response({"results": results, "next": next, "previous": previous})
 
     @extend_schema(responses=responses(None, status=204, writes=True))

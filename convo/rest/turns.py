@@ -9,7 +9,7 @@ from rest_framework.response import Response
 from convo import context, history, turns
 from convo.errors import InvalidRequest, NotFound
 from convo.history import NewMessage
-from convo.http import sse
+from convo.http.answer import follow
 from convo.http.auth import check_roles
 from convo.http.converters import WHOLE_NUMBER_PATTERN
 from convo.http.idempotency import REPLAYED_HEADER, mark_replayed, process_once
@@ -19,13 +19,12 @@ from convo.http.representations import (
     feedback_value_json,
     message_json,
     messages_json,
-    messages_of_turns_json,
     session_json,
     turn_json,
 )
 from convo.models import Session, Turn
 from convo.rest import schema, serializers
-from convo.rest.answer import answer
+from convo.rest.reply import RestReply, answer_question
 from convo.rest.schema import responses
 from convo.rest.viewset import ConvoViewSet
 
@@ -52,7 +51,7 @@ class MessageViewSet(ConvoViewSet):
             messages = turns.record(
                 session_row, [serializers.new_message(message) for message in data["messages"]]
             )
-            return Response({"results": messages_of_turns_json(messages)}, status=201)
+            return Response({"results": messages_json(messages)}, status=201)
 
         return process_once(
             request,
@@ -127,7 +126,8 @@ class TurnViewSet(ConvoViewSet):
         after = self.params.integer("after")
         if after is None:
             after = QueryParams(request.headers, ignore_empty=True).integer("Last-Event-ID")
-        return sse.replay(request._request, turn, after=-1 if after is None else after)
+        reply = RestReply(turn=turn, is_streamed=True, after=-1 if after is None else after)
+        return follow(request._request, reply)
 
     @extend_schema(responses=responses(schema.PROMPT_PARTS))
     @action(detail=True, methods=["get"])
@@ -217,7 +217,7 @@ class TurnViewSet(ConvoViewSet):
         session_row = self.get_session(session, data.get("user"))
         question = _edited_question(session_row, int(number), data["message"]) if "message" in data else []
         agent = data.get("agent", "")
-        return answer(
+        return answer_question(
             request,
             lambda key: turns.regenerate(session_row, int(number), question, agent=agent, key=key),
             data,

@@ -14,15 +14,16 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from convo.errors import NotFound
+from convo.http.answer import EVENT_STREAM
 from convo.http.auth import requested_person
 from convo.http.idempotency import process_once
 from convo.http.openapi import ConvoAutoSchema
 from convo.http.pagination import paginate
 from convo.http.query import QueryParams
-from convo.http.sse import MEDIA_TYPE, frame
 from convo.http.strict_json import StrictJSONParser
 from convo.models import Session
 from convo.rest.browsable import BrowsableRenderer
+from convo.rest.reply import frame
 from convo.rest.serializer_fields import StrictSerializer
 from convo.rest.view import ConvoView
 
@@ -32,7 +33,7 @@ R = TypeVar("R", bound=Model)
 class EventStreamRenderer(renderers.BaseRenderer):
     """Lets clients accept event streams; a response that is no stream, such as an error, is one event."""
 
-    media_type = MEDIA_TYPE
+    media_type = EVENT_STREAM
     format = "events"
     charset = "utf-8"
 

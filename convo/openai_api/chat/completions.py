@@ -2,7 +2,9 @@
 
 import hashlib
 import uuid
+from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from django.http.response import HttpResponseBase
@@ -11,11 +13,11 @@ from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 
 from convo import agents, turns
-from convo.errors import ConvoError, MessageTooLong, NotFound, TurnInProgress
+from convo.errors import NotFound, TurnInProgress
+from convo.http.answer import answer
 from convo.http.auth import person_in_header
 from convo.http.idempotency import idempotency_key
-from convo.models import NOBODY, Session, TurnRequest
-from convo.models.idempotency import KEY_LIFETIME
+from convo.models import NOBODY, IdempotencyRecord, Session, Turn, TurnRequest
 from convo.openai_api import ids, schema
 from convo.openai_api.chat import schema as chat_schema
 from convo.openai_api.chat.messages import messages_from_chat, system_text
@@ -25,14 +27,21 @@ from convo.openai_api.chat.new_input import (
     find_new_input,
     groups_without_system,
 )
-from convo.openai_api.chat.reply import SESSION_HEADER, answer, replay
+from convo.openai_api.chat.reply import SESSION_HEADER, CompletionReply
 from convo.openai_api.chat.request import ChatRequest, read_chat_request
 from convo.openai_api.chat.stored_views import StoredCompletionsView
-from convo.openai_api.responses.reply import refuse
-from convo.openai_api.view import person_of, require_stored_session, stores_conversations
-from convo.turns import AlreadyProcessed, Claim, IdempotencyKey, OnBusy
+from convo.openai_api.view import (
+    error_response,
+    person_of,
+    require_stored_session,
+    stored_request,
+    stores_conversations,
+)
+from convo.turns import Claim, IdempotencyKey, OnBusy
 
 NEW_SESSION = "new"
+# The core calls the question `message`.
+_PARAM_NAMES = {"message": "messages"}
 # The request is compared with its session this many times while others keep writing to it.
 _MAX_TRIES = 5
 
@@ -53,21 +62,19 @@ class CompletionsView(StoredCompletionsView):
         """Answer these messages. With X-Convo-Session, the messages before them come from that session."""
         body = self.body()
         person = person_of(request, body)
-        key = self._idempotency_key(person)
-        try:
-            chat_request = read_chat_request(body)
-            claim = self._claim(chat_request, person, key)
-        except AlreadyProcessed as processed:
-            return replay(request, processed.row, body)
-        except ConvoError as error:
-            if isinstance(error, MessageTooLong):
-                error.param = "messages"
-            return refuse(key, error)
+
+        def reply_of(turn: Turn, turn_request: TurnRequest | None) -> CompletionReply:
+            turn_request = turn_request or stored_request(turn)
+            session_id = self._requested_session_id(turn_request.metadata)
+            begins_session = session_id in {"", NEW_SESSION}
+            return CompletionReply(turn=turn, turn_request=turn_request, begins_session=begins_session)
+
         return answer(
             request,
-            claim,
-            chat_request,
-            begins_session=self._requested_session_id(chat_request) in {"", NEW_SESSION},
+            self._idempotency_key(person),
+            lambda key: self._claim(read_chat_request(body), person, key),
+            reply_of,
+            partial(error_response, param_names=_PARAM_NAMES),
         )
 
     def _idempotency_key(self, person: str | None) -> IdempotencyKey | None:
@@ -79,13 +86,13 @@ class CompletionsView(StoredCompletionsView):
         fingerprint = hashlib.sha256(f"{key.fingerprint} {session_id}".encode()).hexdigest()
         return replace(key, fingerprint=fingerprint)
 
-    def _requested_session_id(self, chat_request: ChatRequest) -> str | None:
+    def _requested_session_id(self, metadata: Mapping[str, str]) -> str | None:
         """Return the session that the request names, or None if it carries the conversation itself."""
-        session_id = self.request.headers.get(SESSION_HEADER, chat_request.metadata.get("session_id"))
+        session_id = self.request.headers.get(SESSION_HEADER, metadata.get("session_id"))
         return None if session_id is None else session_id.strip()
 
     def _claim(self, chat_request: ChatRequest, person: str | None, key: IdempotencyKey | None) -> Claim:
-        session_id = self._requested_session_id(chat_request)
+        session_id = self._requested_session_id(chat_request.metadata)
         if session_id is None:
             return self._begin_without_session(chat_request, person, key)
         turn_request = chat_request.turn_request(instructions=system_text(chat_request.messages))
@@ -112,7 +119,7 @@ class CompletionsView(StoredCompletionsView):
         storage = Session.Storage.PERSISTENT if is_stored else Session.Storage.NONE
         chain = turns.new_chain(self.request.user, person or NOBODY, storage=storage)
         if not chat_request.store:
-            chain.expires_at = timezone.now() + KEY_LIFETIME
+            chain.expires_at = timezone.now() + IdempotencyRecord.LIFETIME
         numbered_messages = enumerate(chat_request.messages) if is_stored else ()
         question = [
             draft

@@ -1,102 +1,177 @@
-"""Reply with a chat completion: whole or streamed, new or replayed under an idempotency key."""
+"""Replies in the form of chat completions: whole, or in chunks while they are written."""
 
-from collections.abc import AsyncIterator
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
-from asgiref.sync import async_to_sync
-from django.http.response import HttpResponseBase
-from rest_framework.request import Request
 from rest_framework.response import Response
 
-from convo import database, turns
-from convo.errors import ConvoError, IdempotencyKeyInUse, ResultDeleted
-from convo.http import sse
-from convo.http.credentials import Credentials
-from convo.http.idempotency import KEY_HEADER, mark_replayed, replay_response
-from convo.models import IdempotencyRecord, Session, Turn, TurnRequest
+from convo.errors import ContentFilter, ConvoError, MaxOutputTokens, NotAuthenticated
+from convo.events import Delta
+from convo.http.answer import Ending, Reply, result_or_raise
+from convo.http.errors import v1_envelope
+from convo.models import Message, ReplyItem, Session, Turn, TurnRequest
 from convo.openai_api import ids
-from convo.openai_api.body import Body
-from convo.openai_api.chat.frames import completion_frames, completion_json
-from convo.openai_api.chat.request import ChatRequest, includes_usage
-from convo.openai_api.responses.reply import mark_question_stored, raise_early_failure
 from convo.openai_api.view import error_response
-from convo.turns import Claim, TurnResult
+from convo.turns import TurnResult
 
 SESSION_HEADER = "X-Convo-Session"
+DONE = b"data: [DONE]\n\n"
+_FINISH_REASONS = {MaxOutputTokens.code: "length", ContentFilter.code: "content_filter"}
+_MESSAGE_FIELDS = {
+    ReplyItem.MESSAGE: "content",
+    ReplyItem.REFUSAL: "refusal",
+    ReplyItem.REASONING: "reasoning_content",
+}
 
 
-def answer(
-    request: Request, claim: Claim, chat_request: ChatRequest, *, begins_session: bool
-) -> HttpResponseBase:
-    """Reply to a claimed turn. With `begins_session`, tell the client not to retry it: it would begin two."""
-    try:
-        return _with_session_header(_start_and_reply(request, claim, chat_request), claim.turn)
-    except ConvoError as error:
-        error.has_stored_input = begins_session
+@dataclass(kw_only=True)
+class CompletionReply(Reply):
+    """A chat completion. A client that disconnects stops the turn: clients have no other way.
+
+    With `begins_session`, a client must not retry a failed turn: it would begin two sessions. In chunks,
+    calls are numbered; the first chunk has the role, the last one the reason.
+    """
+
+    turn_request: TurnRequest
+    begins_session: bool
+
+    def __post_init__(self) -> None:
+        params = self.turn_request.params
+        self._model, self.is_streamed = str(params["model"]), bool(params.get("stream"))
+        self._include_usage = bool((params.get("stream_options") or {}).get("include_usage"))
+        self._shared_fields = _shared_fields(self.turn, self._model, "chat.completion.chunk")
+        self._is_started = False
+        self._calls: list[int] = []
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        session = self.turn.session
+        is_conversation = session.kind == Session.Kind.CONVERSATION
+        return {SESSION_HEADER: ids.conversation_id(session)} if is_conversation else {}
+
+    def whole(self, ending: Ending) -> Response:
+        return Response(completion_json(result_or_raise(ending), self._model))
+
+    def failure(self, error: ConvoError) -> Response:
         response = error_response(error)
-        if begins_session:
+        if self.begins_session:
             response["x-should-retry"] = "false"
-        return _with_session_header(response, claim.turn)
-
-
-def replay(request: Request, row: IdempotencyRecord, body: Body) -> HttpResponseBase:
-    """Replay the response that the same request got before."""
-    turn = row.turn
-    turn_request = TurnRequest.objects.filter(turn=turn).first() if turn else None
-    if turn is None or row.status == ResultDeleted.status:
-        return replay_response(row)
-    if turn_request is None:
-        raise ResultDeleted(
-            "This response was not stored, so it can't be replayed. Use a new Idempotency-Key."
-        )
-    if body.boolean("stream"):
-        credentials = Credentials(request._request)
-        chunks = _follow(turn, _model_name(turn_request), credentials, include_usage=includes_usage(body))
-        response = mark_replayed(_with_session_header(sse.event_stream_response(chunks), turn))
-        database.close_connections()
         return response
-    if not turn.has_ended:
-        raise IdempotencyKeyInUse(param=KEY_HEADER)
-    return mark_replayed(
-        _with_session_header(_completion_response(turns.result_of(turn), _model_name(turn_request)), turn)
-    )
 
+    async def first_events(self) -> bytes:
+        return b""
 
-def _start_and_reply(request: Request, claim: Claim, chat_request: ChatRequest) -> HttpResponseBase:
-    """Start the turn and reply. A client that disconnects stops the turn: clients have no other way."""
-    log, credentials = sse.start_turn(request._request, claim), Credentials(request._request)
-    async_to_sync(sse.wait_or_cancel)(log.wait_until_begun(), log, credentials, stop_when_left=True)
-    raise_early_failure(log)
-    if chat_request.stream:
-        chunks = completion_frames(
-            claim.turn, chat_request.model, log, credentials, include_usage=chat_request.include_usage
+    def delta_events(self, deltas: Sequence[Delta]) -> bytes:
+        return b"".join(_encode_event(self._delta_chunk(delta)) for delta in deltas)
+
+    def last_events(self, ending: Ending) -> bytes:
+        """Render the last chunks. A reply that broke off ends with an error, and so without `[DONE]`."""
+        try:
+            turn = result_or_raise(ending).turn
+        except ConvoError as error:
+            # The headers have been sent, so the seconds of Retry-After follow the error in the body.
+            wait = {} if error.retry_after is None else {"retry_after": error.retry_after}
+            return _encode_event({**v1_envelope(error), **wait})
+        return b"".join(map(_encode_event, self._last_chunks(turn))) + DONE
+
+    def access_error(self, error: NotAuthenticated) -> bytes:
+        return _encode_event(v1_envelope(error))
+
+    def _delta_chunk(self, delta: Delta) -> dict[str, Any]:
+        is_call = delta.kind == ReplyItem.CALL
+        return self._chunk(
+            self._with_role(self._tool_call(delta) if is_call else {_MESSAGE_FIELDS[delta.kind]: delta.text})
         )
-        return sse.event_stream_response(sse.cancel_on_disconnect(chunks, log))
-    ending = async_to_sync(sse.wait_or_cancel)(log.wait_until_ended(), log, credentials, stop_when_left=True)
-    if isinstance(ending, ConvoError):
-        raise ending
-    return Response(completion_json(ending, chat_request.model))
+
+    def _last_chunks(self, turn: Turn) -> Iterator[dict[str, Any]]:
+        if not self._is_started:
+            yield self._chunk(self._with_role({"content": ""}))
+        yield self._chunk({}, _finish_reason(turn, has_calls=bool(self._calls)))
+        if self._include_usage:
+            yield {**self._shared_fields, "choices": [], "usage": usage_json(turn)}
+
+    def _with_role(self, fields: dict[str, Any]) -> dict[str, Any]:
+        if self._is_started:
+            return fields
+        self._is_started = True
+        return {"role": "assistant", "content": None, **fields}
+
+    def _tool_call(self, delta: Delta) -> dict[str, Any]:
+        is_new = delta.item not in self._calls
+        if is_new:
+            self._calls.append(delta.item)
+        function = {"name": delta.name, "arguments": delta.text} if is_new else {"arguments": delta.text}
+        call_fields = {"id": delta.call_id, "type": "function"} if is_new else {}
+        index = self._calls.index(delta.item)
+        return {"tool_calls": [{"index": index, **call_fields, "function": function}]}
+
+    def _chunk(self, delta: dict[str, Any], reason: str | None = None) -> dict[str, Any]:
+        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}
+        usage = {"usage": None} if self._include_usage else {}
+        return {**self._shared_fields, "choices": [choice], **usage}
 
 
-def _completion_response(result: TurnResult, model: str) -> Response:
-    try:
-        return Response(completion_json(result, model))
-    except ConvoError as error:
-        return error_response(mark_question_stored(error))
+def completion_json(result: TurnResult, model: str) -> dict[str, Any]:
+    """Render the completion of an ended turn."""
+    message = _merge_rows(result.messages)
+    choice = {
+        "index": 0,
+        "message": message,
+        "logprobs": None,
+        "finish_reason": _finish_reason(result.turn, has_calls="tool_calls" in message),
+    }
+    usage = usage_json(result.turn)
+    return {**_shared_fields(result.turn, model, "chat.completion"), "choices": [choice], "usage": usage}
 
 
-async def _follow(
-    turn: Turn, model: str, credentials: Credentials, *, include_usage: bool
-) -> AsyncIterator[bytes]:
-    log = await turns.follow(turn)
-    async for chunk in completion_frames(turn, model, log, credentials, include_usage=include_usage):
-        yield chunk
+def usage_json(turn: Turn) -> dict[str, Any]:
+    prompt_tokens, completion_tokens = turn.input_tokens or 0, turn.output_tokens or 0
+    return {
+        "prompt_tokens": prompt_tokens,
+        "completion_tokens": completion_tokens,
+        "total_tokens": prompt_tokens + completion_tokens,
+        "prompt_tokens_details": {"cached_tokens": turn.cached_tokens or 0},
+    }
 
 
-def _with_session_header(response: HttpResponseBase, turn: Turn) -> HttpResponseBase:
-    if turn.session.kind == Session.Kind.CONVERSATION:
-        response[SESSION_HEADER] = ids.conversation_id(turn.session)
-    return response
+def _shared_fields(turn: Turn, model: str, kind: str) -> dict[str, Any]:
+    created = int(turn.created_at.timestamp())
+    return {"id": ids.completion_id(turn), "object": kind, "created": created, "model": model}
 
 
-def _model_name(turn_request: TurnRequest) -> str:
-    return str(turn_request.params["model"])
+def _merge_rows(rows: Sequence[Message]) -> dict[str, Any]:
+    texts: dict[str, list[str]] = {}
+    for row in rows:
+        kind = ReplyItem.REFUSAL if _is_refusal(row) else row.type
+        texts.setdefault(kind, []).append(row.reply_text)
+    fields = {name: "".join(texts[kind]) for kind, name in _MESSAGE_FIELDS.items() if kind in texts}
+    calls = [tool_call_json(row) for row in rows if row.type == ReplyItem.CALL]
+    content = None if calls or "refusal" in fields else ""
+    return {
+        "role": "assistant",
+        "content": content,
+        "refusal": None,
+        **fields,
+        **({"tool_calls": calls} if calls else {}),
+    }
+
+
+def _is_refusal(row: Message) -> bool:
+    parts = (row.item or {}).get("content") or ()
+    return row.type == ReplyItem.MESSAGE and any(part.get("type") == "refusal" for part in parts)
+
+
+def tool_call_json(row: Message) -> dict[str, Any]:
+    function = {"name": row.name, "arguments": row.reply_text}
+    return {"id": row.call_id, "type": "function", "function": function}
+
+
+def _finish_reason(turn: Turn, *, has_calls: bool) -> str:
+    limit_reason = _FINISH_REASONS.get((turn.error or {}).get("code", ""))
+    return limit_reason or ("tool_calls" if has_calls else "stop")
+
+
+def _encode_event(data: dict[str, Any]) -> bytes:
+    return f"data: {json.dumps(data, ensure_ascii=False)}\n\n".encode()

@@ -22,17 +22,10 @@ class ChatRequest:
 
     agent: str
     messages: Sequence[Mapping[str, Any]]
-    stream: bool
-    include_usage: bool
     on_busy: str
     params: Mapping[str, Any]
     metadata: Mapping[str, str]
     options: Mapping[str, Any]
-
-    @property
-    def model(self) -> str:
-        """The model's name as it was sent; answers repeat it."""
-        return str(self.params["model"])
 
     @property
     def store(self) -> bool:
@@ -64,22 +57,18 @@ def read_chat_request(body: Body) -> ChatRequest:
     limit = body.integer("max_completion_tokens", minimum=1)
     limit = limit or body.integer("max_tokens", minimum=1)
     body.boolean("store")
+    body.boolean("stream")
+    if stream_options := body.nested("stream_options"):
+        stream_options.boolean("include_usage")
     return ChatRequest(
         agent=agent,
         messages=messages,
-        stream=body.boolean("stream"),
-        include_usage=includes_usage(body),
         on_busy=body.choice("on_busy", *OnBusy) or OnBusy.REJECT,
         # Texts of a conversation are stored in its items only: deleting an item removes its text everywhere.
         params={name: value for name, value in body.data.items() if name not in {"messages", "metadata"}},
         metadata=body.metadata() or {},
         options={"model": model, "max_output_tokens": limit, "extra": extra},
     )
-
-
-def includes_usage(body: Body) -> bool:
-    options = body.nested("stream_options")
-    return options is not None and options.boolean("include_usage")
 
 
 def _resolve_model(model: str) -> tuple[str, str]:

@@ -16,7 +16,7 @@ from convo.models import Message, Turn, TurnRequest
 from convo.openai_api import ids, schema
 from convo.openai_api.body import missing
 from convo.openai_api.chat import schema as chat_schema
-from convo.openai_api.chat.frames import completion_json
+from convo.openai_api.chat.reply import completion_json, tool_call_json
 from convo.openai_api.pagination import cut_page, page_json, read_page_query, unknown_cursor
 from convo.openai_api.view import V1View
 
@@ -152,9 +152,7 @@ def _chat_messages(rows: Iterable[Message]) -> Iterator[dict[str, Any]]:
                 if message:
                     yield message
                 message = _message_json("assistant", None)
-            function = {"name": row.name, "arguments": row.reply_text}
-            call = {"id": row.call_id, "type": "function", "function": function}
-            message.setdefault("tool_calls", []).append(call)
+            message.setdefault("tool_calls", []).append(tool_call_json(row))
             continue
         if message:
             yield message

@@ -11,18 +11,19 @@ from rest_framework.response import Response
 from convo import context, history, turns
 from convo.errors import InvalidRequest, NotFound, PreviousResponseNotFound
 from convo.history import NewMessage
+from convo.http.answer import answer, follow
 from convo.http.auth import person_in_header
 from convo.http.idempotency import idempotency_key
-from convo.models import NOBODY, Session, TurnRequest
+from convo.models import NOBODY, Session, Turn, TurnRequest
 from convo.openai_api import schema
 from convo.openai_api.items import item_json
 from convo.openai_api.pagination import cut_page, read_page_query
 from convo.openai_api.responses import response_input
 from convo.openai_api.responses.auto_compaction import compaction_items, with_unchanged_check
 from convo.openai_api.responses.lookup import StoredResponseView
-from convo.openai_api.responses.reply import answer, current_response_json, replay
+from convo.openai_api.responses.reply import ResponseReply
 from convo.openai_api.responses.request import ResponseRequest, read_response_request
-from convo.openai_api.view import person_of
+from convo.openai_api.view import error_response, person_of, stored_request
 from convo.turns import Claim, IdempotencyKey
 
 
@@ -39,12 +40,17 @@ class ResponsesView(StoredResponseView):
         body = self.body()
         response_request, person = read_response_request(body), person_of(request, body)
         question = response_input.read_input(body.data.get("input"), request.user, self.person_refs(person))
-        key = idempotency_key(request, person or person_in_header(request))
+
+        def reply_of(turn: Turn, turn_request: TurnRequest | None) -> ResponseReply:
+            turn_request = turn_request or stored_request(turn)
+            return ResponseReply(turn=turn, turn_request=turn_request, is_streamed=response_request.stream)
+
         return answer(
             request,
-            key,
+            idempotency_key(request, person or person_in_header(request)),
             lambda key: self._begin(response_request, question, person, key),
-            stream=response_request.stream,
+            reply_of,
+            error_response,
         )
 
     def _begin(
@@ -98,8 +104,8 @@ class ResponseView(StoredResponseView):
         turn_request = self.get_turn_request(id)
         after = self.params.integer("starting_after")
         if self.params.boolean("stream"):
-            return replay(request, turn_request.turn, turn_request, after=-1 if after is None else after)
-        return Response(_current_json(turn_request))
+            return follow(request._request, _reply(turn_request, after=-1 if after is None else after))
+        return _current_response(turn_request)
 
     @extend_schema(
         operation_id="deleteResponse",
@@ -137,7 +143,7 @@ class CancelView(StoredResponseView):
                 param="response_id",
             )
         turns.cancel(turn_request.turn)
-        return Response(_current_json(self.get_turn_request(id)))
+        return _current_response(self.get_turn_request(id))
 
 
 class InputItemsView(StoredResponseView):
@@ -168,5 +174,9 @@ class ContextView(StoredResponseView):
         return Response(context.replay(self.get_turn_request(id).turn))
 
 
-def _current_json(turn_request: TurnRequest) -> dict[str, Any]:
-    return current_response_json(turn_request.turn, turn_request, turns.result_of(turn_request.turn).messages)
+def _current_response(turn_request: TurnRequest) -> Response:
+    return _reply(turn_request).whole(turns.result_of(turn_request.turn))
+
+
+def _reply(turn_request: TurnRequest, **options: Any) -> ResponseReply:
+    return ResponseReply(turn=turn_request.turn, turn_request=turn_request, **options)

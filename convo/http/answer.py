@@ -1,0 +1,238 @@
+"""Answer a request with a turn: the path from a question to its reply, the same on every surface.
+
+`answer` claims a turn with the surface's `begin`, starts it, and returns the reply whole or as events. Under
+an idempotency key that was used before, it replays the earlier reply. Each surface renders with its `Reply`.
+"""
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, TypeVar
+
+from asgiref.sync import async_to_sync
+from django.core.handlers.asgi import ASGIRequest
+from django.http import HttpRequest, StreamingHttpResponse
+from django.http.response import HttpResponseBase
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from convo import database, turns
+from convo.conf import conf
+from convo.errors import ConvoError, IdempotencyKeyInUse, NotAuthenticated, ResultDeleted
+from convo.events import Delta
+from convo.http.credentials import Credentials
+from convo.http.idempotency import (
+    KEY_HEADER,
+    Refuse,
+    check_result_exists,
+    mark_replayed,
+    store_error,
+    stored_response,
+)
+from convo.models import IdempotencyRecord, Turn, TurnRequest
+from convo.turns import AlreadyProcessed, Claim, IdempotencyKey, TurnLog, TurnResult
+
+T = TypeVar("T")
+R = TypeVar("R", bound=HttpResponseBase)
+
+EVENT_STREAM, HEARTBEAT = "text/event-stream", b": hb\n\n"
+Ending = TurnResult | ConvoError
+
+
+@dataclass(kw_only=True)
+class Reply(ABC):
+    """The reply of one turn to one request, in the form of one surface.
+
+    It is rendered whole, or as events: the first ones, those of each batch of deltas, and the last ones.
+    """
+
+    turn: Turn
+    is_streamed: bool = False
+    # A turn in the background goes on without its client, which gets `queued` unless it follows the events.
+    is_background: bool = False
+    stops_on_disconnect: bool = True
+    # With this, a turn that fails before the model server accepts it is an HTTP error for streams, too.
+    waits_for_model: ClassVar[bool] = True
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The headers of every response with this reply."""
+        return {}
+
+    def queued(self) -> Response:
+        """Render a turn in the background that has just begun."""
+        raise NotImplementedError
+
+    @abstractmethod
+    def whole(self, ending: Ending) -> Response:
+        """Render the reply at its end, or raise the failure that `failure` then renders."""
+
+    @abstractmethod
+    def failure(self, error: ConvoError) -> Response:
+        """Render an error of the turn, which has begun but of which nothing was sent."""
+
+    @abstractmethod
+    async def first_events(self) -> bytes: ...
+
+    @abstractmethod
+    def delta_events(self, deltas: Sequence[Delta]) -> bytes: ...
+
+    @abstractmethod
+    def last_events(self, ending: Ending) -> bytes: ...
+
+    @abstractmethod
+    def access_error(self, error: NotAuthenticated) -> bytes:
+        """Render the error for a client whose credentials have ended. It is no event of the turn."""
+
+
+# Makes the reply of a turn. For a turn that an earlier request claimed, the request is None.
+ReplyOf = Callable[[Turn, TurnRequest | None], Reply]
+
+
+def answer(
+    request: Request,
+    key: IdempotencyKey | None,
+    begin: Callable[[IdempotencyKey | None], Claim],
+    reply_of: ReplyOf,
+    refuse: Refuse,
+) -> HttpResponseBase:
+    """Reply with the turn that `begin` claims, or as to the earlier request with the same key.
+
+    `refuse` renders an error before the turn has begun.
+    """
+    try:
+        try:
+            claim = begin(key)
+        except ConvoError as error:
+            return store_error(key, error, refuse)
+    except AlreadyProcessed as processed:
+        return mark_replayed(_replay(request._request, processed.row, reply_of, refuse))
+    reply = reply_of(claim.turn, claim.request)
+    try:
+        response = _start_and_reply(request._request, claim, reply)
+    except ConvoError as error:
+        response = reply.failure(error)
+    return _with_headers(response, reply)
+
+
+def follow(request: HttpRequest, reply: Reply) -> StreamingHttpResponse:
+    """Stream the events of a turn, in whichever process it runs or ran."""
+    database.close_connections()
+    return _event_stream_response(_events(reply, Credentials(request)))
+
+
+def start_turn(request: HttpRequest, claim: Claim) -> TurnLog:
+    """Start the turn, detached from this request, or run it to its end if the event loop is the request's."""
+    # Law 4: no connection is held while the model works.
+    database.close_connections()
+    has_lasting_loop = isinstance(request, ASGIRequest)
+    return async_to_sync(turns.launch if has_lasting_loop else turns.run_to_end)(claim)
+
+
+def wait_for_result(request: HttpRequest, claim: Claim) -> TurnResult:
+    """Start the turn, wait for its end, and return its result or raise its failure."""
+    log, credentials = start_turn(request, claim), Credentials(request)
+    return result_or_raise(async_to_sync(_wait)(log.wait_until_ended(), log, credentials, stops=False))
+
+
+def result_or_raise(ending: Ending) -> TurnResult:
+    """Return the result of a turn, or raise the failure that kept the reply from being complete."""
+    if isinstance(ending, ConvoError):
+        raise ending
+    if failure := ending.failure:
+        raise failure
+    return ending
+
+
+def _start_and_reply(request: HttpRequest, claim: Claim, reply: Reply) -> HttpResponseBase:
+    log, credentials = start_turn(request, claim), Credentials(request)
+    if reply.is_background and not reply.is_streamed:
+        return reply.queued()
+    wait, stops = async_to_sync(_wait), reply.stops_on_disconnect
+    if reply.waits_for_model:
+        wait(log.wait_until_begun(), log, credentials, stops=stops)
+        if log.ending and not log.deltas:
+            result_or_raise(log.ending)
+    if not reply.is_streamed:
+        return reply.whole(wait(log.wait_until_ended(), log, credentials, stops=stops))
+    events = _events(reply, credentials, log)
+    return _event_stream_response(_stop_on_disconnect(events, log) if stops else events)
+
+
+def _replay(
+    request: HttpRequest, row: IdempotencyRecord, reply_of: ReplyOf, refuse: Refuse
+) -> HttpResponseBase:
+    """Reply as to the earlier request with this key: with its error, or with its turn as it is now."""
+    turn = row.turn
+    if turn is None or row.status == ResultDeleted.status:
+        return stored_response(row)
+    reply = reply_of(turn, None)
+    check_result_exists(row)
+    # The session is loaded by now, as async code needs it.
+    if reply.is_streamed and turn.session.storage != turn.session.Storage.NONE:
+        return _with_headers(follow(request, reply), reply)
+    if not (turn.has_ended or reply.is_background):
+        raise IdempotencyKeyInUse(param=KEY_HEADER, turn={"id": str(turn.key), "number": turn.number})
+    try:
+        response = reply.whole(turns.result_of(turn))
+    except ConvoError as error:
+        response = refuse(error)
+    return _with_headers(response, reply)
+
+
+def _with_headers(response: R, reply: Reply) -> R:
+    for name, value in reply.headers.items():
+        response[name] = value
+    return response
+
+
+def _event_stream_response(events: AsyncIterator[bytes]) -> StreamingHttpResponse:
+    response = StreamingHttpResponse(events, content_type=EVENT_STREAM)
+    response["Cache-Control"] = "no-store"
+    response["X-Accel-Buffering"] = "no"
+    response["Content-Encoding"] = "identity"
+    return response
+
+
+async def _events(reply: Reply, credentials: Credentials, log: TurnLog | None = None) -> AsyncIterator[bytes]:
+    """Yield the events of a turn as they come, with heartbeats between them.
+
+    Without the log of this process, the turn is followed in whichever process it runs or ran.
+    """
+    log = log or await turns.follow(reply.turn)
+    yield await reply.first_events()
+    batches = log.follow(heartbeat_seconds=conf().sse_heartbeat_seconds)
+    try:
+        while True:
+            async with credentials.while_valid():
+                deltas = await anext(batches, None)
+            if deltas is None:
+                break
+            yield reply.delta_events(deltas) if deltas else HEARTBEAT
+    except NotAuthenticated as error:
+        yield reply.access_error(error)
+        return
+    yield reply.last_events(await turns.wait_for_ending(reply.turn, log))
+
+
+async def _stop_on_disconnect(events: AsyncIterator[bytes], log: TurnLog) -> AsyncIterator[bytes]:
+    """Yield the same events, and stop the turn if the client disconnects before its end."""
+    try:
+        async for chunk in events:
+            yield chunk
+    finally:
+        if log.ending is None:
+            log.stop()
+
+
+async def _wait(awaitable: Awaitable[T], log: TurnLog, credentials: Credentials, *, stops: bool) -> T:
+    """Wait for a result of this log; if the client disconnects, raise and, with `stops`, stop the turn."""
+    try:
+        async with credentials.while_valid():
+            return await awaitable
+    except (asyncio.CancelledError, NotAuthenticated):
+        # A client whose credentials have ended counts as disconnected.
+        if stops:
+            log.stop()
+        raise
