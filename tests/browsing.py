@@ -20,6 +20,14 @@ ARTIFACTS = ROOT / "test-artifacts"
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 # A name for this machine that browsers do not trust as they trust 127.0.0.1: over it nothing is secure.
 FLAGS += ["--host-resolver-rules=MAP plain.test 127.0.0.1"]
+# Each new window prepares menus that nobody opens here, in a process of their own: half of what a page costs.
+# Chromium reads the last such list only, so this one repeats what Playwright's own turns off.
+OFF = ["PreloadTopChromeWebUI", "WebUIOmniboxPopup", "WebUIOmniboxAimPopup", "WebUIOmniboxFullPopup"]
+OFF += ["AvoidUnnecessaryBeforeUnloadCheckSync", "DestroyProfileOnBrowserClose", "HttpsUpgrades"]
+OFF += ["HttpsFirstBalancedModeAutoEnable", "LensOverlay", "MediaRouter", "PaintHolding"]
+OFF += ["ThirdPartyStoragePartitioning", "AvoidCorsURLLoaderRestartOnRedirect", "TcpPortRandomizationWin"]
+OFF += ["OptimizationHints", "NetworkTimeServiceQuerying", "AimEnabled", "PreconnectToSearch"]
+FLAGS += [f"--disable-features={','.join(OFF)}", "--in-process-gpu"]
 # Anybody is a guest.
 GUESTS = {"DEBUG": "1", "CONVO_OFFLINE_WORD_SECONDS": "0.005"}
 

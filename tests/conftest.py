@@ -18,6 +18,7 @@ from django.db import transaction
 from django.db.models.signals import post_migrate
 from django.test import TransactionTestCase
 from openai import OpenAI
+from whitenoise.middleware import WhiteNoiseMiddleware
 
 from convo.models import ApiKey, Session, Turn
 from project import embedded
@@ -26,6 +27,7 @@ from tests.emptying import emptying
 from tests.faults import wait_until
 from tests.responses import client, env_of
 from tests.servers import ROOT, Server, Standing, client_of
+from tests.static_files import listed_once
 from tests.support.rest import SESSIONS, Caller, ok
 from tests.support.routes import APPEND, ASK, remember
 from tests.upstream import Upstream
@@ -44,6 +46,11 @@ def django_db_setup(django_db_setup: None) -> None:
     post_migrate.disconnect(dispatch_uid="django.contrib.auth.management.create_permissions")
     post_migrate.disconnect(create_contenttypes)
     TransactionTestCase._fixture_teardown = emptying(TransactionTestCase._fixture_teardown)  # type: ignore[attr-defined]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def list_static_files_once() -> None:
+    WhiteNoiseMiddleware.add_files_from_finders = listed_once(WhiteNoiseMiddleware.add_files_from_finders)
 
 
 @pytest.fixture(autouse=True)
@@ -199,7 +206,12 @@ def component(title: str, *names: str, get: str) -> str:
 def chromium() -> str:
     """The path of a Chromium for the browser tests."""
     return component(
-        "Chromium", "chromium", "chromium-browser", "google-chrome", get="apt-get install chromium"
+        "Chromium",
+        "chromium-headless-shell",
+        "chromium",
+        "chromium-browser",
+        "google-chrome",
+        get="apt-get install chromium",
     )
 
 
