@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from importlib import import_module
 from io import StringIO
 from typing import Any
 from uuid import uuid4
@@ -421,11 +422,12 @@ def test_a_longer_session_takes_no_more_queries(session: Session) -> None:
     assert queries() == few <= 12
 
 
-def test_every_session_is_checked_however_many_there_are(alice: Any) -> None:
+def test_every_session_is_checked_however_many_there_are(alice: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(import_module("convo.verify.check"), "PAGE_SIZE", 5)
     person = Person.objects.get_or_create_by_ref(alice, ME)
     made = Session.objects.bulk_create(
-        Session(owner=alice, person=person, agent="assistant", turn_count=number % 2) for number in range(520)
+        Session(owner=alice, person=person, agent="assistant", turn_count=number % 2) for number in range(12)
     )
     checked = list(verify.check_all())
     assert len({one.session_id for one in checked}) == len(checked) == len(made)
-    assert sum(len(one.findings) for one in checked) == 260
+    assert sum(len(one.findings) for one in checked) == 6
