@@ -71,9 +71,10 @@ FUNCTIONS: dict[str, Callable[[str], object]] = {
     "found on the page": lambda text: list(excerpt(text, [(5, 9)])),
 }
 
-SHORT, LONG = 12_500, 100_000
-# Four times what a linear function may take; what takes less than this at its longest is not compared.
-SLACK, SHORT_SECONDS, TRIES = 4, 0.1, 4
+SHORT, LONG = 6_250, 50_000
+# Four times what a linear function may take. What takes less than this at its longest is not compared: if it
+# were quadratic, 100,000 bytes would take a tenth of a second.
+SLACK, SHORT_SECONDS, TRIES = 4, 0.025, 4
 
 
 def _text_of(unit: str, length: int) -> str:
