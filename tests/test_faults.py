@@ -155,7 +155,7 @@ def test_large_requests_leave_no_memory_behind(serve: Serve, alice_key: str) -> 
         process = psutil.Process(server.process.pid)
         wait_until(lambda: not Turn.objects.filter(learned_at=None).exists(), seconds=60)
         before = memory()
-        for number in range(10):
+        for number in range(5):
             text = f"line {number} of a log\n" * 900_000
             path = f"/api/v1/sessions/{new_session(client)}/messages/"
             made = client.post(path, json={"messages": [{"role": "user", "content": text}]})
@@ -166,7 +166,8 @@ def test_large_requests_leave_no_memory_behind(serve: Serve, alice_key: str) -> 
     print(before, after)
     assert len(before) == 2
     assert before.keys() == after.keys()
-    assert all(after[name] - before[name] < 150 for name in before)
+    # The five texts alone would take 80.
+    assert all(after[name] - before[name] < 75 for name in before)
 
 
 def test_messages_appended_at_once_all_have_a_place_of_their_own(share: Serve, alice_key: str) -> None:
