@@ -79,8 +79,14 @@ def create_key(username: str, exports: dict[str, str]) -> str:
     return subprocess.check_output(command, cwd=ROOT, env={**os.environ, **exports}, text=True).strip()
 
 
-def test_dev_keeps_its_data_and_leaves_no_process(tmp_path: Path) -> None:
-    with dev(tmp_path) as first:
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One folder for all, because to make it anew takes as long as to start everything in it."""
+    return tmp_path_factory.mktemp("dev")
+
+
+def test_dev_keeps_its_data_leaves_no_process_and_says_which_part_died(data: Path) -> None:
+    with dev(data) as first:
         key = {"Authorization": f"Bearer {create_key('alice', first.exports)}"}
         made = httpx2.post(f"{first.url}/api/v1/sessions/", json={}, headers=key, trust_env=False, timeout=60)
         assert made.status_code == 201, made.text
@@ -91,19 +97,23 @@ def test_dev_keeps_its_data_and_leaves_no_process(tmp_path: Path) -> None:
         assert first.wait() == 0, first.said
         assert first.left_over() == []
 
-    with dev(tmp_path) as second:
+    with dev(data) as second:
         session = f"{second.url}/api/v1/sessions/{made.json()['id']}/"
         assert httpx2.get(session, headers=key, trust_env=False, timeout=60).status_code == 200
+        assert_its_end_is_noticed(second, "worker", "The Celery worker")
 
 
-@pytest.mark.parametrize(("command", "name"), [("worker", "The Celery worker"), ("serve", "The web server")])
-def test_dev_says_which_part_died_and_stops_the_rest(command: str, name: str, tmp_path: Path) -> None:
-    with dev(tmp_path) as running:
-        victim = next(child for child in running.processes[1:] if command in child.cmdline())
-        victim.kill()
-        assert running.wait() == 1
-        assert f"{name} ended by itself" in running.said
-        assert running.left_over() == []
+def test_dev_says_that_its_web_server_died(data: Path) -> None:
+    with dev(data) as running:
+        assert_its_end_is_noticed(running, "serve", "The web server")
+
+
+def assert_its_end_is_noticed(running: Dev, command: str, name: str) -> None:
+    victim = next(child for child in running.processes[1:] if command in child.cmdline())
+    victim.kill()
+    assert running.wait() == 1
+    assert f"{name} ended by itself" in running.said
+    assert running.left_over() == []
 
 
 def test_serve_takes_the_next_port_when_its_own_is_taken(
