@@ -227,6 +227,7 @@ def become(argv: list[str], env: dict[str, str], files: list[str], *, own_group:
         os.setsid()
     if SETTINGS in sys.modules and env.get("CONVO_WORK_THREADS") != "0":
         Spare.fork()
+        os.register_at_fork(after_in_child=Spare.fork_in_child)
     take_environment(env)
     for number, path in enumerate(["/dev/null", *files]):
         flags = os.O_RDONLY if number == 0 else os.O_WRONLY | os.O_CREAT | os.O_APPEND
@@ -258,21 +259,31 @@ class Spare(subprocess.Popen[Any]):
 
     So a server's process for background work starts as quickly as the server. Its command line is the
     nursery's. A test that looks at it gives the server a variable that begins with PYTHON.
+    The processes that a Celery worker forks for its tasks have a spare child each.
     """
 
     _child: ClassVar[tuple[int, socket.socket] | None] = None
     _owner: ClassVar[int] = 0
+    _is_forking: ClassVar[bool] = False
 
     @classmethod
     def fork(cls) -> None:
         ours, its = socket.socketpair()
+        cls._is_forking = True
         pid = os.fork()
         if pid == 0:
             ours.close()
             _wait_to_be_needed(its)
+        cls._is_forking = False
         its.close()
         cls._child, cls._owner = (pid, ours), os.getpid()
         subprocess.Popen = cls  # type: ignore[misc]
+
+    @classmethod
+    def fork_in_child(cls) -> None:
+        """Fork a spare child of a process that has just been forked itself, while it has one thread."""
+        if not cls._is_forking:
+            cls.fork()
 
     def _execute_child(self, args: Any, *others: Any) -> None:
         # By their order in every Python from 3.11 on: env is the sixth of the others, then come the pipes.
@@ -300,6 +311,8 @@ def _wait_to_be_needed(wire: socket.socket) -> None:
             for number, end in enumerate(ends):
                 os.dup2(end, number)
                 os.close(end)
+            # Celery writes what is printed into its log, also in the processes that it has forked.
+            sys.stdin, sys.stdout, sys.stderr = sys.__stdin__, sys.__stdout__, sys.__stderr__
             request = json.loads(data)
             take_environment(request["env"])
             run(request["argv"])
