@@ -6,7 +6,7 @@ from typing import Any
 
 
 def listed_once(add_files: Callable[[Any], None]) -> Callable[[Any], None]:
-    """Wrap WhiteNoise's search for static files, which took a quarter of the time of a test of a request.
+    """Wrap WhiteNoise's search for static files, which took 30 % of the time of test_auth.
 
     Each test client loads the middleware anew. The files are the same ones unless these settings differ.
     """
