@@ -9,7 +9,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from convo import database, history, turns
-from convo.errors import InvalidRequest, ItemInConversation, NotFound
+from convo.errors import ItemInConversation, NotFound
 from convo.history import MessagePage, NewMessage
 from convo.http.pagination import first_rows, rows_after
 from convo.models import NOBODY, Message, Session, Turn
@@ -229,7 +229,9 @@ def add_items(
     if Message.objects.filter(session=session, item_id__in=drafts_by_id).exists():
         raise ItemInConversation("Item already in conversation", param="items")
     drafts_to_append = [_resolve_reference(draft, stored_items) for draft in _without_duplicates(drafts)]
-    rows = _record(session, drafts_to_append) if drafts_to_append else []
+    # The core names the fields of messages, and the client sent items.
+    call_id_path = "items[{index}].call_id"
+    rows = turns.record(session, drafts_to_append, call_id_path=call_id_path) if drafts_to_append else []
     by_id = {row.item_id: row for row in rows}
     rows_with_new_ids = iter(row for row in rows if row.item_id not in drafts_by_id)
     return session, [by_id[draft.item_id] if draft.item_id else next(rows_with_new_ids) for draft in drafts]
@@ -259,12 +261,3 @@ def _resolve_reference(draft: NewMessage, stored_items: dict[str, NewMessage]) -
     if not draft.role:
         raise NotFound(f"Item with id '{draft.item_id}' not found.", param="items")
     return draft
-
-
-def _record(session: Session, drafts: Sequence[NewMessage]) -> list[Message]:
-    try:
-        return turns.record(session, drafts)
-    except InvalidRequest as error:
-        # The core reports paths of messages, and the client sent items.
-        error.param = (error.param or "items").replace("messages[", "items[").replace(".item.", ".")
-        raise

@@ -14,11 +14,21 @@ from convo.turns.claim import create_turn, lock_open
 
 
 @database.retry_conflicts
-def record(session: Session, drafts: Sequence[NewMessage]) -> list[Message]:
-    """Append messages as recorded turns: a user message opens a turn, and the messages after it join it."""
+def record(
+    session: Session,
+    drafts: Sequence[NewMessage],
+    *,
+    call_id_path: str = "messages[{index}].item.call_id",
+) -> list[Message]:
+    """Append messages as recorded turns: a user message opens a turn, and the messages after it join it.
+
+    `call_id_path` is the field with the id of the call that a tool's result answers, in the caller's request.
+    """
     with transaction.atomic():
         locked_session = lock_open(session.pk)
-        _check_tool_results(locked_session, drafts)
+        # A tool result without its call, or a second one for it, would make every later prompt invalid.
+        for index, reason in invalid_results(locked_session, drafts):
+            raise InvalidRequest(reason, param=call_id_path.format(index=index))
         entries: list[tuple[Turn, NewMessage]] = []
         turn = _last_recorded_turn(locked_session)
         for draft in drafts:
@@ -41,9 +51,3 @@ def record(session: Session, drafts: Sequence[NewMessage]) -> list[Message]:
 def _last_recorded_turn(session: Session) -> Turn | None:
     last_message = Message.objects.transcript(session).select_related("turn").last()
     return last_message.turn if last_message and last_message.turn.kind == Turn.Kind.RECORDED else None
-
-
-def _check_tool_results(session: Session, drafts: Sequence[NewMessage]) -> None:
-    # A tool result without its call, or a second result for a call, would make every later prompt invalid.
-    for index, reason in invalid_results(session, drafts):
-        raise InvalidRequest(reason, param=f"messages[{index}].item.call_id")
