@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import traceback
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -12,11 +13,17 @@ from openai import AsyncOpenAI, OpenAI
 from openai.types.chat.completion_create_params import CompletionCreateParamsBase
 from openai.types.responses import ToolParam
 from openai.types.responses.response_create_params import ResponseCreateParamsBase
+from pydantic import ValidationError
 from websockets.exceptions import InvalidStatus
 
+from convo.errors import InvalidRequest
 from convo.models import Session
+from convo.openai_api.chat.request import LOCAL_FIELDS, NewCompletion
+from convo.openai_api.conversations import NewItems
+from convo.openai_api.embeddings import NewEmbeddings
+from convo.openai_api.responses.request import RESPONSES_ONLY, NewResponse
 from convo.openai_api.tools import HOSTED_TOOLS
-from convo.openai_api.upstream import LOCAL_FIELDS, RESPONSES_ONLY
+from convo.openai_api.validation import Fields, validate
 from tests.faults import GRANIAN, OtherServer
 from tests.responses import WEATHER, ask, client, env_of, events
 from tests.servers import Server
@@ -258,6 +265,65 @@ def test_a_field_for_the_model_server_is_of_its_type(
 ) -> None:
     refused(post(raw, **fields), 400, code, param)
     assert not upstream.heard
+
+
+SECRET = "my mother is ill"
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"truncation": SECRET}, "truncation"),
+        ({"stream": SECRET}, "stream"),
+        ({"on_busy": SECRET}, "on_busy"),
+        ({"tool_choice": SECRET}, "tool_choice"),
+        ({"metadata": {"a": [SECRET]}}, "metadata.a"),
+        ({"metadata": {"a": SECRET * 50}}, "metadata.a"),
+        ({"text": {"format": {"type": SECRET}}}, "text.format.type"),
+        ({"tools": [{"type": SECRET}]}, "tools[0].type"),
+        ({"input": [{"type": SECRET}]}, "input[0].type"),
+        ({"input": [{"role": SECRET, "content": "hi"}]}, "input[0].role"),
+        ({"input": [{"role": "user", "content": [{"type": SECRET}]}]}, "input[0].content[0].type"),
+    ],
+)
+def test_a_refusal_names_the_field_and_quotes_nothing(
+    raw: httpx2.Client, fields: dict[str, Any], param: str
+) -> None:
+    answer = respond(raw, **fields)
+    error = answer.json()["error"]
+    assert (answer.status_code, error["param"]) == (400, param)
+    assert f"'{param}'" in error["message"]
+    assert SECRET not in answer.text
+
+
+def test_no_log_of_a_refusal_quotes_the_request() -> None:
+    with pytest.raises(InvalidRequest, match="expected an array, but got a string") as caught:
+        validate(NewItems, {"items": SECRET})
+    assert SECRET not in "".join(traceback.format_exception(caught.value))
+    assert validate(NewItems, {"items": [{"role": "user", "content": SECRET}]}).items
+
+
+HI = {"role": "user", "content": "hi"}
+
+
+@pytest.mark.parametrize(
+    ("model", "fields"),
+    [
+        (NewCompletion, {"messages": [1] * 3}),
+        (NewCompletion, {"messages": [HI], "tools": [1] * 3}),
+        (NewCompletion, {"messages": [HI], "modalities": [1] * 3}),
+        (NewCompletion, {"messages": [HI], "metadata": dict.fromkeys("abc", 1)}),
+        (NewResponse, {"tools": [1] * 3}),
+        (NewResponse, {"context_management": [1] * 3}),
+        (NewEmbeddings, {"input": [None] * 3}),
+        (NewItems, {"items": [1] * 3}),
+    ],
+)
+def test_only_the_first_wrong_entry_gets_an_error(model: type[Fields], fields: dict[str, Any]) -> None:
+    # An error takes a hundred times the memory of such an entry, and a request may have ten million.
+    with pytest.raises(ValidationError) as caught:
+        model.model_validate({"model": MODEL, **fields})
+    assert caught.value.error_count() == 1
 
 
 def test_options_without_effect_are_told_again_and_sent_nowhere(alices: OpenAI, upstream: Upstream) -> None:

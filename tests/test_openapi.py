@@ -303,3 +303,22 @@ def test_tags_group_the_calls_of_the_document(client: Client) -> None:
     }
     assert sum(tags.values()) == sum(len(calls) for calls in paths.values())
     assert tags["turns"] < 20
+
+
+def test_the_models_that_validate_a_request_describe_it(client: Client) -> None:
+    document = client.get("/api/schema/?format=json").json()
+
+    def body(path: str) -> Schema:
+        reference = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]["schema"]
+        schema: Schema = document["components"]["schemas"][reference["$ref"].rpartition("/")[2]]
+        return schema
+
+    items = body("/v1/conversations/{id}/items")
+    assert items["required"] == ["items"]
+    assert (items["properties"]["items"]["minItems"], items["properties"]["items"]["maxItems"]) == (1, 20)
+    assert body("/v1/chat/completions")["required"] == ["model", "messages"]
+    fields = body("/v1/responses")["properties"]
+    assert fields["temperature"] == {"type": "number", "minimum": 0, "maximum": 2, "nullable": True}
+    # OpenAPI 3.0 has no type null: what may be absent may be null.
+    assert all(field["nullable"] for field in fields.values())
+    assert "nullable" not in items["properties"]["items"]

@@ -1,10 +1,11 @@
 """/v1/conversations: sessions and their messages, in the form of OpenAI's Conversations API."""
 
 from collections.abc import Collection, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 from django.db import transaction
 from drf_spectacular.utils import extend_schema
+from pydantic import Field
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -15,9 +16,28 @@ from convo.http.pagination import first_rows, rows_after
 from convo.models import NOBODY, Message, Session, Turn
 from convo.openai_api import ids, items, schema
 from convo.openai_api.pagination import PageQuery, page_json, read_page_query, unknown_cursor
+from convo.openai_api.validation import Array, Fields, JsonObject, Metadata, WithPerson, validate
 from convo.openai_api.view import V1View, person_of, require_stored_session
 
 MAX_ITEMS = 20
+
+
+class NewConversation(WithPerson):
+    """A conversation to create."""
+
+    items: Annotated[Array[JsonObject], Field(max_length=MAX_ITEMS)] | None = None
+
+
+class NewItems(WithPerson):
+    """Items to append to a conversation."""
+
+    items: Annotated[Array[JsonObject], Field(min_length=1, max_length=MAX_ITEMS)]
+
+
+class MetadataChange(Fields):
+    """New metadata for a conversation."""
+
+    metadata: Metadata | None = None
 
 
 def conversation_json(session: Session) -> dict[str, Any]:
@@ -45,20 +65,19 @@ class ConversationsView(V1View):
 
     @extend_schema(
         operation_id="createConversation",
-        request=schema.NEW_CONVERSATION,
+        request=NewConversation,
         responses=schema.operation_responses(schema.CONVERSATION, writes=True),
     )
     def post(self, request: Request) -> Response:
         """Create a conversation, with up to 20 items."""
-        body = self.body()
-        metadata, raw_items = body.metadata() or {}, body.array("items", max_length=MAX_ITEMS) or []
-        person = person_of(request, body)
+        body = validate(NewConversation, self.body())
+        person = person_of(request, self.body())
 
         def create() -> Response:
             session = require_stored_session(
-                turns.new_session(request.user, person or NOBODY, metadata=metadata)
+                turns.new_session(request.user, person or NOBODY, metadata=body.metadata or {})
             )
-            saved_session, _ = add_items(session, raw_items, people=self.person_refs(person))
+            saved_session, _ = add_items(session, body.items or [], people=self.person_refs(person))
             return Response(conversation_json(saved_session))
 
         return self.idempotent(create, person=person)
@@ -87,16 +106,17 @@ class ConversationView(V1View):
 
     @extend_schema(
         operation_id="updateConversation",
-        request=schema.METADATA_CHANGE,
+        request=MetadataChange,
         responses=schema.operation_responses(schema.CONVERSATION, writes=True),
     )
     def post(self, request: Request, id: str) -> Response:
         """Replace the conversation's metadata. Without `metadata` nothing changes; null clears it."""
         session, body = self.conversation(id), self.body()
+        metadata = validate(MetadataChange, body).metadata or {}
 
         def change() -> Response:
-            if "metadata" in body.data:
-                session.metadata = body.metadata() or {}
+            if "metadata" in body:
+                session.metadata = metadata
                 Session.objects.filter(pk=session.pk).change(metadata=session.metadata)
             return Response(conversation_json(session))
 
@@ -104,7 +124,7 @@ class ConversationView(V1View):
 
     @extend_schema(
         operation_id="deleteConversation",
-        responses=schema.operation_responses(schema.DELETED_CONVERSATION, writes=True),
+        responses=schema.operation_responses(schema.DELETED, writes=True),
     )
     def delete(self, request: Request, id: str) -> Response:
         """Delete the conversation and everything in it. A reply that is being written stops."""
@@ -135,16 +155,14 @@ class ItemsView(V1View):
 
     @extend_schema(
         operation_id="createConversationItems",
-        request=schema.NEW_ITEMS,
+        request=NewItems,
         parameters=[schema.INCLUDE_PARAMETER],
         responses=schema.operation_responses(schema.ITEMS, writes=True),
     )
     def post(self, request: Request, id: str) -> Response:
         """Append 1 to 20 items, all or none, without asking a model."""
-        body = self.body()
-        body.require("items", list)
-        raw_items = body.array("items", min_length=1, max_length=MAX_ITEMS) or []
-        person = person_of(request, body)
+        raw_items = validate(NewItems, self.body()).items
+        person = person_of(request, self.body())
         session = self.conversation(id, person)
 
         def append() -> Response:
@@ -211,7 +229,7 @@ def _valid_item_id(item_id: str) -> str:
 @database.retry_conflicts
 @transaction.atomic
 def add_items(
-    session: Session, raw_items: Sequence[Any], *, people: Collection[str] | None
+    session: Session, raw_items: Sequence[object], *, people: Collection[str] | None
 ) -> tuple[Session, list[Message]]:
     """Append these items to a conversation, all or none; return the conversation and the stored messages.
 
@@ -219,7 +237,7 @@ def add_items(
     item, whatever else is sent with it. Stored items are looked up among those of `people`, the end users
     whom the request may read; None stands for all of them.
     """
-    drafts = [_parse_item(item, f"items[{index}]") for index, item in enumerate(raw_items)]
+    drafts = [items.read_item(item, f"items[{index}]") for index, item in enumerate(raw_items)]
     session = turns.store_session(session)[0] if session._state.adding else history.lock(session.pk)
     drafts_by_id = {draft.item_id: draft for draft in drafts if draft.item_id}
     if people is None and session.person.ref != NOBODY:
@@ -228,20 +246,15 @@ def add_items(
     stored_items = history.items_by_id(session.owner, drafts_by_id, person_refs=people)
     if Message.objects.filter(session=session, item_id__in=drafts_by_id).exists():
         raise ItemInConversation("Item already in conversation", param="items")
-    drafts_to_append = [_resolve_reference(draft, stored_items) for draft in _without_duplicates(drafts)]
+    drafts_to_append = [
+        items.resolve_reference(draft, stored_items, "items") for draft in _without_duplicates(drafts)
+    ]
     # The core names the fields of messages, and the client sent items.
     call_id_path = "items[{index}].call_id"
     rows = turns.record(session, drafts_to_append, call_id_path=call_id_path) if drafts_to_append else []
     by_id = {row.item_id: row for row in rows}
     rows_with_new_ids = iter(row for row in rows if row.item_id not in drafts_by_id)
     return session, [by_id[draft.item_id] if draft.item_id else next(rows_with_new_ids) for draft in drafts]
-
-
-def _parse_item(item: Any, path: str) -> NewMessage:
-    reference = items.referenced_id(item)
-    return (
-        items.message_from_item(item, path) if reference is None else NewMessage(role="", item_id=reference)
-    )
 
 
 def _without_duplicates(drafts: Sequence[NewMessage]) -> list[NewMessage]:
@@ -253,11 +266,3 @@ def _without_duplicates(drafts: Sequence[NewMessage]) -> list[NewMessage]:
         if draft.item_id:
             seen_ids.add(draft.item_id)
     return unique_drafts
-
-
-def _resolve_reference(draft: NewMessage, stored_items: dict[str, NewMessage]) -> NewMessage:
-    if row := stored_items.get(draft.item_id):
-        return row
-    if not draft.role:
-        raise NotFound(f"Item with id '{draft.item_id}' not found.", param="items")
-    return draft

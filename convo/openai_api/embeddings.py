@@ -3,22 +3,48 @@
 import base64
 import math
 import struct
-from typing import Any
+from typing import Annotated, Literal
 
 from asgiref.sync import async_to_sync
 from drf_spectacular.utils import extend_schema
+from pydantic import BeforeValidator, Field, WithJsonSchema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from convo import database, llm, tokens
 from convo.conf import conf
-from convo.errors import InvalidRequest, UpstreamUnavailable
+from convo.errors import UpstreamUnavailable
+from convo.http.openapi import STRING, list_of
 from convo.openai_api import schema
-from convo.openai_api.body import Body, invalid, missing, wrong_type
+from convo.openai_api.validation import Array, Fields, NonEmpty, invalid, json_types, refusal, validate
 from convo.openai_api.view import V1View
 from convo.search.embed import BATCH_SIZE, embed, model_name
 
 MAX_TEXTS = 2048
+
+
+def _to_texts(value: object) -> object:
+    if isinstance(value, list) and any(type(entry) in {int, list} for entry in value):
+        raise refusal(
+            "arrays of tokens are not supported, because every model has its own. "
+            "Send text; in LangChain, set check_embedding_ctx_length=False"
+        )
+    return [value] if isinstance(value, str) else value
+
+
+class NewEmbeddings(Fields):
+    """Texts to embed. The server's own embedding model is used, whichever `model` is named."""
+
+    model: str
+    input: Annotated[
+        Array[NonEmpty],
+        Field(min_length=1, max_length=MAX_TEXTS),
+        WithJsonSchema({"anyOf": [STRING, list_of(STRING, minItems=1, maxItems=MAX_TEXTS)]}),
+        BeforeValidator(_to_texts),
+        json_types(str, list),
+    ]
+    encoding_format: Literal["float", "base64"] | None = None
+    dimensions: Annotated[int, Field(ge=1, le=100_000)] | None = None
 
 
 class EmbeddingsView(V1View):
@@ -26,16 +52,14 @@ class EmbeddingsView(V1View):
 
     @extend_schema(
         operation_id="createEmbedding",
-        request=schema.NEW_EMBEDDINGS,
+        request=NewEmbeddings,
         responses=schema.operation_responses(schema.EMBEDDINGS, reads=True, asks=True),
     )
     def post(self, request: Request) -> Response:
         """Return a vector for each text. The server's own embedding model is used; the answer names it."""
-        body = self.body()
-        body.require("model", str)
-        texts, dimensions = _texts(body), body.integer("dimensions", minimum=1, maximum=100_000)
-        is_base64 = body.choice("encoding_format", "float", "base64") == "base64"
-        vectors = [_shorten(vector, dimensions) for vector in _vectors(texts)]
+        body = validate(NewEmbeddings, self.body())
+        texts, is_base64 = body.input, body.encoding_format == "base64"
+        vectors = [_shorten(vector, body.dimensions) for vector in _vectors(texts)]
         data = [
             {"object": "embedding", "index": index, "embedding": _base64(vector) if is_base64 else vector}
             for index, vector in enumerate(vectors)
@@ -43,32 +67,6 @@ class EmbeddingsView(V1View):
         token_count = sum(tokens.count(text, model_name()) for text in texts)
         usage = {"prompt_tokens": token_count, "total_tokens": token_count}
         return Response({"object": "list", "data": data, "model": model_name(), "usage": usage})
-
-
-def _texts(body: Body) -> list[str]:
-    value = body.data.get("input")
-    if value is None:
-        raise missing("input")
-    texts = [value] if isinstance(value, str) else value
-    if not isinstance(texts, list):
-        raise wrong_type("input", value, str, list)
-    if not 1 <= len(texts) <= MAX_TEXTS:
-        raise invalid("input", f"expected 1 to {MAX_TEXTS} texts, got {len(texts)}.")
-    return [_text(text, f"input[{index}]") for index, text in enumerate(texts)]
-
-
-def _text(value: Any, path: str) -> str:
-    if type(value) is int or isinstance(value, list):
-        raise InvalidRequest(
-            f"Invalid '{path}': arrays of tokens are not supported, because every model has its own. "
-            "Send text; in LangChain, set check_embedding_ctx_length=False.",
-            param="input",
-        )
-    if not isinstance(value, str):
-        raise wrong_type(path, value, str)
-    if not value:
-        raise invalid(path, "a text must not be empty.")
-    return value
 
 
 def _vectors(texts: list[str]) -> list[list[float]]:

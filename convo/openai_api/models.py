@@ -8,7 +8,7 @@ from rest_framework.response import Response
 
 from convo import agents
 from convo.conf import conf
-from convo.errors import ModelNotFound
+from convo.errors import ModelNotFound, UnknownAgent
 from convo.openai_api import schema
 from convo.openai_api.view import V1View
 from convo.search.embed import model_name
@@ -25,6 +25,19 @@ def list_models() -> list[dict[str, Any]]:
     model_names = dict.fromkeys([*chat_models, model_name()])
     agent_entries = [_model_json(AGENT_PREFIX + name, "convo") for name in agents.all_agents()]
     return [*agent_entries, *(_model_json(name, _owner(name)) for name in model_names)]
+
+
+def agent_and_model(name: str, param: str = "model") -> tuple[str, str]:
+    """Return the agent and the model: `agent/NAME` is an agent, another name goes to the model server."""
+    if not name.startswith(AGENT_PREFIX):
+        return agents.PASSTHROUGH, name or conf().default_model
+    try:
+        return agents.get(name.removeprefix(AGENT_PREFIX)).name, ""
+    except UnknownAgent as error:
+        model_ids = ", ".join(AGENT_PREFIX + agent_name for agent_name in agents.all_agents())
+        raise ModelNotFound(
+            f"The model '{name}' does not exist. The agents of this server are: {model_ids}.", param=param
+        ) from error
 
 
 class ModelsView(V1View):

@@ -1,20 +1,80 @@
 """The parts of a message's content: validated when they come in, completed when they go out."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 from convo.history.files import check_part
-from convo.openai_api.body import Body, invalid, wrong_type
+from convo.openai_api.validation import (
+    Array,
+    Fields,
+    JsonObject,
+    require_one_of,
+    validate_by_type,
+    without_nulls,
+)
 
 TEXT_TYPES = {"input_text", "output_text", "text"}
-_DETAILS = ("auto", "low", "high", "original")
+Detail = Literal["auto", "low", "high", "original"]
 
 
-def validate_parts(value: object, path: str) -> list[dict[str, Any]]:
+class TextPart(Fields):
+    """A text: of the user, of the model, or of its reasoning."""
+
+    text: str
+
+
+class RefusalPart(Fields):
+    """The model's words when it refuses."""
+
+    refusal: str
+
+
+class _OutputText(TextPart):
+    annotations: Array[JsonObject] | None = None
+    logprobs: Array[JsonObject] | None = None
+
+
+class _InputImage(Fields):
+    detail: Detail | None = None
+    image_url: str | None = None
+    file_id: str | None = None
+
+
+class _InputFile(Fields):
+    filename: str | None = None
+    detail: Detail | None = None
+    file_data: str | None = None
+    file_id: str | None = None
+    file_url: str | None = None
+
+
+_MODELS: dict[str, type[Fields]] = {
+    "input_text": TextPart,
+    "output_text": _OutputText,
+    "text": TextPart,
+    "refusal": RefusalPart,
+    "input_image": _InputImage,
+    "input_file": _InputFile,
+    "summary_text": TextPart,
+    "reasoning_text": TextPart,
+    "computer_screenshot": _InputImage,
+}
+# One of these fields holds an image or a file.
+_SOURCES = {
+    "input_image": ("image_url", "file_id"),
+    "computer_screenshot": ("image_url", "file_id"),
+    "input_file": ("file_data", "file_id", "file_url"),
+}
+_DEFAULTS: dict[str, dict[str, Any]] = {
+    "output_text": {"annotations": [], "logprobs": []},
+    "input_image": {"detail": "auto"},
+    "computer_screenshot": {"detail": "auto"},
+}
+
+
+def validate_parts(parts: Sequence[Any], path: str) -> list[dict[str, Any]]:
     """Validate these parts and add defaults: each must have a known type and the type's fields."""
-    if not isinstance(value, list):
-        raise wrong_type(path, value, list)
-    return [_validate_part(Body(part, f"{path}[{index}]")) for index, part in enumerate(value)]
+    return [_validate_part(part, f"{path}[{index}]") for index, part in enumerate(parts)]
 
 
 def with_defaults(parts: Sequence[Any]) -> list[Any]:
@@ -45,61 +105,9 @@ def is_plain(part: Mapping[str, Any]) -> bool:
     return part["type"] in TEXT_TYPES and not any(other_values)
 
 
-def _validate_part(part: Body) -> dict[str, Any]:
-    part_type = part.require("type", str)
-    if part_type not in _CHECKS:
-        raise invalid(part.path_of("type"), f"{part_type!r}. Expected one of: {', '.join(_CHECKS)}.")
-    _CHECKS[part_type](part)
-    fields = {key: value for key, value in part.data.items() if value is not None}
-    return {**_DEFAULTS.get(part_type, {}), **fields}
-
-
-def _check_text(part: Body) -> None:
-    part.require("text", str)
-
-
-def _check_output_text(part: Body) -> None:
-    part.require("text", str)
-    for name in ("annotations", "logprobs"):
-        for index, entry in enumerate(part.array(name) or ()):
-            Body(entry, f"{part.path_of(name)}[{index}]")
-
-
-def _check_refusal(part: Body) -> None:
-    part.require("refusal", str)
-
-
-def _check_image(part: Body) -> None:
-    part.choice("detail", *_DETAILS)
-    _require_one_of(part, "image_url", "file_id")
-    check_part(part.data, part.path)
-
-
-def _check_file(part: Body) -> None:
-    part.get("filename", str)
-    part.choice("detail", *_DETAILS)
-    _require_one_of(part, "file_data", "file_id", "file_url")
-    check_part(part.data, part.path)
-
-
-def _require_one_of(part: Body, *names: str) -> None:
-    if not [name for name in names if part.get(name, str) is not None]:
-        raise invalid(part.path, f"one of these is required: {', '.join(names)}.")
-
-
-_CHECKS: dict[str, Callable[[Body], None]] = {
-    "input_text": _check_text,
-    "output_text": _check_output_text,
-    "text": _check_text,
-    "refusal": _check_refusal,
-    "input_image": _check_image,
-    "input_file": _check_file,
-    "summary_text": _check_text,
-    "reasoning_text": _check_text,
-    "computer_screenshot": _check_image,
-}
-_DEFAULTS: dict[str, dict[str, Any]] = {
-    "output_text": {"annotations": [], "logprobs": []},
-    "input_image": {"detail": "auto"},
-    "computer_screenshot": {"detail": "auto"},
-}
+def _validate_part(part: Any, path: str) -> dict[str, Any]:
+    part_type = validate_by_type(_MODELS, part, path)
+    if part_type in _SOURCES:
+        require_one_of(part, _SOURCES[part_type], path)
+        check_part(part, path)
+    return {**_DEFAULTS.get(part_type, {}), **without_nulls(part)}

@@ -17,18 +17,7 @@ from convo.http.openapi import (
     object_of,
 )
 
-METADATA: Schema = {
-    "type": "object",
-    "additionalProperties": {"type": "string", "maxLength": 512},
-    "maxProperties": 16,
-    "nullable": True,
-}
-
-
-def request_object(*required: str, **properties: Schema) -> Schema:
-    """Return the schema of a request body. Only `required` fields must be sent; unknown ones are ignored."""
-    requirement = {"required": list(required)} if required else {}
-    return {"type": "object", "properties": properties, "additionalProperties": True, **requirement}
+METADATA: Schema = {"type": "object", "additionalProperties": STRING}
 
 
 def page(entry: Schema) -> Schema:
@@ -41,38 +30,17 @@ def page(entry: Schema) -> Schema:
     )
 
 
-def body(content: Schema) -> dict[str, Schema]:
-    return {"application/json": content}
-
-
-_ITEMS: Schema = list_of(ANY_OBJECT, maxItems=20)
 ITEM: Schema = {**object_of(id=STRING, type=STRING), "additionalProperties": True}
 ITEMS = page(ITEM)
-CONVERSATION = object_of(
-    id=STRING, object=STRING, created_at=INTEGER, metadata={**METADATA, "nullable": False}
-)
+CONVERSATION = object_of(id=STRING, object=STRING, created_at=INTEGER, metadata=METADATA)
 CONVERSATIONS = page(CONVERSATION)
-DELETED_CONVERSATION = object_of(id=STRING, object=STRING, deleted=BOOLEAN)
-NEW_CONVERSATION = body(request_object(items={**_ITEMS, "nullable": True}, metadata=METADATA))
-METADATA_CHANGE = body(request_object(metadata=METADATA))
-NEW_ITEMS = body(request_object("items", items={**_ITEMS, "minItems": 1}))
+DELETED = object_of(id=STRING, object=STRING, deleted=BOOLEAN)
 MODEL = object_of(id=STRING, object=STRING, created=INTEGER, owned_by=STRING)
 MODELS = object_of(object=STRING, data=list_of(MODEL))
-NEW_EMBEDDINGS = body(
-    request_object(
-        "input",
-        "model",
-        input={"oneOf": [STRING, list_of(STRING, minItems=1, maxItems=2048)]},
-        model=STRING,
-        encoding_format={"type": "string", "enum": ["float", "base64"]},
-        dimensions={"type": "integer", "minimum": 1},
-        user=STRING,
-    )
-)
 _VECTOR: Schema = {"oneOf": [STRING, list_of({"type": "number"})]}
 EMBEDDINGS = object_of(
     object=STRING,
-    data={"type": "array", "items": object_of(object=STRING, index=INTEGER, embedding=_VECTOR)},
+    data=list_of(object_of(object=STRING, index=INTEGER, embedding=_VECTOR)),
     model=STRING,
     usage=object_of(prompt_tokens=INTEGER, total_tokens=INTEGER),
 )
@@ -85,48 +53,18 @@ RESPONSE: Schema = {
         status=STRING,
         model=STRING,
         output=list_of(ITEM),
-        metadata={**METADATA, "nullable": False},
+        metadata=METADATA,
     ),
     "additionalProperties": True,
 }
-DELETED_RESPONSE = object_of(id=STRING, object=STRING, deleted=BOOLEAN)
 CONTEXT: Schema = {**ANY_OBJECT}
-_INPUT: Schema = {"oneOf": [STRING, list_of(ANY_OBJECT, minItems=1)]}
-NEW_RESPONSE = body(
-    request_object(
-        "input",
-        input=_INPUT,
-        model=STRING,
-        instructions=NULLABLE_STRING,
-        conversation={"oneOf": [STRING, object_of(id=STRING)], "nullable": True},
-        previous_response_id=NULLABLE_STRING,
-        store={**BOOLEAN, "nullable": True},
-        stream={**BOOLEAN, "nullable": True},
-        background={**BOOLEAN, "nullable": True},
-        metadata=METADATA,
-        tools=list_of(ANY_OBJECT),
-        max_output_tokens={**INTEGER, "minimum": 1, "nullable": True},
-        temperature={"type": "number", "minimum": 0, "maximum": 2, "nullable": True},
-        top_p={"type": "number", "minimum": 0, "maximum": 1, "nullable": True},
-    )
-)
 TOKEN_COUNT = object_of(object=STRING, input_tokens=INTEGER)
-NEW_COMPACTION = body(
-    request_object(
-        "model",
-        model=STRING,
-        input=_INPUT,
-        instructions=NULLABLE_STRING,
-        previous_response_id=NULLABLE_STRING,
-    )
+COMPACTION = object_of(id=STRING, object=STRING, created_at=INTEGER, output=list_of(ITEM), usage=ANY_OBJECT)
+COMPLETION = object_of(
+    id=STRING, object=STRING, created=INTEGER, model=STRING, choices=list_of(ANY_OBJECT), usage=ANY_OBJECT
 )
-COMPACTION = object_of(
-    id=STRING,
-    object=STRING,
-    created_at=INTEGER,
-    output=list_of(ITEM),
-    usage=ANY_OBJECT,
-)
+COMPLETIONS = page(COMPLETION)
+CHAT_MESSAGES = page({**object_of(id=STRING, role=STRING), "additionalProperties": True})
 
 _COMMON_ERRORS = {
     400: "The request is not valid; `param` names the field.",

@@ -1,9 +1,12 @@
 """Tools of a request: functions, which every model server accepts, and hosted tools, which are refused."""
 
 from collections.abc import Collection, Mapping
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
 
 from convo.errors import InvalidRequest, UnsupportedValue
-from convo.openai_api.body import Body, invalid, missing
+from convo.openai_api.validation import Array, Fields, JsonObject, refusal, validate
 
 # All tool types of OpenAI's Responses API except functions. Chat completions cannot express them, so a
 # model could only pretend to have used one.
@@ -31,55 +34,85 @@ HOSTED_TOOLS = frozenset(
 )
 
 
-def check_is_function(tool: Body) -> None:
-    """Refuse a tool of any type but `function`."""
-    tool_type = tool.require("type", str)
+def _check_type(tool_type: str) -> str:
     if tool_type in HOSTED_TOOLS:
-        raise UnsupportedValue(
-            f"Unsupported value: '{tool_type}'. Tools of this type are not supported; "
-            "offer the model a function instead.",
-            param=tool.path_of("type"),
+        raise refusal(
+            f"tools of the type '{tool_type}' are not supported; offer the model a function instead",
+            UnsupportedValue,
         )
     if tool_type != "function":
-        raise invalid(tool.path_of("type"), f"{tool_type!r}. Expected 'function'.")
+        raise refusal("expected 'function'")
+    return tool_type
+
+
+class Function(Fields):
+    """A function as the Responses API names it, in `tools` or in `tool_choice`."""
+
+    type: Annotated[str, AfterValidator(_check_type)]
+    name: str
+
+
+class FunctionTool(Function):
+    """A function to offer to the model."""
+
+    description: str | None = None
+    parameters: JsonObject | None = None
+    strict: bool | None = None
+
+
+class FunctionName(Fields):
+    name: str
+
+
+class ChatFunction(Fields):
+    """A function as chat completions name it, in `tools` or in `tool_choice`."""
+
+    type: Annotated[str, AfterValidator(_check_type)]
+    function: FunctionName
+
+    @property
+    def name(self) -> str:
+        return self.function.name
+
+
+class _AllowedTools(Fields):
+    tools: Annotated[Array[JsonObject], Field(min_length=1)]
+    mode: Literal["auto", "required"]
+
+
+class _ChatAllowedTools(Fields):
+    allowed_tools: _AllowedTools
 
 
 def chosen_functions(
-    body: Body, function_names: Collection[str], *, is_nested: bool
-) -> tuple[str, list[str]] | None:
-    """Return the mode and the functions that `tool_choice` names, or None if it is not an object.
+    choice: Mapping[str, object], model: type[Function | ChatFunction], offered_names: Collection[str]
+) -> tuple[str, list[str]]:
+    """Return the mode and the functions that the object in `tool_choice` names.
 
     The mode is `function` if one function must be called, else `auto` or `required` among the allowed ones.
-    In chat completions (`is_nested`) each name is inside a `function` object. `tools` must offer all of them.
+    `model` is the form in which the API names a function. `tools` must offer all of them.
     """
-    if not isinstance(body.data.get("tool_choice"), Mapping):
-        return None
-    choice = Body(body.data["tool_choice"], "tool_choice")
-    if choice.require("type", str) == "allowed_tools":
-        allowed = _require_object(choice, "allowed_tools") if is_nested else choice
-        allowed.require("tools", list)
-        entries = allowed.array("tools", min_length=1) or []
-        tools = [Body(entry, f"{allowed.path_of('tools')}[{index}]") for index, entry in enumerate(entries)]
-        allowed.require("mode", str)
-        mode = allowed.choice("mode", "auto", "required") or ""
+    mode, entries = _read_choice(choice, is_chat=model is ChatFunction)
+    names = [validate(model, entry, path).name for path, entry in entries.items()]
+    for name in names:
+        if name not in offered_names:
+            raise InvalidRequest(
+                f"Tool choice '{name}' not found in 'tools' parameter. "
+                "Offer this function, or choose another.",
+                param="tool_choice",
+            )
+    return mode, names
+
+
+def _read_choice(
+    choice: Mapping[str, object], *, is_chat: bool
+) -> tuple[str, dict[str, Mapping[str, object]]]:
+    """Return the mode, and the chosen functions by their paths in the request."""
+    path = "tool_choice"
+    if choice.get("type") != "allowed_tools":
+        return "function", {path: choice}
+    if is_chat:
+        allowed, path = validate(_ChatAllowedTools, choice, path).allowed_tools, f"{path}.allowed_tools"
     else:
-        mode, tools = "function", [choice]
-    return mode, [_function_name(tool, function_names, is_nested=is_nested) for tool in tools]
-
-
-def _function_name(tool: Body, function_names: Collection[str], *, is_nested: bool) -> str:
-    check_is_function(tool)
-    name = (_require_object(tool, "function") if is_nested else tool).require("name", str)
-    if name not in function_names:
-        raise InvalidRequest(
-            f"Tool choice '{name}' not found in 'tools' parameter. Offer this function, or choose another.",
-            param="tool_choice",
-        )
-    return name
-
-
-def _require_object(body: Body, name: str) -> Body:
-    inner_body = body.nested(name)
-    if inner_body is None:
-        raise missing(body.path_of(name))
-    return inner_body
+        allowed = validate(_AllowedTools, choice, path)
+    return allowed.mode, {f"{path}.tools[{index}]": tool for index, tool in enumerate(allowed.tools)}

@@ -22,7 +22,7 @@ from convo.http.query import QueryParams
 from convo.http.strict_json import StrictJSONParser
 from convo.models import NOBODY, Session, Turn, TurnRequest
 from convo.openai_api import ids
-from convo.openai_api.body import Body
+from convo.openai_api.validation import WithPerson, validate
 from convo.request_context import request_id
 
 REQUEST_ID_HEADER = "x-request-id"
@@ -65,9 +65,9 @@ class V1View(APIView):
         response.headers.setdefault(REQUEST_ID_HEADER, request_id())
         return super().finalize_response(request, response, *args, **kwargs)
 
-    def body(self) -> Body:
-        """Return the JSON object of the body, or an empty one if no body was sent."""
-        return Body({} if self.request.data is None else self.request.data)
+    def body(self) -> Any:
+        """Return the JSON of the body, or an empty object if no body was sent."""
+        return {} if self.request.data is None else self.request.data
 
     def idempotent(
         self,
@@ -161,12 +161,13 @@ def stored_request(turn: Turn) -> TurnRequest:
     return turn_request
 
 
-def person_of(request: Request, body: Body) -> str | None:
+def person_of(request: Request, body: object) -> str | None:
     """Return the end user whom a request is about, or None if it names none."""
+    fields = validate(WithPerson, body)
     refs = {
         "X-Convo-User": person_in_header(request),
-        "metadata.user": (body.metadata() or {}).get("user"),
-        "safety_identifier": body.text("safety_identifier"),
-        "user": body.text("user"),
+        "metadata.user": (fields.metadata or {}).get("user"),
+        "safety_identifier": fields.safety_identifier,
+        "user": fields.user,
     }
     return next((validate_person(ref, param) for param, ref in refs.items() if ref), None)

@@ -19,7 +19,6 @@ from convo.http.auth import person_in_header
 from convo.http.idempotency import idempotency_key
 from convo.models import NOBODY, IdempotencyRecord, Session, Turn, TurnRequest
 from convo.openai_api import ids, schema
-from convo.openai_api.chat import schema as chat_schema
 from convo.openai_api.chat.messages import messages_from_chat, system_text
 from convo.openai_api.chat.new_input import (
     NewInput,
@@ -28,7 +27,7 @@ from convo.openai_api.chat.new_input import (
     groups_without_system,
 )
 from convo.openai_api.chat.reply import SESSION_HEADER, CompletionReply
-from convo.openai_api.chat.request import ChatRequest, read_chat_request
+from convo.openai_api.chat.request import ChatRequest, NewCompletion, read_chat_request
 from convo.openai_api.chat.stored_views import StoredCompletionsView
 from convo.openai_api.view import (
     error_response,
@@ -55,8 +54,8 @@ class CompletionsView(StoredCompletionsView):
 
     @extend_schema(
         operation_id="createChatCompletion",
-        request=chat_schema.NEW_COMPLETION,
-        responses=schema.operation_responses(chat_schema.COMPLETION, writes=True, asks=True, streams=True),
+        request=NewCompletion,
+        responses=schema.operation_responses(schema.COMPLETION, writes=True, asks=True, streams=True),
     )
     def post(self, request: Request) -> HttpResponseBase:
         """Answer these messages. With X-Convo-Session, the messages before them come from that session."""

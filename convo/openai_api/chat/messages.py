@@ -1,26 +1,103 @@
 """The messages of a chat completions request: validated one by one, and converted to drafts."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
 
 from convo.history import NewMessage
 from convo.openai_api import items
-from convo.openai_api.body import Body, check_storable, invalid, missing, require_type, wrong_type
+from convo.openai_api.items import ToolName
+from convo.openai_api.parts import Detail, RefusalPart, TextPart
+from convo.openai_api.validation import (
+    Array,
+    Fields,
+    NonEmpty,
+    TextOrArray,
+    check_storable,
+    invalid,
+    missing,
+    require_one_of,
+    validate,
+    validate_by_type,
+)
 
 SYSTEM_ROLES = ("system", "developer")
-ROLES = (*SYSTEM_ROLES, "user", "assistant", "tool")
-_DETAILS = ("auto", "low", "high", "original")
 
 
-def validate_messages(body: Body) -> list[dict[str, Any]]:
-    """Validate the messages and return them unchanged: each has a known role and the fields of that role."""
-    body.require("messages", list)
-    messages = body.array("messages", min_length=1) or []
-    for index, message in enumerate(messages):
-        check_storable(message, f"messages[{index}]")
-        _check_message(Body(message, f"messages[{index}]"))
-    return messages
+class ChatMessage(Fields):
+    """A message of any role."""
+
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: TextOrArray | None = None
+    name: Annotated[str, Field(max_length=200)] | None = None
+
+
+class _ToolMessage(ChatMessage):
+    tool_call_id: NonEmpty
+
+
+class _CalledFunction(Fields):
+    name: ToolName
+    arguments: str
+
+
+class _ToolCall(Fields):
+    id: NonEmpty
+    type: Literal["function"] | None = None
+    function: _CalledFunction
+
+
+class _AssistantMessage(ChatMessage):
+    tool_calls: Array[_ToolCall] | None = None
+    refusal: str | None = None
+
+    @property
+    def may_be_empty(self) -> bool:
+        return bool(self.tool_calls or self.refusal)
+
+
+class _ImageUrl(Fields):
+    url: str
+    detail: Detail | None = None
+
+
+class _ImagePart(Fields):
+    image_url: _ImageUrl
+
+
+class _ChatFile(Fields):
+    filename: str | None = None
+    file_data: str | None = None
+    file_id: str | None = None
+
+
+class _FilePart(Fields):
+    file: _ChatFile
+
+
+_MODELS: dict[str, type[ChatMessage]] = {"assistant": _AssistantMessage, "tool": _ToolMessage}
+_PARTS: dict[str, dict[str, type[Fields]]] = {
+    "user": {"text": TextPart, "image_url": _ImagePart, "file": _FilePart},
+    "assistant": {"text": TextPart, "refusal": RefusalPart},
+}
+
+
+def validate_message(message: ChatMessage, sent_fields: Mapping[str, Any], path: str) -> None:
+    """Validate the content of a message, and the fields of its role."""
+    check_storable(sent_fields, path)
+    if model := _MODELS.get(message.role):
+        message = validate(model, sent_fields, path)
+    content, path = message.content, f"{path}.content"
+    if content is None and not (isinstance(message, _AssistantMessage) and message.may_be_empty):
+        raise missing(path)
+    if content == []:
+        raise invalid(path, "an array of parts must not be empty.")
+    part_models = _PARTS.get(message.role, {"text": TextPart})
+    for index, part in enumerate(content if isinstance(content, list) else ()):
+        if validate_by_type(part_models, part, f"{path}[{index}]") == "file":
+            require_one_of(part["file"], ("file_data", "file_id"), f"{path}[{index}].file")
 
 
 def messages_from_chat(message: Mapping[str, Any], path: str) -> list[NewMessage]:
@@ -72,89 +149,3 @@ def _item_part(part: dict[str, Any], role: str) -> dict[str, Any]:
         case "text":
             return {"type": "output_text" if role == "assistant" else "input_text", "text": part["text"]}
     return part
-
-
-def _check_message(message: Body) -> None:
-    role = message.require("role", str)
-    if role not in ROLES:
-        raise invalid(message.path_of("role"), f"{role!r}. Expected one of: {', '.join(ROLES)}.")
-    message.text("name", max_length=items.MAX_NAME_LENGTH)
-    if role == "tool":
-        _require_nonempty(message, "tool_call_id")
-    calls = message.array("tool_calls") or [] if role == "assistant" else []
-    for index, call in enumerate(calls):
-        _check_call(Body(call, f"{message.path_of('tool_calls')}[{index}]"))
-    refusal = message.text("refusal") if role == "assistant" else None
-    _check_content(message, role, is_optional=bool(calls or refusal))
-
-
-def _check_content(message: Body, role: str, *, is_optional: bool) -> None:
-    content, path = message.data.get("content"), message.path_of("content")
-    if content is None:
-        if is_optional:
-            return
-        raise missing(path)
-    if isinstance(content, str):
-        return
-    if not isinstance(content, list):
-        raise wrong_type(path, content, str, list)
-    if not content:
-        raise invalid(path, "an array of parts must not be empty.")
-    part_checks = _PART_CHECKS.get(role, {"text": _check_text})
-    for index, entry in enumerate(content):
-        part = Body(entry, f"{path}[{index}]")
-        part_type = part.require("type", str)
-        if part_type not in part_checks:
-            audio = " Audio is not supported." if part_type == "input_audio" else ""
-            raise invalid(
-                part.path_of("type"), f"{part_type!r}. Expected one of: {', '.join(part_checks)}.{audio}"
-            )
-        part_checks[part_type](part)
-
-
-def _check_call(call: Body) -> None:
-    _require_nonempty(call, "id")
-    call.choice("type", "function")
-    function = call.nested("function")
-    if function is None:
-        raise missing(call.path_of("function"))
-    _require_nonempty(function, "name")
-    function.text("name", max_length=items.MAX_NAME_LENGTH)
-    function.require("arguments", str)
-
-
-def _require_nonempty(body: Body, name: str) -> None:
-    if not body.require(name, str):
-        raise invalid(body.path_of(name), "it is empty.")
-
-
-def _check_text(part: Body) -> None:
-    part.require("text", str)
-
-
-def _check_refusal(part: Body) -> None:
-    part.require("refusal", str)
-
-
-def _check_image(part: Body) -> None:
-    image = Body(
-        require_type(part.require("image_url", dict), dict, part.path_of("image_url")),
-        part.path_of("image_url"),
-    )
-    image.require("url", str)
-    image.choice("detail", *_DETAILS)
-
-
-def _check_file(part: Body) -> None:
-    file = Body(part.require("file", dict), part.path_of("file"))
-    names = ("file_data", "file_id")
-    file.text("filename")
-    if not [name for name in names if file.text(name) is not None]:
-        raise invalid(file.path, f"one of these is required: {', '.join(names)}.")
-
-
-_PartCheck = Callable[[Body], None]
-_PART_CHECKS: dict[str, dict[str, _PartCheck]] = {
-    "user": {"text": _check_text, "image_url": _check_image, "file": _check_file},
-    "assistant": {"text": _check_text, "refusal": _check_refusal},
-}

@@ -2,18 +2,55 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
-from convo.errors import InvalidRequest
+from pydantic import Field
+
 from convo.models import TurnRequest
-from convo.openai_api.body import Body, check_storable, invalid, missing, require_type
-from convo.openai_api.chat.messages import validate_messages
-from convo.openai_api.responses.request import agent_and_model
-from convo.openai_api.tools import check_is_function, chosen_functions
-from convo.openai_api.upstream import LOCAL_FIELDS, upstream_fields
+from convo.openai_api.chat.messages import ChatMessage, validate_message
+from convo.openai_api.models import agent_and_model
+from convo.openai_api.tools import ChatFunction, chosen_functions
+from convo.openai_api.upstream import WithUpstreamFields, upstream_fields
+from convo.openai_api.validation import (
+    Array,
+    Fields,
+    ModelName,
+    OnBusyName,
+    PositiveInteger,
+    TextOrObject,
+    WithPerson,
+    check_storable,
+    invalid,
+    validate,
+)
 from convo.turns import OnBusy
 
-MAX_MODEL_LENGTH = 200
+
+class StreamOptions(Fields):
+    include_usage: bool | None = None
+
+
+class NewCompletion(WithPerson, WithUpstreamFields):
+    """A request for a chat completion. Fields that are unknown here go to the model server."""
+
+    model: Annotated[ModelName, Field(min_length=1)]
+    messages: Annotated[Array[ChatMessage], Field(min_length=1)]
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    store: bool | None = None
+    on_busy: OnBusyName | None = None
+    max_completion_tokens: PositiveInteger | None = None
+    max_tokens: PositiveInteger | None = None
+    tools: Array[ChatFunction] | None = None
+    tool_choice: TextOrObject | None = None
+    n: int | None = None
+    modalities: Array[str] | None = None
+
+
+# These are not passed on: Convo handles them, or they identify the end user, or no reply here can hold their
+# results.
+LOCAL_FIELDS = NewCompletion.model_fields.keys() - WithUpstreamFields.model_fields.keys() - {"modalities"}
+LOCAL_FIELDS |= {"audio", "function_call", "functions"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,61 +83,39 @@ class ChatRequest:
         )
 
 
-def read_chat_request(body: Body) -> ChatRequest:
-    agent, model = _resolve_model(body.require("model", str))
-    messages = validate_messages(body)
-    _check_unsupported(body)
-    for name, value in body.data.items():
+def read_chat_request(sent_fields: Mapping[str, Any]) -> ChatRequest:
+    body = validate(NewCompletion, sent_fields)
+    if not body.model.isprintable():
+        raise invalid("model", "a model's name has printable characters only.")
+    agent, model = agent_and_model(body.model)
+    for index, message in enumerate(body.messages):
+        validate_message(message, sent_fields["messages"][index], f"messages[{index}]")
+    _check_unsupported(body, sent_fields)
+    for name, value in sent_fields.items():
         check_storable(value, name)
-    extra = upstream_fields(body, exclude=LOCAL_FIELDS)
-    _check_tools(body)
-    limit = body.integer("max_completion_tokens", minimum=1)
-    limit = limit or body.integer("max_tokens", minimum=1)
-    body.boolean("store")
-    body.boolean("stream")
-    if stream_options := body.nested("stream_options"):
-        stream_options.boolean("include_usage")
+    if isinstance(body.tool_choice, dict):
+        chosen_functions(body.tool_choice, ChatFunction, {tool.name for tool in body.tools or ()})
     return ChatRequest(
         agent=agent,
-        messages=messages,
-        on_busy=body.choice("on_busy", *OnBusy) or OnBusy.REJECT,
+        messages=sent_fields["messages"],
+        on_busy=body.on_busy or OnBusy.REJECT,
         # Texts of a conversation are stored in its items only: deleting an item removes its text everywhere.
-        params={name: value for name, value in body.data.items() if name not in {"messages", "metadata"}},
-        metadata=body.metadata() or {},
-        options={"model": model, "max_output_tokens": limit, "extra": extra},
+        params={name: value for name, value in sent_fields.items() if name not in {"messages", "metadata"}},
+        metadata=body.metadata or {},
+        options={
+            "model": model,
+            "max_output_tokens": body.max_completion_tokens or body.max_tokens,
+            "extra": upstream_fields(sent_fields, exclude=LOCAL_FIELDS),
+        },
     )
 
 
-def _resolve_model(model: str) -> tuple[str, str]:
-    """Return the agent and the model it asks: '' for an agent of this server, which has its own."""
-    if not model or len(model) > MAX_MODEL_LENGTH or not model.isprintable():
-        raise invalid("model", f"a model's name has 1 to {MAX_MODEL_LENGTH} printable characters.")
-    return agent_and_model(model)
-
-
-def _check_unsupported(body: Body) -> None:
+def _check_unsupported(body: NewCompletion, sent_fields: Mapping[str, Any]) -> None:
     """Refuse options that the reply could not honour, instead of ignoring them."""
-    if (body.integer("n", minimum=1) or 1) > 1:
+    if body.n not in {None, 1}:
         raise invalid("n", "only one choice is generated per request. Ask again for another one.")
-    for index, modality in enumerate(body.array("modalities") or ()):
-        if require_type(modality, str, f"modalities[{index}]") != "text":
-            raise invalid(
-                f"modalities[{index}]",
-                f"{modality!r}. Expected 'text': replies with audio are not supported.",
-            )
-    if body.has("functions") and body.data.get("function_call") != "none":
-        raise InvalidRequest(
-            "Invalid 'functions': this deprecated field is not supported. Send `tools`.", param="functions"
-        )
-
-
-def _check_tools(body: Body) -> None:
-    function_names: set[str] = set()
-    for index, entry in enumerate(body.array("tools") or ()):
-        tool = Body(entry, f"tools[{index}]")
-        check_is_function(tool)
-        function = tool.nested("function")
-        if function is None:
-            raise missing(tool.path_of("function"))
-        function_names.add(function.require("name", str))
-    chosen_functions(body, function_names, is_nested=True)
+    for index, modality in enumerate(body.modalities or ()):
+        if modality != "text":
+            raise invalid(f"modalities[{index}]", "expected 'text': replies with audio are not supported.")
+    if sent_fields.get("functions") is not None and sent_fields.get("function_call") != "none":
+        raise invalid("functions", "this deprecated field is not supported. Send `tools`.")

@@ -14,15 +14,20 @@ from convo.errors import ContentFilter, MaxOutputTokens, NotFound
 from convo.http.pagination import first_rows
 from convo.models import Message, Turn, TurnRequest
 from convo.openai_api import ids, schema
-from convo.openai_api.body import missing
-from convo.openai_api.chat import schema as chat_schema
 from convo.openai_api.chat.reply import completion_json, tool_call_json
 from convo.openai_api.pagination import cut_page, page_json, read_page_query, unknown_cursor
+from convo.openai_api.validation import Fields, Metadata, validate
 from convo.openai_api.view import V1View
 
 _IS_COMPLETE = Q(turn__status=Turn.Status.COMPLETE) | Q(
     turn__status=Turn.Status.PARTIAL, turn__error__code__in=[MaxOutputTokens.code, ContentFilter.code]
 )
+
+
+class MetadataReplacement(Fields):
+    """New metadata for a stored completion."""
+
+    metadata: Metadata
 
 
 class _StoredView(V1View):
@@ -52,7 +57,7 @@ class StoredCompletionsView(_StoredView):
     @extend_schema(
         operation_id="listChatCompletions",
         parameters=[*schema.PAGE_PARAMETERS, OpenApiParameter("model", OpenApiTypes.STR)],
-        responses=schema.operation_responses(chat_schema.COMPLETIONS),
+        responses=schema.operation_responses(schema.COMPLETIONS),
     )
     def get(self, request: Request) -> Response:
         """List the stored completions, oldest first unless `order=desc`.
@@ -80,7 +85,7 @@ class StoredCompletionView(_StoredView):
     """One stored completion."""
 
     @extend_schema(
-        operation_id="retrieveChatCompletion", responses=schema.operation_responses(chat_schema.COMPLETION)
+        operation_id="retrieveChatCompletion", responses=schema.operation_responses(schema.COMPLETION)
     )
     def get(self, request: Request, id: str) -> Response:
         """Return the completion as it was answered."""
@@ -88,14 +93,13 @@ class StoredCompletionView(_StoredView):
 
     @extend_schema(
         operation_id="updateChatCompletion",
-        request=chat_schema.METADATA_REPLACEMENT,
-        responses=schema.operation_responses(chat_schema.COMPLETION, writes=True),
+        request=MetadataReplacement,
+        responses=schema.operation_responses(schema.COMPLETION, writes=True),
     )
     def post(self, request: Request, id: str) -> Response:
         """Replace the completion's metadata."""
-        turn_request, metadata = self.completion(id), self.body().metadata()
-        if metadata is None:
-            raise missing("metadata")
+        turn_request = self.completion(id)
+        metadata = validate(MetadataReplacement, self.body()).metadata
 
         def change() -> Response:
             turn_request.metadata = metadata
@@ -106,7 +110,7 @@ class StoredCompletionView(_StoredView):
 
     @extend_schema(
         operation_id="deleteChatCompletion",
-        responses=schema.operation_responses(chat_schema.DELETED_COMPLETION, writes=True),
+        responses=schema.operation_responses(schema.DELETED, writes=True),
     )
     def delete(self, request: Request, id: str) -> Response:
         """Delete the completion. Its messages stay in a session until they are deleted there."""
@@ -124,7 +128,7 @@ class StoredMessagesView(_StoredView):
     @extend_schema(
         operation_id="listChatCompletionMessages",
         parameters=schema.PAGE_PARAMETERS,
-        responses=schema.operation_responses(chat_schema.MESSAGES),
+        responses=schema.operation_responses(schema.CHAT_MESSAGES),
     )
     def get(self, request: Request, id: str) -> Response:
         """List the messages of the request or, in a session, those that were new to it."""

@@ -13,15 +13,21 @@ from convo.agents import Agent
 from convo.history import NewMessage
 from convo.models import Message, Session, new_item_id
 from convo.openai_api import ids, schema
-from convo.openai_api.body import Body
 from convo.openai_api.items import item_json
 from convo.openai_api.responses import response_input
 from convo.openai_api.responses.auto_compaction import prompt_tokens
 from convo.openai_api.responses.lookup import StoredResponseView
-from convo.openai_api.responses.request import ResponseRequest, read_response_request
+from convo.openai_api.responses.request import NewResponse, ResponseRequest, read_response_request
 from convo.openai_api.responses.serialize import usage_json
 from convo.openai_api.signed_text import sign_text
+from convo.openai_api.validation import ModelName, validate
 from convo.openai_api.view import person_of
+
+
+class NewCompaction(NewResponse):
+    """A request for a compaction."""
+
+    model: ModelName
 
 
 class InputTokensView(StoredResponseView):
@@ -29,7 +35,7 @@ class InputTokensView(StoredResponseView):
 
     @extend_schema(
         operation_id="countInputTokens",
-        request=schema.NEW_RESPONSE,
+        request=NewResponse,
         responses=schema.operation_responses(schema.TOKEN_COUNT, reads=True),
     )
     def post(self, request: Request) -> Response:
@@ -44,7 +50,7 @@ class CompactView(StoredResponseView):
 
     @extend_schema(
         operation_id="compactResponse",
-        request=schema.NEW_COMPACTION,
+        request=NewCompaction,
         responses=schema.operation_responses(schema.COMPACTION, reads=True, asks=True),
     )
     def post(self, request: Request) -> Response:
@@ -53,7 +59,7 @@ class CompactView(StoredResponseView):
         Send both in place of the input from now on.
         """
         body = self.body()
-        body.require("model", str)
+        validate(NewCompaction, body)
         response_request, session, last_position, question = _read_input(self, body)
         rows = [*history.messages_upto(session, last_position), *(draft.row() for draft in question)]
         options = response_request.turn_request.options
@@ -77,13 +83,13 @@ def _compaction_json(rows: Sequence[Message], agent: Agent, *, instructions: str
 
 
 def _read_input(
-    view: StoredResponseView, body: Body
+    view: StoredResponseView, body: Any
 ) -> tuple[ResponseRequest, Session, int, list[NewMessage]]:
     """Return the request, the session with the position that it continues from, and the new messages."""
     response_request, person = read_response_request(body), person_of(view.request, body)
     session, last_position = view.session_and_position(response_request, person)
     may_be_empty = bool(response_request.conversation_id or response_request.previous_response_id)
-    if may_be_empty and not body.has("input"):
+    if may_be_empty and response_request.input is None:
         return response_request, session, last_position, []
-    question = response_input.read_input(body.data.get("input"), view.request.user, view.person_refs(person))
+    question = response_input.read_input(response_request.input, view.request.user, view.person_refs(person))
     return response_request, session, last_position, question

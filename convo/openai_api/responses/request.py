@@ -1,73 +1,126 @@
 """Read a request for a response: validate it, and translate it into options of the core."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from convo import agents
+from pydantic import Field
+
 from convo.conf import conf
-from convo.errors import ModelNotFound, UnknownAgent, UnsupportedValue
+from convo.errors import UnsupportedValue
 from convo.models import TurnRequest
-from convo.openai_api.body import Body, check_storable, invalid, missing
-from convo.openai_api.models import AGENT_PREFIX
-from convo.openai_api.tools import check_is_function, chosen_functions
-from convo.openai_api.upstream import LOCAL_FIELDS, RESPONSES_ONLY, upstream_fields
+from convo.openai_api.chat.request import LOCAL_FIELDS
+from convo.openai_api.models import agent_and_model
+from convo.openai_api.tools import Function, FunctionTool, chosen_functions
+from convo.openai_api.upstream import WithUpstreamFields, upstream_fields
+from convo.openai_api.validation import (
+    Array,
+    Fields,
+    JsonObject,
+    ModelName,
+    NonEmpty,
+    OnBusyName,
+    PositiveInteger,
+    TextOrArray,
+    TextOrObject,
+    WithPerson,
+    check_storable,
+    invalid,
+    validate,
+    without_nulls,
+)
 from convo.openai_api.view import stores_conversations
 from convo.turns import OnBusy
 
-# The fields that a response repeats, and the type that each must have.
-_REPEATED_FIELDS: dict[str, type] = {
-    "access_programs": dict,
-    "context_management": list,
-    "image": dict,
-    "include": list,
-    "model": str,
-    "instructions": str,
-    "max_output_tokens": int,
-    "max_tool_calls": int,
-    "parallel_tool_calls": bool,
-    "previous_response_id": str,
-    "prompt_cache_key": str,
-    "prompt_cache_options": dict,
-    "prompt_cache_retention": str,
-    "reasoning": dict,
-    "safety_identifier": str,
-    "service_tier": str,
-    "store": bool,
-    "stream_options": dict,
-    "temperature": float,
-    "text": dict,
-    "tools": list,
-    "top_logprobs": int,
-    "top_p": float,
-    "truncation": str,
-    "user": str,
-}
 
+class ReasoningOptions(Fields):
+    effort: str | None = None
+
+
+class TextFormat(Fields):
+    type: Literal["text", "json_object", "json_schema"]
+
+
+class TextOptions(Fields):
+    format: TextFormat | None = None
+    verbosity: str | None = None
+
+
+class ContextManagement(Fields):
+    """The number of prompt tokens above which a conversation is compacted."""
+
+    type: Literal["compaction"]
+    compact_threshold: PositiveInteger | None = None
+
+
+class RepeatedFields(Fields):
+    """The fields of a request that its response repeats. Some of them have no other effect."""
+
+    access_programs: JsonObject | None = None
+    context_management: Array[ContextManagement] | None = None
+    image: JsonObject | None = None
+    include: list[object] | None = None
+    instructions: str | None = None
+    max_output_tokens: PositiveInteger | None = None
+    max_tool_calls: int | None = None
+    model: ModelName | None = None
+    parallel_tool_calls: bool | None = None
+    # A client that lost an id must get an error, not a conversation without memory.
+    previous_response_id: NonEmpty | None = None
+    prompt_cache_key: str | None = None
+    prompt_cache_options: JsonObject | None = None
+    prompt_cache_retention: str | None = None
+    reasoning: ReasoningOptions | None = None
+    safety_identifier: str | None = None
+    service_tier: str | None = None
+    store: bool | None = None
+    stream_options: JsonObject | None = None
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    text: TextOptions | None = None
+    tool_choice: TextOrObject | None = None
+    tools: Array[FunctionTool] | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    top_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    truncation: Literal["auto", "disabled"] | None = None
+    user: str | None = None
+
+
+class NewResponse(RepeatedFields, WithUpstreamFields, WithPerson):
+    """A request for a response. Fields that are unknown here go to the model server."""
+
+    input: TextOrArray | None = None
+    conversation: TextOrObject | None = None
+    stream: bool | None = None
+    background: bool | None = None
+    on_busy: OnBusyName | None = None
+
+
+class _Conversation(Fields):
+    id: str
+
+
+class _JsonSchema(Fields):
+    json_schema: JsonObject = Field(alias="schema")
+    name: str
+    description: str | None = None
+    strict: bool | None = None
+
+
+# Fields that chat completions lack or express in another form.
+RESPONSES_ONLY = NewResponse.model_fields.keys() - WithUpstreamFields.model_fields.keys() - LOCAL_FIELDS
+RESPONSES_ONLY |= {"prompt", "tool_choice", "tools"}
 # These are not passed on unchanged: some depend on other fields, and no reply here can be spoken.
 _NOT_PASSED_ON = LOCAL_FIELDS | RESPONSES_ONLY | {"modalities", "parallel_tool_calls", "top_logprobs"}
 
 
-def agent_and_model(name: str, param: str = "model") -> tuple[str, str]:
-    """Return the agent and the model: `agent/NAME` is an agent, another name goes to the model server."""
-    if not name.startswith(AGENT_PREFIX):
-        return agents.PASSTHROUGH, name or conf().default_model
-    try:
-        return agents.get(name.removeprefix(AGENT_PREFIX)).name, ""
-    except UnknownAgent as error:
-        model_ids = ", ".join(AGENT_PREFIX + agent_name for agent_name in agents.all_agents())
-        raise ModelNotFound(
-            f"The model '{name}' does not exist. The agents of this server are: {model_ids}.", param=param
-        ) from error
-
-
 @dataclass(frozen=True, kw_only=True)
 class ResponseRequest:
-    """A validated request for a response, without its input."""
+    """A validated request for a response."""
 
     agent: str
+    input: str | list[Any] | None
     turn_request: TurnRequest
     stream: bool
-    background: bool
     store: bool
     on_busy: str
     conversation_id: str
@@ -75,120 +128,98 @@ class ResponseRequest:
     compact_threshold: int = 0  # tokens; 0 for never
 
 
-def read_response_request(body: Body) -> ResponseRequest:
-    agent, model = agent_and_model(body.text("model", max_length=200) or "")
-    stream, background = body.boolean("stream"), body.boolean("background")
-    store, conversation = (
-        body.boolean("store", default=True) and stores_conversations(agent),
-        _conversation(body),
-    )
-    previous = body.text("previous_response_id") or ""
-    for name in ("conversation", "previous_response_id"):
-        if body.data.get(name) == "":
-            # A client that lost an id must get an error, not a conversation without memory.
-            raise invalid(name, "it is empty. Leave it out, or name one.")
-    if conversation and previous:
-        raise invalid(
-            "previous_response_id", "it cannot be used in conjunction with `conversation`. Send one of them."
-        )
-    if body.has("prompt"):
-        raise UnsupportedValue(
-            "Unsupported value: 'prompt'. Prompts stored at OpenAI can't be read here; send `instructions`.",
-            param="prompt",
-        )
-    if background and not store:
-        raise invalid("background", "a background response must be stored. Leave `store` out.")
-    repeated_fields: dict[str, Any] = {
-        name: body.get(name, json_type) for name, json_type in _REPEATED_FIELDS.items()
-    }
-    repeated_fields["tool_choice"] = body.data.get("tool_choice")  # checked by _tools_and_choice
-    params = {name: value for name, value in repeated_fields.items() if value is not None}
-    params["model"] = params.get("model") or conf().default_model
+def read_response_request(sent_fields: Mapping[str, Any]) -> ResponseRequest:
+    body = validate(NewResponse, sent_fields)
+    agent, model = agent_and_model(body.model or "")
+    store = body.store is not False and stores_conversations(agent)
+    conversation = _conversation_id(body)
+    _check_combinations(body, sent_fields, conversation, is_stored=store)
+    sent_params = without_nulls(sent_fields)
+    params = {name: value for name, value in sent_params.items() if name in RepeatedFields.model_fields}
+    params["model"] = body.model or conf().default_model
     for name, value in params.items():
         check_storable(value, name)
     turn_request = TurnRequest(
         params=params,
-        metadata=body.metadata() or {},
-        options=_options(body, model),
-        background=background,
+        metadata=body.metadata or {},
+        options={
+            "model": model,
+            "instructions": body.instructions or "",
+            "max_output_tokens": body.max_output_tokens,
+            "extra": _upstream_options(body, sent_fields),
+        },
+        background=bool(body.background),
         is_stored=store,
     )
+    thresholds = [entry.compact_threshold for entry in body.context_management or ()]
     return ResponseRequest(
         agent=agent,
+        input=body.input,
         turn_request=turn_request,
-        stream=stream,
-        background=background,
+        stream=bool(body.stream),
         store=store,
-        on_busy=body.choice("on_busy", *(choice.value for choice in OnBusy)) or OnBusy.REJECT,
+        on_busy=body.on_busy or OnBusy.REJECT,
         conversation_id=conversation,
-        previous_response_id=previous,
-        compact_threshold=_compaction_threshold(body),
+        previous_response_id=body.previous_response_id or "",
+        compact_threshold=next(filter(None, reversed(thresholds)), 0),
     )
 
 
-def _compaction_threshold(body: Body) -> int:
-    """Return the number of prompt tokens above which the conversation is compacted; 0 means never."""
-    threshold = 0
-    for index, entry in enumerate(body.array("context_management") or []):
-        entry_body = Body(entry, f"context_management[{index}]")
-        entry_body.choice("type", "compaction")
-        entry_body.require("type", str)
-        threshold = entry_body.integer("compact_threshold", minimum=1) or threshold
-    return threshold
+def _check_combinations(
+    body: NewResponse, sent_fields: Mapping[str, Any], conversation: str, *, is_stored: bool
+) -> None:
+    if conversation and body.previous_response_id:
+        raise invalid(
+            "previous_response_id", "it cannot be used in conjunction with `conversation`. Send one of them."
+        )
+    if sent_fields.get("prompt") is not None:
+        raise UnsupportedValue(
+            "Unsupported value: 'prompt'. Prompts stored at OpenAI can't be read here; send `instructions`.",
+            param="prompt",
+        )
+    if body.background and not is_stored:
+        raise invalid("background", "a background response must be stored. Leave `store` out.")
 
 
-def _conversation(body: Body) -> str:
-    if isinstance(body.data.get("conversation"), str):
-        return str(body.data["conversation"])
-    conversation_body = body.nested("conversation")
-    return conversation_body.require("id", str) if conversation_body else ""
+def _conversation_id(body: NewResponse) -> str:
+    if body.conversation == "":
+        raise invalid("conversation", "it is empty. Leave it out, or name one.")
+    if isinstance(body.conversation, dict):
+        return validate(_Conversation, body.conversation, "conversation").id
+    return body.conversation or ""
 
 
-def _options(body: Body, model: str) -> dict[str, Any]:
-    return {
-        "model": model,
-        "instructions": body.text("instructions") or "",
-        "max_output_tokens": body.integer("max_output_tokens", minimum=1),
-        "extra": _upstream_options(body),
-    }
-
-
-def _upstream_options(body: Body) -> dict[str, Any]:
+def _upstream_options(body: NewResponse, sent_fields: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields for the model server, in the form of chat completions."""
-    body.choice("truncation", "auto", "disabled")
     tools, tool_choice = _tools_and_choice(body)
-    reasoning, text = body.nested("reasoning"), body.nested("text")
-    top_logprobs = body.integer("top_logprobs", maximum=20) or None
     translated_fields = {
-        "temperature": body.number("temperature", minimum=0, maximum=2),
-        "top_p": body.number("top_p", minimum=0, maximum=1),
         "tools": tools or None,
         "tool_choice": tool_choice if tools else None,
-        "parallel_tool_calls": body.get("parallel_tool_calls", bool) if tools else None,
-        "reasoning_effort": reasoning.text("effort") if reasoning else None,
-        "response_format": _response_format(text.nested("format")) if text else None,
-        "verbosity": text.text("verbosity") if text else None,
+        "parallel_tool_calls": body.parallel_tool_calls if tools else None,
+        "reasoning_effort": body.reasoning.effort if body.reasoning else None,
+        "response_format": _response_format(body, sent_fields),
+        "verbosity": body.text.verbosity if body.text else None,
         # In chat completions a separate field turns log probabilities on.
-        "top_logprobs": top_logprobs,
-        "logprobs": True if top_logprobs else None,
+        "top_logprobs": body.top_logprobs or None,
+        "logprobs": True if body.top_logprobs else None,
     }
-    passed_fields = upstream_fields(body, exclude=_NOT_PASSED_ON)
-    return passed_fields | {name: value for name, value in translated_fields.items() if value is not None}
+    return upstream_fields(sent_fields, exclude=_NOT_PASSED_ON) | without_nulls(translated_fields)
 
 
-def _tools_and_choice(body: Body) -> tuple[list[dict[str, Any]], str | dict[str, Any] | None]:
+def _tools_and_choice(body: NewResponse) -> tuple[list[dict[str, Any]], str | dict[str, Any] | None]:
     """Return the functions to offer and the one to call, in the form of chat completions."""
-    tools: list[dict[str, Any]] = [
-        {"type": "function", "function": _function(Body(entry, f"tools[{index}]"))}
-        for index, entry in enumerate(body.array("tools") or [])
+    tools: Array[dict[str, Any]] = [
+        {"type": "function", "function": tool.model_dump(exclude={"type"}, exclude_none=True)}
+        for tool in body.tools or ()
     ]
-    function_choice = chosen_functions(body, {tool["function"]["name"] for tool in tools}, is_nested=False)
-    if function_choice is None:
-        choice = body.choice("tool_choice", "none", "auto", "required")
+    choice = body.tool_choice
+    if not isinstance(choice, dict):
+        if choice not in {None, "none", "auto", "required"}:
+            raise invalid("tool_choice", "expected none, auto, required or an object.")
         if choice == "required" and not tools:
             raise invalid("tool_choice", "a tool is required, but `tools` offers none.")
         return tools, choice
-    mode, names = function_choice
+    mode, names = chosen_functions(choice, Function, {tool["function"]["name"] for tool in tools})
     if mode == "function":
         return tools, {"type": "function", "function": {"name": names[0]}}
     # Few servers support `allowed_tools`; all of them accept a shorter list of tools.
@@ -196,35 +227,11 @@ def _tools_and_choice(body: Body) -> tuple[list[dict[str, Any]], str | dict[str,
     return [tool for tool in tools if tool["function"]["name"] in allowed], mode
 
 
-def _function(tool: Body) -> dict[str, Any]:
-    check_is_function(tool)
-    return _definition(tool, "parameters")
-
-
-def _definition(body: Body, schema_field: str) -> dict[str, Any]:
-    """Return a function or an output format by its name, with its JSON schema."""
-    schema = body.nested(schema_field)
-    fields = {
-        "name": body.require("name", str),
-        "description": body.text("description"),
-        schema_field: schema.data if schema else None,
-        "strict": body.get("strict", bool),
-    }
-    return {name: value for name, value in fields.items() if value is not None}
-
-
-def _response_format(format_body: Body | None) -> dict[str, Any] | None:
-    if format_body is None:
-        return None
-    format_type = format_body.require("type", str)
+def _response_format(body: NewResponse, sent_fields: Mapping[str, Any]) -> dict[str, Any] | None:
+    format_type = body.text.format.type if body.text and body.text.format else "text"
     if format_type == "text":
         return None
     if format_type == "json_object":
         return {"type": format_type}
-    if format_type != "json_schema":
-        raise invalid(
-            format_body.path_of("type"), f"{format_type!r}. Expected one of: text, json_object, json_schema."
-        )
-    if not format_body.has("schema"):
-        raise missing(format_body.path_of("schema"))
-    return {"type": format_type, format_type: _definition(format_body, "schema")}
+    definition = validate(_JsonSchema, sent_fields["text"]["format"], "text.format")
+    return {"type": format_type, format_type: definition.model_dump(exclude_none=True, by_alias=True)}

@@ -5,38 +5,28 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from convo import history
-from convo.errors import InvalidContinuation, InvalidItem, NotFound
+from convo.errors import InvalidContinuation, InvalidItem
 from convo.history import NewMessage
 from convo.history.files import with_hashes
 from convo.history.tool_pairs import RESULT, invalid_results, pending_calls
 from convo.models import Message, Session
 from convo.openai_api import items
-from convo.openai_api.body import missing, wrong_type
+from convo.openai_api.validation import missing
 
 # Repeated messages are looked for this far back.
 _LOOKBACK = 200
 
 
-def read_input(value: Any, owner: Any, people: Collection[str] | None) -> list[NewMessage]:
+def read_input(value: str | list[Any] | None, owner: Any, people: Collection[str] | None) -> list[NewMessage]:
     """Convert this input to drafts.
 
     An id that is stored for these people (None: for anybody of this owner) stands for the stored item.
     """
-    if value is None:
-        raise missing("input")
     if isinstance(value, str):
         value = [{"role": "user", "content": value}]
-    if not isinstance(value, list):
-        raise wrong_type("input", value, str, list)
     if not value:
         raise missing("input")
-    references = [items.referenced_id(item) for item in value]
-    drafts = [
-        NewMessage(role="", item_id=reference)
-        if reference
-        else items.message_from_item(item, f"input[{index}]")
-        for index, (item, reference) in enumerate(zip(value, references, strict=True))
-    ]
+    drafts = [items.read_item(item, f"input[{index}]") for index, item in enumerate(value)]
     for draft in drafts:
         if draft.type == "compaction" and not draft.content:
             raise InvalidItem(
@@ -49,7 +39,8 @@ def read_input(value: Any, owner: Any, people: Collection[str] | None) -> list[N
             raise _duplicate(item_id)
     stored_items = history.items_by_id(owner, ids, person_refs=people) if ids else {}
     return [
-        _resolve_reference(draft, stored_items, f"input[{index}].id") for index, draft in enumerate(drafts)
+        items.resolve_reference(draft, stored_items, f"input[{index}].id")
+        for index, draft in enumerate(drafts)
     ]
 
 
@@ -88,14 +79,6 @@ def fits_session_check(question: Sequence[NewMessage]) -> Callable[[Session], No
 
 def _comparable(message: NewMessage | Message) -> tuple[Any, ...]:
     return message.type, message.role, message.content, with_hashes(message.item)
-
-
-def _resolve_reference(draft: NewMessage, stored_items: dict[str, NewMessage], path: str) -> NewMessage:
-    if row := stored_items.get(draft.item_id):
-        return row
-    if not draft.role:
-        raise NotFound(f"Item with id '{draft.item_id}' not found.", param=path)
-    return draft
 
 
 def _duplicate(item_id: str) -> InvalidContinuation:

@@ -22,7 +22,7 @@ from convo.openai_api.responses import response_input
 from convo.openai_api.responses.auto_compaction import compaction_items, with_unchanged_check
 from convo.openai_api.responses.lookup import StoredResponseView
 from convo.openai_api.responses.reply import ResponseReply
-from convo.openai_api.responses.request import ResponseRequest, read_response_request
+from convo.openai_api.responses.request import NewResponse, ResponseRequest, read_response_request
 from convo.openai_api.view import error_response, person_of, stored_request
 from convo.turns import Claim, IdempotencyKey
 
@@ -32,14 +32,14 @@ class ResponsesView(StoredResponseView):
 
     @extend_schema(
         operation_id="createResponse",
-        request=schema.NEW_RESPONSE,
+        request=NewResponse,
         responses=schema.operation_responses(schema.RESPONSE, writes=True, asks=True, streams=True),
     )
     def post(self, request: Request) -> HttpResponseBase:
         """Answer an input: in a conversation, after another response, or by itself."""
         body = self.body()
         response_request, person = read_response_request(body), person_of(request, body)
-        question = response_input.read_input(body.data.get("input"), request.user, self.person_refs(person))
+        question = response_input.read_input(response_request.input, request.user, self.person_refs(person))
 
         def reply_of(turn: Turn, turn_request: TurnRequest | None) -> ResponseReply:
             turn_request = turn_request or stored_request(turn)
@@ -109,7 +109,7 @@ class ResponseView(StoredResponseView):
 
     @extend_schema(
         operation_id="deleteResponse",
-        responses=schema.operation_responses(schema.DELETED_RESPONSE, writes=True),
+        responses=schema.operation_responses(schema.DELETED, writes=True),
     )
     def delete(self, request: Request, id: str) -> Response:
         """Delete the response. Its items stay in a conversation until they are deleted there."""
