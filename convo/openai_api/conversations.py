@@ -16,19 +16,19 @@ from convo.http.pagination import first_rows, rows_after
 from convo.models import NOBODY, Message, Session, Turn
 from convo.openai_api import ids, items, schema
 from convo.openai_api.pagination import PageQuery, page_json, read_page_query, unknown_cursor
-from convo.openai_api.validation import Array, Fields, JsonObject, Metadata, WithPerson, validate
+from convo.openai_api.validation import Array, Fields, JsonObject, Metadata, PersonFields, validate
 from convo.openai_api.view import V1View, person_of, require_stored_session
 
 MAX_ITEMS = 20
 
 
-class NewConversation(WithPerson):
+class NewConversation(PersonFields):
     """A conversation to create."""
 
     items: Annotated[Array[JsonObject], Field(max_length=MAX_ITEMS)] | None = None
 
 
-class NewItems(WithPerson):
+class NewItems(PersonFields):
     """Items to append to a conversation."""
 
     items: Annotated[Array[JsonObject], Field(min_length=1, max_length=MAX_ITEMS)]

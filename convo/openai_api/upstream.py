@@ -13,8 +13,8 @@ from convo.openai_api.validation import (
 )
 
 
-class WithUpstreamFields(Fields):
-    """A request with fields for the model server. Here they have the right type; it judges their values."""
+class UpstreamFields(Fields):
+    """The fields for the model server, which judges their values. Here they only get the right type."""
 
     temperature: float | None = None
     top_p: float | None = None

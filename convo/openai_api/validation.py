@@ -86,8 +86,8 @@ Metadata = Annotated[
 ]
 
 
-class WithPerson(Fields):
-    """A request about an end user, whom one of three fields may name."""
+class PersonFields(Fields):
+    """The fields that may name the end user whom a request is about."""
 
     metadata: Metadata | None = None
     safety_identifier: str | None = None

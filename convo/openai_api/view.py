@@ -22,7 +22,7 @@ from convo.http.query import QueryParams
 from convo.http.strict_json import StrictJSONParser
 from convo.models import NOBODY, Session, Turn, TurnRequest
 from convo.openai_api import ids
-from convo.openai_api.validation import WithPerson, validate
+from convo.openai_api.validation import PersonFields, validate
 from convo.request_context import request_id
 
 REQUEST_ID_HEADER = "x-request-id"
@@ -163,7 +163,7 @@ def stored_request(turn: Turn) -> TurnRequest:
 
 def person_of(request: Request, body: object) -> str | None:
     """Return the end user whom a request is about, or None if it names none."""
-    fields = validate(WithPerson, body)
+    fields = validate(PersonFields, body)
     refs = {
         "X-Convo-User": person_in_header(request),
         "metadata.user": (fields.metadata or {}).get("user"),

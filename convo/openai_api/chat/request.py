@@ -10,15 +10,15 @@ from convo.models import TurnRequest
 from convo.openai_api.chat.messages import ChatMessage, validate_message
 from convo.openai_api.models import agent_and_model
 from convo.openai_api.tools import ChatFunction, chosen_functions
-from convo.openai_api.upstream import WithUpstreamFields, upstream_fields
+from convo.openai_api.upstream import UpstreamFields, upstream_fields
 from convo.openai_api.validation import (
     Array,
     Fields,
     ModelName,
     OnBusyName,
+    PersonFields,
     PositiveInteger,
     TextOrObject,
-    WithPerson,
     check_storable,
     invalid,
     validate,
@@ -30,7 +30,7 @@ class StreamOptions(Fields):
     include_usage: bool | None = None
 
 
-class NewCompletion(WithPerson, WithUpstreamFields):
+class NewCompletion(PersonFields, UpstreamFields):
     """A request for a chat completion. Fields that are unknown here go to the model server."""
 
     model: Annotated[ModelName, Field(min_length=1)]
@@ -49,7 +49,7 @@ class NewCompletion(WithPerson, WithUpstreamFields):
 
 # These are not passed on: Convo handles them, or they identify the end user, or no reply here can hold their
 # results.
-LOCAL_FIELDS = NewCompletion.model_fields.keys() - WithUpstreamFields.model_fields.keys() - {"modalities"}
+LOCAL_FIELDS = NewCompletion.model_fields.keys() - UpstreamFields.model_fields.keys() - {"modalities"}
 LOCAL_FIELDS |= {"audio", "function_call", "functions"}
 
 

@@ -12,7 +12,7 @@ from convo.models import TurnRequest
 from convo.openai_api.chat.request import LOCAL_FIELDS
 from convo.openai_api.models import agent_and_model
 from convo.openai_api.tools import Function, FunctionTool, chosen_functions
-from convo.openai_api.upstream import WithUpstreamFields, upstream_fields
+from convo.openai_api.upstream import UpstreamFields, upstream_fields
 from convo.openai_api.validation import (
     Array,
     Fields,
@@ -20,10 +20,10 @@ from convo.openai_api.validation import (
     ModelName,
     NonEmpty,
     OnBusyName,
+    PersonFields,
     PositiveInteger,
     TextOrArray,
     TextOrObject,
-    WithPerson,
     check_storable,
     invalid,
     validate,
@@ -85,7 +85,7 @@ class RepeatedFields(Fields):
     user: str | None = None
 
 
-class NewResponse(RepeatedFields, WithUpstreamFields, WithPerson):
+class NewResponse(RepeatedFields, UpstreamFields, PersonFields):
     """A request for a response. Fields that are unknown here go to the model server."""
 
     input: TextOrArray | None = None
@@ -107,7 +107,7 @@ class _JsonSchema(Fields):
 
 
 # Fields that chat completions lack or express in another form.
-RESPONSES_ONLY = NewResponse.model_fields.keys() - WithUpstreamFields.model_fields.keys() - LOCAL_FIELDS
+RESPONSES_ONLY = NewResponse.model_fields.keys() - UpstreamFields.model_fields.keys() - LOCAL_FIELDS
 RESPONSES_ONLY |= {"prompt", "tool_choice", "tools"}
 # These are not passed on unchanged: some depend on other fields, and no reply here can be spoken.
 _NOT_PASSED_ON = LOCAL_FIELDS | RESPONSES_ONLY | {"modalities", "parallel_tool_calls", "top_logprobs"}
