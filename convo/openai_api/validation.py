@@ -189,11 +189,13 @@ def _mismatch(value: object, expected_types: Iterable[type]) -> str:
 def _to_openapi(field: Schema) -> Schema:
     """Describe a field in OpenAPI 3.0, which lacks the type null, `const` and `propertyNames`."""
     described = {key: value for key, value in field.items() if key not in {"title", "default", "anyOf"}}
-    choices = [choice for choice in field.get("anyOf", []) if choice != {"type": "null"}]
+    union = field.get("anyOf")
+    types = union if isinstance(union, list) else []
+    choices = [choice for choice in types if choice != {"type": "null"}]
     described |= {"anyOf": choices} if len(choices) > 1 else dict(*choices)
     described.pop("propertyNames", None)
     if "const" in described:
         described["enum"] = [described.pop("const")]
-    if {"type": "null"} not in field.get("anyOf", []):
+    if choices == types:
         return described
     return {"allOf": [described], "nullable": True} if "$ref" in described else described | {"nullable": True}

@@ -15,10 +15,7 @@ from convo.turns.claim import create_turn, lock_open
 
 @database.retry_conflicts
 def record(
-    session: Session,
-    drafts: Sequence[NewMessage],
-    *,
-    call_id_path: str = "messages[{index}].item.call_id",
+    session: Session, drafts: Sequence[NewMessage], *, call_id_path: str = "messages[{index}].item.call_id"
 ) -> list[Message]:
     """Append messages as recorded turns: a user message opens a turn, and the messages after it join it.
 
