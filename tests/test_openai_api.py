@@ -251,6 +251,7 @@ def test_an_item_is_in_an_input_once(alices: OpenAI, raw: httpx2.Client) -> None
         ),
         ({"input": "x", "conversation": 5}, "invalid_type", "conversation"),
         ({"input": "x", "conversation": {}}, "missing_required_parameter", "conversation.id"),
+        ({"input": "x", "conversation": {"id": ""}}, "invalid_value", "conversation.id"),
         ({"input": "x", "on_busy": "wait"}, "invalid_value", "on_busy"),
         ({"input": "x", "background": True, "store": False}, "invalid_value", "background"),
         ({"input": "x", "previous_response_id": 5}, "invalid_type", "previous_response_id"),

@@ -96,7 +96,7 @@ class NewResponse(RepeatedFields, UpstreamFields, PersonFields):
 
 
 class _Conversation(Fields):
-    id: str
+    id: NonEmpty
 
 
 class _JsonSchema(Fields):
