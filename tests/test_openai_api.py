@@ -418,7 +418,7 @@ def test_an_unknown_agent_is_no_model(raw: httpx2.Client, name: str) -> None:
 
 
 def test_an_input_that_exceeds_the_budget_is_refused(raw: httpx2.Client, upstream: Upstream) -> None:
-    refused(post(raw, model="agent/small", input="word " * 500), 400, "context_length_exceeded", "message")
+    refused(post(raw, model="agent/small", input="word " * 500), 400, "context_length_exceeded", "input")
     assert not upstream.heard
     assert not Message.objects.exists()
 

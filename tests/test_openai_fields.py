@@ -23,7 +23,7 @@ from convo.openai_api.conversations import NewItems
 from convo.openai_api.embeddings import NewEmbeddings
 from convo.openai_api.responses.request import RESPONSES_ONLY, NewResponse
 from convo.openai_api.tools import HOSTED_TOOLS
-from convo.openai_api.validation import Fields, validate
+from convo.openai_api.validation import RequestModel, validate
 from tests.faults import GRANIAN, OtherServer
 from tests.responses import WEATHER, ask, client, env_of, events
 from tests.servers import Server
@@ -186,7 +186,7 @@ def test_a_choice_among_the_offered_is_obeyed(alices: OpenAI, raw: httpx2.Client
     assert upstream.last["tool_choice"] == in_chat
 
 
-# Fields.
+# RequestModel.
 
 SENT: dict[str, Any] = {
     "service_tier": "auto",
@@ -319,7 +319,7 @@ HI = {"role": "user", "content": "hi"}
         (NewItems, {"items": [1] * 3}),
     ],
 )
-def test_only_the_first_wrong_entry_gets_an_error(model: type[Fields], fields: dict[str, Any]) -> None:
+def test_only_the_first_wrong_entry_gets_an_error(model: type[RequestModel], fields: dict[str, Any]) -> None:
     # An error takes a hundred times the memory of such an entry, and a request may have ten million.
     with pytest.raises(ValidationError) as caught:
         model.model_validate({"model": MODEL, **fields})

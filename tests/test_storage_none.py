@@ -131,7 +131,8 @@ def test_an_answer_that_is_not_stored_is_not_told_again_and_not_asked_again(
         if storage == "none":
             assert again.status_code == 410
             assert (
-                again.json()["error"]["message"] == "What was answered under this key was not to be stored."
+                again.json()["error"]["message"]
+                == "This response was not stored, so it can't be replayed. Use a new Idempotency-Key."
             )
         else:
             assert again.status_code == first.status_code

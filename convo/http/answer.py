@@ -49,10 +49,12 @@ class Reply(ABC):
 
     turn: Turn
     is_streamed: bool = False
-    # A turn in the background goes on without its client, which gets `queued` unless it follows the events.
+    # The client of a background turn gets `queued()` at once, unless it asked for events. The turn does not
+    # depend on it.
     is_background: bool = False
     stops_on_disconnect: bool = True
-    # With this, a turn that fails before the model server accepts it is an HTTP error for streams, too.
+    # If true, wait until the model server accepts the request, so that an earlier failure is an HTTP error
+    # even for a stream.
     waits_for_model: ClassVar[bool] = True
 
     @property
@@ -70,7 +72,7 @@ class Reply(ABC):
 
     @abstractmethod
     def failure(self, error: ConvoError) -> Response:
-        """Render an error of the turn, which has begun but of which nothing was sent."""
+        """Render a failure of the turn before any of its reply was sent."""
 
     @abstractmethod
     async def first_events(self) -> bytes: ...
@@ -83,7 +85,7 @@ class Reply(ABC):
 
     @abstractmethod
     def access_error(self, error: NotAuthenticated) -> bytes:
-        """Render the error for a client whose credentials have ended. It is no event of the turn."""
+        """Render the error for a client whose credentials have ended. It is not an event of the turn."""
 
 
 # Makes the reply of a turn. For a turn that an earlier request claimed, the request is None.
@@ -97,17 +99,18 @@ def answer(
     reply_of: ReplyOf,
     refuse: Refuse,
 ) -> HttpResponseBase:
-    """Reply with the turn that `begin` claims, or as to the earlier request with the same key.
+    """Claim a turn with `begin` and return its reply, or replay that to an earlier request with the same key.
 
-    `refuse` renders an error before the turn has begun.
+    `refuse` renders errors that are raised before there is a turn.
     """
     try:
         try:
             claim = begin(key)
         except ConvoError as error:
+            # This reserves the key as well, so it may raise AlreadyProcessed, too.
             return store_error(key, error, refuse)
     except AlreadyProcessed as processed:
-        return mark_replayed(_replay(request._request, processed.row, reply_of, refuse))
+        return mark_replayed(_replay(request._request, processed.row, reply_of))
     reply = reply_of(claim.turn, claim.request)
     try:
         response = _start_and_reply(request._request, claim, reply)
@@ -124,7 +127,7 @@ def follow(request: HttpRequest, reply: Reply) -> StreamingHttpResponse:
 
 def start_turn(request: HttpRequest, claim: Claim) -> TurnLog:
     """Start the turn, detached from this request, or run it to its end if the event loop is the request's."""
-    # Law 4: no connection is held while the model works.
+    # No database connection is held while the model works (docs/decisions/0001).
     database.close_connections()
     has_lasting_loop = isinstance(request, ASGIRequest)
     return async_to_sync(turns.launch if has_lasting_loop else turns.run_to_end)(claim)
@@ -160,16 +163,14 @@ def _start_and_reply(request: HttpRequest, claim: Claim, reply: Reply) -> HttpRe
     return _event_stream_response(_stop_on_disconnect(events, log) if stops else events)
 
 
-def _replay(
-    request: HttpRequest, row: IdempotencyRecord, reply_of: ReplyOf, refuse: Refuse
-) -> HttpResponseBase:
+def _replay(request: HttpRequest, row: IdempotencyRecord, reply_of: ReplyOf) -> HttpResponseBase:
     """Reply as to the earlier request with this key: with its error, or with its turn as it is now."""
     turn = row.turn
     if turn is None or row.status == ResultDeleted.status:
         return stored_response(row)
     reply = reply_of(turn, None)
     check_result_exists(row)
-    # The session is loaded by now, as async code needs it.
+    # `reply_of` has loaded the session, which async code can't. With storage `none` no delta is stored.
     if reply.is_streamed and turn.session.storage != turn.session.Storage.NONE:
         return _with_headers(follow(request, reply), reply)
     if not (turn.has_ended or reply.is_background):
@@ -177,7 +178,7 @@ def _replay(
     try:
         response = reply.whole(turns.result_of(turn))
     except ConvoError as error:
-        response = refuse(error)
+        response = reply.failure(error)
     return _with_headers(response, reply)
 
 

@@ -8,7 +8,7 @@ WHOLE_NUMBER_PATTERN = "[0-9]{1,15}"
 
 
 def parse_whole_number(text: str) -> int | None:
-    """Return the text as a number, or None if it is no whole number or has too many digits."""
+    """Return the text as a number, or None if it is not a whole number or has too many digits."""
     return int(text) if re.fullmatch(WHOLE_NUMBER_PATTERN, text) else None
 
 

@@ -98,7 +98,10 @@ def check_result_exists(row: IdempotencyRecord) -> None:
     if row.status == ResultDeleted.status:
         raise ResultDeleted(param=KEY_HEADER)
     if row.turn and row.turn.session.storage == Session.Storage.NONE and row.turn.has_ended:
-        raise ResultDeleted("What was answered under this key was not to be stored.", param=KEY_HEADER)
+        raise ResultDeleted(
+            "This response was not stored, so it can't be replayed. Use a new Idempotency-Key.",
+            param=KEY_HEADER,
+        )
 
 
 def mark_replayed(response: R) -> R:

@@ -27,7 +27,7 @@ def rows_after(
 ) -> QuerySet[R]:
     """Return the rows in order, only those after the row with these values of `order_by` and id, if any.
 
-    Rows with the same `order_by` are in the order of their ids, the other way round.
+    Ties are broken by id, in the opposite direction.
     """
     if last is not None:
         value, id = last
@@ -78,6 +78,6 @@ def _decode(cursor: str, salt: str) -> tuple[bool, tuple[Any, str]]:
     return backwards, (parse_datetime(moment), id)
 
 
-def _salt(reader: object, model: type[Model]) -> str:
-    # A cursor is valid for one reader and one list only, so nobody can use another's.
-    return f"convo.{model._meta.verbose_name_plural}:{reader}"
+def _salt(owner_id: object, model: type[Model]) -> str:
+    # A cursor is valid for one owner and one list only, so nobody can use another's.
+    return f"convo.{model._meta.verbose_name_plural}:{owner_id}"

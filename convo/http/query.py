@@ -20,7 +20,7 @@ class QueryParams:
         self._values, self._ignore_empty = values, ignore_empty
 
     def check_names(self, *names: str) -> None:
-        """Refuse parameters of other names, and values that are no text."""
+        """Refuse parameters of other names, and values with unprintable characters."""
         for name, value in self._values.items():
             if name not in names:
                 raise UnknownParameter(

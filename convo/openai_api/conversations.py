@@ -16,7 +16,7 @@ from convo.http.pagination import first_rows, rows_after
 from convo.models import NOBODY, Message, Session, Turn
 from convo.openai_api import ids, items, schema
 from convo.openai_api.pagination import PageQuery, page_json, read_page_query, unknown_cursor
-from convo.openai_api.validation import Array, Fields, JsonObject, Metadata, PersonFields, validate
+from convo.openai_api.validation import Array, JsonObject, Metadata, PersonFields, RequestModel, validate
 from convo.openai_api.view import V1View, person_of, require_stored_session
 
 MAX_ITEMS = 20
@@ -34,7 +34,7 @@ class NewItems(PersonFields):
     items: Annotated[Array[JsonObject], Field(min_length=1, max_length=MAX_ITEMS)]
 
 
-class MetadataChange(Fields):
+class MetadataChange(RequestModel):
     """New metadata for a conversation."""
 
     metadata: Metadata | None = None
@@ -59,7 +59,7 @@ class ConversationsView(V1View):
     )
     def get(self, request: Request) -> Response:
         """List your conversations, newest first. OpenAI's own API has no such call."""
-        page_query = read_page_query(request)
+        page_query = read_page_query(self.params)
         rows, has_more = self._conversations_page(page_query)
         return Response(page_json([conversation_json(row) for row in rows], has_more=has_more))
 
@@ -146,7 +146,7 @@ class ItemsView(V1View):
     )
     def get(self, request: Request, id: str) -> Response:
         """List the items by position, newest first unless `order=asc`."""
-        session, page_query = self.conversation(id), read_page_query(request)
+        session, page_query = self.conversation(id), read_page_query(self.params)
         page = _items_page(session, page_query)
         entries = [_item_json(row) for row in history.with_inline_data(page.messages)]
         return Response(

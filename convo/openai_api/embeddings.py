@@ -16,7 +16,15 @@ from convo.conf import conf
 from convo.errors import UpstreamUnavailable
 from convo.http.openapi import STRING, list_of
 from convo.openai_api import schema
-from convo.openai_api.validation import Array, Fields, NonEmpty, invalid, json_types, refusal, validate
+from convo.openai_api.validation import (
+    Array,
+    NonEmpty,
+    RequestModel,
+    custom_error,
+    invalid,
+    json_types,
+    validate,
+)
 from convo.openai_api.view import V1View
 from convo.search.embed import BATCH_SIZE, embed, model_name
 
@@ -25,14 +33,14 @@ MAX_TEXTS = 2048
 
 def _to_texts(value: object) -> object:
     if isinstance(value, list) and any(type(entry) in {int, list} for entry in value):
-        raise refusal(
+        raise custom_error(
             "arrays of tokens are not supported, because every model has its own. "
             "Send text; in LangChain, set check_embedding_ctx_length=False"
         )
     return [value] if isinstance(value, str) else value
 
 
-class NewEmbeddings(Fields):
+class NewEmbeddings(RequestModel):
     """Texts to embed. The server's own embedding model is used, whichever `model` is named."""
 
     model: str

@@ -15,8 +15,8 @@ from convo.models.messages import prefix_of
 from convo.openai_api import parts
 from convo.openai_api.signed_text import read_signed_text
 from convo.openai_api.validation import (
-    Fields,
     NonEmpty,
+    RequestModel,
     TextOrArray,
     check_storable,
     invalid,
@@ -84,14 +84,14 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
     "tool_search_output": {"execution": "server"},
 }
 _DEVELOPER_TYPES = {"additional_tools", "configuration_update"}
-_PARTS_FIELDS = {
+_VALIDATED_PARTS = {
     "reasoning": ("summary", "content"),
     "function_call_output": ("output",),
     "custom_tool_call_output": ("output",),
 }
 
 
-class _AnyItem(Fields):
+class _AnyItem(RequestModel):
     id: str | None = None
 
 
@@ -104,12 +104,13 @@ class _MessageItem(_AnyItem):
     content: TextOrArray
 
 
-def read_item(item: object, path: str) -> NewMessage:
+def read_item(item: Any, path: str) -> NewMessage:
     """Validate an item, or return a message without a role if it only references a stored one."""
-    if not isinstance(item, dict) or not isinstance(item.get("id"), str):
+    id = item.get("id") if isinstance(item, dict) else None
+    if not isinstance(id, str) or not id:
         return message_from_item(item, path)
     is_reference = item.get("type") == "item_reference" or without_nulls(item).keys() == {"id"}
-    return NewMessage(role="", item_id=item["id"]) if is_reference else message_from_item(item, path)
+    return NewMessage(role="", item_id=id) if is_reference else message_from_item(item, path)
 
 
 def resolve_reference(draft: NewMessage, stored_items: Mapping[str, NewMessage], param: str) -> NewMessage:
@@ -117,14 +118,14 @@ def resolve_reference(draft: NewMessage, stored_items: Mapping[str, NewMessage],
     if row := stored_items.get(draft.item_id):
         return row
     if not draft.role:
-        raise NotFound(f"Item with id '{draft.item_id}' not found.", param=param)
+        raise NotFound(f"Item with id '{draft.item_id[:MAX_ID_LENGTH]}' not found.", param=param)
     return draft
 
 
-def message_from_item(item: Any, path: str = "input[0]") -> NewMessage:
+def message_from_item(item: Any, path: str) -> NewMessage:
     """Validate and normalise this item as a message to store, under the item's own id if it has one."""
     check_storable(item, path)
-    item_type = _type_of(item, path)
+    item_type = _item_type_of(item, path)
     fields = validate(_model(item_type), item, path)
     _check_id(fields.id, item_type, f"{path}.id")
     sent_fields = _without_keys(without_nulls(item), "id")
@@ -146,7 +147,7 @@ def item_json(message: Message, *, status: str = "completed") -> dict[str, Any]:
     return {"id": message.item_id, "type": message.type, **_without_keys(fields, "id", "type")}
 
 
-def _type_of(item: object, path: str) -> str:
+def _item_type_of(item: object, path: str) -> str:
     if isinstance(item, dict) and item.get("type") in (None, "") and item.get("role") is not None:
         return "message"
     item_type = type_of(item, path)
@@ -187,7 +188,7 @@ def _item_draft(item_type: str, fields: dict[str, Any], item_id: str, path: str)
     if item_type == "reasoning" and not (item_id or "encrypted_content" in fields):
         raise InvalidItem("Invalid item: reasoning needs its `id` or its `encrypted_content`.", param="item")
     # Prompts and clients read these lists of parts and rely on their form.
-    for name in _PARTS_FIELDS.get(item_type, ()):
+    for name in _VALIDATED_PARTS.get(item_type, ()):
         if isinstance(fields.get(name), list):
             parts.validate_parts(fields[name], f"{path}.{name}")
     tool_name = fields.get("name")
@@ -213,7 +214,7 @@ def _check_id(item_id: str | None, item_type: str, path: str) -> None:
         return
     prefix = prefix_of(item_type)
     if prefix != _DEFAULT_PREFIX and not item_id.startswith(prefix):
-        raise invalid(path, f"'{item_id}'. Expected an ID that begins with '{prefix}'.")
+        raise invalid(path, f"'{item_id[:MAX_ID_LENGTH]}'. Expected an ID that begins with '{prefix}'.")
     if not is_item_id(item_id):
         raise invalid(
             path, f"an ID has 1 to {MAX_ID_LENGTH} letters, digits, underscores, dashes, dots or colons."

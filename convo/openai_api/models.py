@@ -27,7 +27,7 @@ def list_models() -> list[dict[str, Any]]:
     return [*agent_entries, *(_model_json(name, _owner(name)) for name in model_names)]
 
 
-def agent_and_model(name: str, param: str = "model") -> tuple[str, str]:
+def agent_and_model(name: str) -> tuple[str, str]:
     """Return the agent and the model: `agent/NAME` is an agent, another name goes to the model server."""
     if not name.startswith(AGENT_PREFIX):
         return agents.PASSTHROUGH, name or conf().default_model
@@ -36,7 +36,7 @@ def agent_and_model(name: str, param: str = "model") -> tuple[str, str]:
     except UnknownAgent as error:
         model_ids = ", ".join(AGENT_PREFIX + agent_name for agent_name in agents.all_agents())
         raise ModelNotFound(
-            f"The model '{name}' does not exist. The agents of this server are: {model_ids}.", param=param
+            f"The model '{name}' does not exist. The agents of this server are: {model_ids}.", param="model"
         ) from error
 
 

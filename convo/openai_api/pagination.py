@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from rest_framework.request import Request
-
 from convo.errors import NotFound, WrongType
 from convo.http.pagination import first_rows
 from convo.http.query import QueryParams
@@ -18,9 +16,8 @@ class PageQuery(NamedTuple):
     newest_first: bool
 
 
-def read_page_query(request: Request, *, order: str = "desc") -> PageQuery:
+def read_page_query(params: QueryParams, *, order: str = "desc") -> PageQuery:
     """Read the page from the query string; `order` is the default."""
-    params = QueryParams(request.query_params, ignore_empty=True)
     orders = ("asc", "desc") if order == "asc" else ("desc", "asc")
     is_newest_first = params.choice("order", *orders) == "desc"
     return PageQuery(params.text("after"), params.page_size("limit", wrong_type=WrongType), is_newest_first)

@@ -6,8 +6,8 @@ from typing import Any, Literal
 from convo.history.files import check_part
 from convo.openai_api.validation import (
     Array,
-    Fields,
     JsonObject,
+    RequestModel,
     require_one_of,
     validate_by_type,
     without_nulls,
@@ -17,13 +17,13 @@ TEXT_TYPES = {"input_text", "output_text", "text"}
 Detail = Literal["auto", "low", "high", "original"]
 
 
-class TextPart(Fields):
+class TextPart(RequestModel):
     """A text: of the user, of the model, or of its reasoning."""
 
     text: str
 
 
-class RefusalPart(Fields):
+class RefusalPart(RequestModel):
     """The model's words when it refuses."""
 
     refusal: str
@@ -34,13 +34,13 @@ class _OutputText(TextPart):
     logprobs: Array[JsonObject] | None = None
 
 
-class _InputImage(Fields):
+class _InputImage(RequestModel):
     detail: Detail | None = None
     image_url: str | None = None
     file_id: str | None = None
 
 
-class _InputFile(Fields):
+class _InputFile(RequestModel):
     filename: str | None = None
     detail: Detail | None = None
     file_data: str | None = None
@@ -48,7 +48,7 @@ class _InputFile(Fields):
     file_url: str | None = None
 
 
-_MODELS: dict[str, type[Fields]] = {
+_MODELS: dict[str, type[RequestModel]] = {
     "input_text": TextPart,
     "output_text": _OutputText,
     "text": TextPart,
@@ -59,7 +59,7 @@ _MODELS: dict[str, type[Fields]] = {
     "reasoning_text": TextPart,
     "computer_screenshot": _InputImage,
 }
-# One of these fields holds an image or a file.
+# At least one of these fields must hold the image or file.
 _SOURCES = {
     "input_image": ("image_url", "file_id"),
     "computer_screenshot": ("image_url", "file_id"),
@@ -87,7 +87,7 @@ def with_defaults(parts: Sequence[Any]) -> list[Any]:
 def text_part(role: str, content: str) -> dict[str, Any]:
     """Return plain text as the only part of a message with this role."""
     if role == "assistant":
-        return {"type": "output_text", "text": content, "annotations": [], "logprobs": []}
+        return {"type": "output_text", "text": content, **_DEFAULTS["output_text"]}
     return {"type": "input_text", "text": content}
 
 

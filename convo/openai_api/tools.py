@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from convo.errors import InvalidRequest, UnsupportedValue
-from convo.openai_api.validation import Array, Fields, JsonObject, refusal, validate
+from convo.openai_api.validation import Array, JsonObject, RequestModel, custom_error, validate
 
 # All tool types of OpenAI's Responses API except functions. Chat completions cannot express them, so a
 # model could only pretend to have used one.
@@ -36,16 +36,16 @@ HOSTED_TOOLS = frozenset(
 
 def _check_type(tool_type: str) -> str:
     if tool_type in HOSTED_TOOLS:
-        raise refusal(
+        raise custom_error(
             f"tools of the type '{tool_type}' are not supported; offer the model a function instead",
             UnsupportedValue,
         )
     if tool_type != "function":
-        raise refusal("expected 'function'")
+        raise custom_error("expected 'function'")
     return tool_type
 
 
-class Function(Fields):
+class Function(RequestModel):
     """A function as the Responses API names it, in `tools` or in `tool_choice`."""
 
     type: Annotated[str, AfterValidator(_check_type)]
@@ -60,11 +60,11 @@ class FunctionTool(Function):
     strict: bool | None = None
 
 
-class FunctionName(Fields):
+class FunctionName(RequestModel):
     name: str
 
 
-class ChatFunction(Fields):
+class ChatFunction(RequestModel):
     """A function as chat completions name it, in `tools` or in `tool_choice`."""
 
     type: Annotated[str, AfterValidator(_check_type)]
@@ -75,12 +75,12 @@ class ChatFunction(Fields):
         return self.function.name
 
 
-class _AllowedTools(Fields):
+class _AllowedTools(RequestModel):
     tools: Annotated[Array[JsonObject], Field(min_length=1)]
     mode: Literal["auto", "required"]
 
 
-class _ChatAllowedTools(Fields):
+class _ChatAllowedTools(RequestModel):
     allowed_tools: _AllowedTools
 
 

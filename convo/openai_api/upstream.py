@@ -4,17 +4,16 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from convo.openai_api.validation import (
-    Fields,
     JsonObject,
+    RequestModel,
     TextOrArray,
     TextOrObject,
-    check_storable,
     without_nulls,
 )
 
 
-class UpstreamFields(Fields):
-    """The fields for the model server, which judges their values. Here they only get the right type."""
+class UpstreamFields(RequestModel):
+    """Fields for the model server, which validates their values. Only their types are checked here."""
 
     temperature: float | None = None
     top_p: float | None = None
@@ -42,7 +41,4 @@ class UpstreamFields(Fields):
 
 def upstream_fields(sent_fields: Mapping[str, object], *, exclude: Collection[str]) -> JsonObject:
     """Return the fields of a request for the model server: all that are not null and not in `exclude`."""
-    fields = {name: value for name, value in without_nulls(sent_fields).items() if name not in exclude}
-    for name, value in fields.items():
-        check_storable(value, name)
-    return fields
+    return {name: value for name, value in without_nulls(sent_fields).items() if name not in exclude}

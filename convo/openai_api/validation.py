@@ -1,14 +1,23 @@
 """Validate requests with pydantic, and turn its errors into OpenAI's, whose `param` is a field's path.
 
-null counts as absent, and unknown fields are ignored. No error quotes a text of the request.
+null counts as absent, and unknown fields are ignored. No error of pydantic's quotes a text of the request.
 """
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetJsonSchemaHandler, ValidationError
-from pydantic_core import CoreSchema, ErrorDetails, PydanticCustomError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    ValidationError,
+)
+from pydantic_core import CoreSchema, ErrorDetails, PydanticCustomError, core_schema
 
 from convo.errors import InvalidRequest, MissingParameter, UnsupportedValue, WrongType
 from convo.http.openapi import Schema
@@ -24,7 +33,7 @@ _TYPE_NAMES: dict[type, str] = {
     dict: "an object",
     type(None): "null",
 }
-# The type that pydantic expects where it reports one of these errors.
+# The JSON type that pydantic expected, by the type of its error.
 _EXPECTED_TYPES: dict[str, type] = {
     "string_type": str,
     "literal_error": str,
@@ -39,8 +48,8 @@ _EXPECTED_TYPES: dict[str, type] = {
 _ERROR_CLASSES = {error_class.code: error_class for error_class in (WrongType, UnsupportedValue)}
 
 
-class Fields(BaseModel):
-    """A JSON object in a request. Nothing is converted: true is no number, and 1 is no string."""
+class RequestModel(BaseModel):
+    """A JSON object in a request. Nothing is converted: `true` is not a number, and `1` is not a string."""
 
     # Built at its first use, a model costs no time at the start of each process.
     model_config = ConfigDict(strict=True, frozen=True, hide_input_in_errors=True, defer_build=True)
@@ -55,16 +64,30 @@ class Fields(BaseModel):
         return reference
 
 
-F = TypeVar("F", bound=Fields)
+@dataclass(frozen=True)
+class Checked:
+    """Validates an entry by a model and keeps it as it was sent: models take ten times as much memory."""
+
+    model: type[RequestModel]
+
+    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_wrap_validator_function(self._check, handler.generate_schema(self.model))
+
+    def _check(self, value: object, validate_entry: core_schema.ValidatorFunctionWrapHandler) -> object:
+        validate_entry(value)
+        return value
+
+
+F = TypeVar("F", bound=RequestModel)
 T = TypeVar("T")
 
 
 def json_types(*types: type) -> BeforeValidator:
-    """Return a check of the JSON type, because pydantic reports an error for each type of a union."""
+    """Return a validator of the JSON type: for a union, pydantic would report one error per member."""
 
     def check(value: object) -> object:
         if type(value) not in types:
-            raise refusal(_mismatch(value, types), WrongType)
+            raise custom_error(_mismatch(value, types), WrongType)
         return value
 
     return BeforeValidator(check)
@@ -86,7 +109,7 @@ Metadata = Annotated[
 ]
 
 
-class PersonFields(Fields):
+class PersonFields(RequestModel):
     """The fields that may name the end user whom a request is about."""
 
     metadata: Metadata | None = None
@@ -94,7 +117,7 @@ class PersonFields(Fields):
     user: str | None = None
 
 
-class _WithType(Fields):
+class _WithType(RequestModel):
     type: str
 
 
@@ -103,14 +126,14 @@ def validate(model: type[F], value: object, path: str = "") -> F:
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        # As the cause it would take texts of the request into logs.
+        # Chained as the cause, it would put the request's text into the logs.
         raise _convo_error(error.errors(include_url=False)[0], path) from None
 
 
-def validate_by_type(models: Mapping[str, type[Fields]], value: object, path: str) -> str:
+def validate_by_type(models: Mapping[str, type[RequestModel]], value: object, path: str) -> str:
     """Validate an object by the model for its `type`, and return the type.
 
-    A union of pydantic would put its own names into the paths of errors.
+    A discriminated union would put pydantic's own names into the paths of errors.
     """
     name = type_of(value, path)
     if name not in models:
@@ -125,8 +148,8 @@ def type_of(value: object, path: str) -> str:
     return name if isinstance(name, str) else validate(_WithType, value, path).type
 
 
-def refusal(reason: str, error_class: type[InvalidRequest] = InvalidRequest) -> PydanticCustomError:
-    """Return an error for a validator to raise; the client gets an error of that class."""
+def custom_error(reason: str, error_class: type[InvalidRequest] = InvalidRequest) -> PydanticCustomError:
+    """Return an error for a validator to raise; the client gets one of that class, with a period added."""
     return PydanticCustomError(error_class.code, "{reason}", {"reason": reason})
 
 
@@ -166,12 +189,13 @@ def check_storable(value: object, path: str, levels_left: int = MAX_DEPTH) -> No
 def _convo_error(error: ErrorDetails, path: str) -> InvalidRequest:
     location, value, reason = error["loc"], error["input"], error["msg"]
     error_class = _ERROR_CLASSES.get(error["type"], InvalidRequest)
-    if location[-1:] == ("[key]",):
+    if len(location) > 2 and location[-1] == "[key]":
         # pydantic reports the error of a key below that key, but OpenAI reports the map.
         location, reason = location[:-2], f"one of its keys is not valid. {reason}"
     steps = [f"[{step}]" if isinstance(step, int) else f".{step}" for step in location]
     param = "".join([path, *steps]).removeprefix(".")
-    # A field that is null is absent, but an entry of an array or of metadata is not.
+    # A field that is null is absent, but an entry of an array is not, nor is one of metadata, the only map
+    # whose keys the client chooses.
     is_field = bool(location) and isinstance(location[-1], str) and location[:-1] != ("metadata",)
     if error["type"] == "missing" or (is_field and value is None):
         return missing(param)
@@ -183,7 +207,7 @@ def _convo_error(error: ErrorDetails, path: str) -> InvalidRequest:
 
 def _mismatch(value: object, expected_types: Iterable[type]) -> str:
     expected = " or ".join(_TYPE_NAMES[expected_type] for expected_type in expected_types)
-    return f"expected {expected}, but got {_TYPE_NAMES.get(type(value), 'something else')}"
+    return f"expected {expected}, but got {_TYPE_NAMES[type(value)]}"
 
 
 def _to_openapi(field: Schema) -> Schema:
@@ -192,7 +216,7 @@ def _to_openapi(field: Schema) -> Schema:
     union = field.get("anyOf")
     types = union if isinstance(union, list) else []
     choices = [choice for choice in types if choice != {"type": "null"}]
-    described |= {"anyOf": choices} if len(choices) > 1 else dict(*choices)
+    described |= {"anyOf": choices} if len(choices) > 1 else (choices[0] if choices else {})
     described.pop("propertyNames", None)
     if "const" in described:
         described["enum"] = [described.pop("const")]

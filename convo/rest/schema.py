@@ -164,11 +164,11 @@ USAGE = object_of(
 
 _COMMON_ERRORS = {
     400: "Something in the request is not valid; `param` points at it.",
-    401: "No credentials, or none that are valid.",
+    401: "Credentials are missing or not valid.",
     403: "The key's scopes don't cover this, or the CSRF token is missing.",
-    404: "Nothing is there, or it is not yours.",
-    406: "`Accept` or `format` names no representation that this address has.",
-    503: "The database is out of reach.",
+    404: "It does not exist, or it is not yours.",
+    406: "`Accept` or `format` asks for a representation that this URL does not have.",
+    503: "The database cannot be reached.",
 }
 _WRITE_ERRORS = {
     409: "A turn is running, the session is not open, or the key is in use. See Retry-After.",

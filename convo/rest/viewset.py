@@ -31,7 +31,7 @@ R = TypeVar("R", bound=Model)
 
 
 class EventStreamRenderer(renderers.BaseRenderer):
-    """Lets clients accept event streams; a response that is no stream, such as an error, is one event."""
+    """Lets clients accept event streams; a response that is not a stream, such as an error, is one event."""
 
     media_type = EVENT_STREAM
     format = "events"

@@ -65,8 +65,11 @@ class CompletionsView(StoredCompletionsView):
         def reply_of(turn: Turn, turn_request: TurnRequest | None) -> CompletionReply:
             turn_request = turn_request or stored_request(turn)
             session_id = self._requested_session_id(turn_request.metadata)
-            begins_session = session_id in {"", NEW_SESSION}
-            return CompletionReply(turn=turn, turn_request=turn_request, begins_session=begins_session)
+            return CompletionReply(
+                turn=turn,
+                turn_request=turn_request,
+                begins_session=session_id in {"", NEW_SESSION},
+            )
 
         return answer(
             request,

@@ -12,8 +12,10 @@ from convo.openai_api.items import ToolName
 from convo.openai_api.parts import Detail, RefusalPart, TextPart
 from convo.openai_api.validation import (
     Array,
-    Fields,
+    Checked,
+    JsonObject,
     NonEmpty,
+    RequestModel,
     TextOrArray,
     check_storable,
     invalid,
@@ -26,7 +28,7 @@ from convo.openai_api.validation import (
 SYSTEM_ROLES = ("system", "developer")
 
 
-class ChatMessage(Fields):
+class ChatMessage(RequestModel):
     """A message of any role."""
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
@@ -38,63 +40,61 @@ class _ToolMessage(ChatMessage):
     tool_call_id: NonEmpty
 
 
-class _CalledFunction(Fields):
+class _CalledFunction(RequestModel):
     name: ToolName
     arguments: str
 
 
-class _ToolCall(Fields):
+class _ToolCall(RequestModel):
     id: NonEmpty
     type: Literal["function"] | None = None
     function: _CalledFunction
 
 
 class _AssistantMessage(ChatMessage):
-    tool_calls: Array[_ToolCall] | None = None
+    tool_calls: Array[Annotated[JsonObject, Checked(_ToolCall)]] | None = None
     refusal: str | None = None
 
-    @property
-    def may_be_empty(self) -> bool:
-        return bool(self.tool_calls or self.refusal)
 
-
-class _ImageUrl(Fields):
+class _ImageUrl(RequestModel):
     url: str
     detail: Detail | None = None
 
 
-class _ImagePart(Fields):
+class _ImagePart(RequestModel):
     image_url: _ImageUrl
 
 
-class _ChatFile(Fields):
+class _ChatFile(RequestModel):
     filename: str | None = None
     file_data: str | None = None
     file_id: str | None = None
 
 
-class _FilePart(Fields):
+class _FilePart(RequestModel):
     file: _ChatFile
 
 
 _MODELS: dict[str, type[ChatMessage]] = {"assistant": _AssistantMessage, "tool": _ToolMessage}
-_PARTS: dict[str, dict[str, type[Fields]]] = {
+_PARTS: dict[str, dict[str, type[RequestModel]]] = {
     "user": {"text": TextPart, "image_url": _ImagePart, "file": _FilePart},
     "assistant": {"text": TextPart, "refusal": RefusalPart},
 }
 
 
-def validate_message(message: ChatMessage, sent_fields: Mapping[str, Any], path: str) -> None:
+def validate_message(message: Mapping[str, Any], path: str) -> None:
     """Validate the content of a message, and the fields of its role."""
-    check_storable(sent_fields, path)
-    if model := _MODELS.get(message.role):
-        message = validate(model, sent_fields, path)
-    content, path = message.content, f"{path}.content"
-    if content is None and not (isinstance(message, _AssistantMessage) and message.may_be_empty):
+    check_storable(message, path)
+    role, content = message["role"], message.get("content")
+    if model := _MODELS.get(role):
+        validate(model, message, path)
+    path = f"{path}.content"
+    may_be_empty = role == "assistant" and (message.get("tool_calls") or message.get("refusal"))
+    if content is None and not may_be_empty:
         raise missing(path)
     if content == []:
         raise invalid(path, "an array of parts must not be empty.")
-    part_models = _PARTS.get(message.role, {"text": TextPart})
+    part_models = _PARTS.get(role, {"text": TextPart})
     for index, part in enumerate(content if isinstance(content, list) else ()):
         if validate_by_type(part_models, part, f"{path}[{index}]") == "file":
             require_one_of(part["file"], ("file_data", "file_id"), f"{path}[{index}].file")

@@ -13,12 +13,13 @@ from convo.openai_api.tools import ChatFunction, chosen_functions
 from convo.openai_api.upstream import UpstreamFields, upstream_fields
 from convo.openai_api.validation import (
     Array,
-    Fields,
+    Checked,
+    JsonObject,
     ModelName,
     OnBusyName,
     PersonFields,
     PositiveInteger,
-    TextOrObject,
+    RequestModel,
     check_storable,
     invalid,
     validate,
@@ -26,7 +27,7 @@ from convo.openai_api.validation import (
 from convo.turns import OnBusy
 
 
-class StreamOptions(Fields):
+class StreamOptions(RequestModel):
     include_usage: bool | None = None
 
 
@@ -34,15 +35,14 @@ class NewCompletion(PersonFields, UpstreamFields):
     """A request for a chat completion. Fields that are unknown here go to the model server."""
 
     model: Annotated[ModelName, Field(min_length=1)]
-    messages: Annotated[Array[ChatMessage], Field(min_length=1)]
+    messages: Annotated[Array[Annotated[JsonObject, Checked(ChatMessage)]], Field(min_length=1)]
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     store: bool | None = None
     on_busy: OnBusyName | None = None
     max_completion_tokens: PositiveInteger | None = None
     max_tokens: PositiveInteger | None = None
-    tools: Array[ChatFunction] | None = None
-    tool_choice: TextOrObject | None = None
+    tools: Array[Annotated[dict[str, Any], Checked(ChatFunction)]] | None = None
     n: int | None = None
     modalities: Array[str] | None = None
 
@@ -86,15 +86,18 @@ class ChatRequest:
 def read_chat_request(sent_fields: Mapping[str, Any]) -> ChatRequest:
     body = validate(NewCompletion, sent_fields)
     if not body.model.isprintable():
-        raise invalid("model", "a model's name has printable characters only.")
+        raise invalid("model", "the name of a model may contain only printable characters.")
     agent, model = agent_and_model(body.model)
     for index, message in enumerate(body.messages):
-        validate_message(message, sent_fields["messages"][index], f"messages[{index}]")
+        validate_message(message, f"messages[{index}]")
     _check_unsupported(body, sent_fields)
     for name, value in sent_fields.items():
-        check_storable(value, name)
+        if name != "messages":  # checked one by one
+            check_storable(value, name)
     if isinstance(body.tool_choice, dict):
-        chosen_functions(body.tool_choice, ChatFunction, {tool.name for tool in body.tools or ()})
+        chosen_functions(
+            body.tool_choice, ChatFunction, {tool["function"]["name"] for tool in body.tools or ()}
+        )
     return ChatRequest(
         agent=agent,
         messages=sent_fields["messages"],

@@ -16,7 +16,7 @@ from convo.models import Message, Turn, TurnRequest
 from convo.openai_api import ids, schema
 from convo.openai_api.chat.reply import completion_json, tool_call_json
 from convo.openai_api.pagination import cut_page, page_json, read_page_query, unknown_cursor
-from convo.openai_api.validation import Fields, Metadata, validate
+from convo.openai_api.validation import Metadata, RequestModel, validate
 from convo.openai_api.view import V1View
 
 _IS_COMPLETE = Q(turn__status=Turn.Status.COMPLETE) | Q(
@@ -24,7 +24,7 @@ _IS_COMPLETE = Q(turn__status=Turn.Status.COMPLETE) | Q(
 )
 
 
-class MetadataReplacement(Fields):
+class MetadataReplacement(RequestModel):
     """New metadata for a stored completion."""
 
     metadata: Metadata
@@ -64,7 +64,7 @@ class StoredCompletionsView(_StoredView):
 
         Filter them by `model` or by `metadata[key]=value`.
         """
-        page_query, rows = read_page_query(request, order="asc"), self.completions()
+        page_query, rows = read_page_query(self.params, order="asc"), self.completions()
         if model := self.params.text("model"):
             rows = rows.filter(params__model=model)
         if page_query.after:
@@ -133,7 +133,7 @@ class StoredMessagesView(_StoredView):
     def get(self, request: Request, id: str) -> Response:
         """List the messages of the request or, in a session, those that were new to it."""
         turn = self.completion(id).turn
-        page_query = read_page_query(request, order="asc")
+        page_query = read_page_query(self.params, order="asc")
         rows = history.question_of(turn)
         entries = [
             {"id": f"{id}-{index}", **message}

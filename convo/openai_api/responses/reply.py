@@ -19,8 +19,9 @@ from convo.openai_api.responses.stream_events import Event, ResponseEvents, enco
 from convo.openai_api.view import error_response
 from convo.turns import TurnResult
 
-# Request fields that the model server gets under other names.
-_PARAM_NAMES = {
+# Request fields that the core or the model server knows by other names.
+PARAM_NAMES = {
+    "message": "input",
     "messages": "input",
     "max_tokens": "max_output_tokens",
     "max_completion_tokens": "max_output_tokens",
@@ -54,7 +55,7 @@ class ResponseReply(Reply):
         return Response(self._final_json(ending))
 
     def failure(self, error: ConvoError) -> Response:
-        return error_response(error, param_names=_PARAM_NAMES, has_stored_input=True)
+        return error_response(error, param_names=PARAM_NAMES, has_stored_input=True)
 
     async def first_events(self) -> bytes:
         self._events = ResponseEvents(self.turn.key, self._json(self.turn))

@@ -15,13 +15,14 @@ from convo.openai_api.tools import Function, FunctionTool, chosen_functions
 from convo.openai_api.upstream import UpstreamFields, upstream_fields
 from convo.openai_api.validation import (
     Array,
-    Fields,
+    Checked,
     JsonObject,
     ModelName,
     NonEmpty,
     OnBusyName,
     PersonFields,
     PositiveInteger,
+    RequestModel,
     TextOrArray,
     TextOrObject,
     check_storable,
@@ -33,31 +34,31 @@ from convo.openai_api.view import stores_conversations
 from convo.turns import OnBusy
 
 
-class ReasoningOptions(Fields):
+class ReasoningOptions(RequestModel):
     effort: str | None = None
 
 
-class TextFormat(Fields):
+class TextFormat(RequestModel):
     type: Literal["text", "json_object", "json_schema"]
 
 
-class TextOptions(Fields):
+class TextOptions(RequestModel):
     format: TextFormat | None = None
     verbosity: str | None = None
 
 
-class ContextManagement(Fields):
+class ContextManagement(RequestModel):
     """The number of prompt tokens above which a conversation is compacted."""
 
     type: Literal["compaction"]
     compact_threshold: PositiveInteger | None = None
 
 
-class RepeatedFields(Fields):
+class RepeatedFields(RequestModel):
     """The fields of a request that its response repeats. Some of them have no other effect."""
 
     access_programs: JsonObject | None = None
-    context_management: Array[ContextManagement] | None = None
+    context_management: Array[Annotated[dict[str, Any], Checked(ContextManagement)]] | None = None
     image: JsonObject | None = None
     include: list[object] | None = None
     instructions: str | None = None
@@ -78,7 +79,7 @@ class RepeatedFields(Fields):
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     text: TextOptions | None = None
     tool_choice: TextOrObject | None = None
-    tools: Array[FunctionTool] | None = None
+    tools: Array[Annotated[JsonObject, Checked(FunctionTool)]] | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     top_p: Annotated[float, Field(ge=0, le=1)] | None = None
     truncation: Literal["auto", "disabled"] | None = None
@@ -95,11 +96,11 @@ class NewResponse(RepeatedFields, UpstreamFields, PersonFields):
     on_busy: OnBusyName | None = None
 
 
-class _Conversation(Fields):
+class _Conversation(RequestModel):
     id: NonEmpty
 
 
-class _JsonSchema(Fields):
+class _JsonSchema(RequestModel):
     json_schema: JsonObject = Field(alias="schema")
     name: str
     description: str | None = None
@@ -137,8 +138,9 @@ def read_response_request(sent_fields: Mapping[str, Any]) -> ResponseRequest:
     sent_params = without_nulls(sent_fields)
     params = {name: value for name, value in sent_params.items() if name in RepeatedFields.model_fields}
     params["model"] = body.model or conf().default_model
-    for name, value in params.items():
-        check_storable(value, name)
+    for name, value in sent_params.items():
+        if name != "input":  # its items are checked one by one
+            check_storable(value, name)
     turn_request = TurnRequest(
         params=params,
         metadata=body.metadata or {},
@@ -151,7 +153,7 @@ def read_response_request(sent_fields: Mapping[str, Any]) -> ResponseRequest:
         background=bool(body.background),
         is_stored=store,
     )
-    thresholds = [entry.compact_threshold for entry in body.context_management or ()]
+    thresholds = [entry.get("compact_threshold") for entry in body.context_management or ()]
     return ResponseRequest(
         agent=agent,
         input=body.input,
@@ -183,7 +185,7 @@ def _check_combinations(
 
 def _conversation_id(body: NewResponse) -> str:
     if body.conversation == "":
-        raise invalid("conversation", "it is empty. Leave it out, or name one.")
+        raise invalid("conversation", "it is empty. Leave it out, or name a conversation.")
     if isinstance(body.conversation, dict):
         return validate(_Conversation, body.conversation, "conversation").id
     return body.conversation or ""
@@ -208,9 +210,8 @@ def _upstream_options(body: NewResponse, sent_fields: Mapping[str, Any]) -> dict
 
 def _tools_and_choice(body: NewResponse) -> tuple[list[dict[str, Any]], str | dict[str, Any] | None]:
     """Return the functions to offer and the one to call, in the form of chat completions."""
-    tools: Array[dict[str, Any]] = [
-        {"type": "function", "function": tool.model_dump(exclude={"type"}, exclude_none=True)}
-        for tool in body.tools or ()
+    tools: list[dict[str, Any]] = [
+        {"type": "function", "function": _function(tool)} for tool in body.tools or ()
     ]
     choice = body.tool_choice
     if not isinstance(choice, dict):
@@ -225,6 +226,11 @@ def _tools_and_choice(body: NewResponse) -> tuple[list[dict[str, Any]], str | di
     # Few servers support `allowed_tools`; all of them accept a shorter list of tools.
     allowed = set(names)
     return [tool for tool in tools if tool["function"]["name"] in allowed], mode
+
+
+def _function(tool: JsonObject) -> dict[str, Any]:
+    fields = without_nulls({name: tool.get(name) for name in FunctionTool.model_fields})
+    return {name: value for name, value in fields.items() if name != "type"}
 
 
 def _response_format(body: NewResponse, sent_fields: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -10,6 +10,7 @@ from convo.errors import ContentFilter, ConvoError, MaxOutputTokens, error_from_
 from convo.models import Message, Turn, TurnRequest
 from convo.openai_api.ids import response_id
 from convo.openai_api.items import item_json
+from convo.openai_api.validation import without_nulls
 
 _RESPONSE_STATUSES = {
     Turn.Status.QUEUED: "queued",
@@ -43,7 +44,7 @@ _DEFAULTS: dict[str, Any] = {
     "user": None,
 }
 
-# Options that a response repeats only if they were sent. They have no effect here.
+# Options that a response repeats only if they were sent.
 _REPEATED_IF_SENT = (
     "access_programs",
     "context_management",
@@ -68,7 +69,7 @@ def response_json(
         "completed_at": _seconds(turn.finished_at) if status == "completed" else None,
         "error": _error_json(turn) if status == "failed" else None,
         "incomplete_details": {"reason": _error_code(turn)} if status == "incomplete" else None,
-        "metadata": turn_request.metadata or turn_request.params.get("metadata") or {},
+        "metadata": turn_request.metadata or {},
         "model": turn_request.params.get("model") or turn.model,
         "output": _output_json(messages, status),
         **_request_fields(turn_request.params),
@@ -118,9 +119,9 @@ def _output_json(messages: Sequence[Message], status: str) -> list[dict[str, Any
 
 
 def _request_fields(params: Mapping[str, Any]) -> dict[str, Any]:
-    sent_params = {name: value for name, value in params.items() if value is not None}
+    sent_params = without_nulls(params)
     tier = sent_params.get("service_tier", "auto")
-    text_fields = _without_nulls(sent_params.get("text", {}))
+    text_fields = without_nulls(sent_params.get("text", {}))
     return {
         **{name: sent_params.get(name, default) for name, default in _DEFAULTS.items()},
         # `auto` is only a request; a response names the tier that was used.
@@ -137,10 +138,6 @@ def _tool_json(tool: dict[str, Any]) -> dict[str, Any]:
     if tool.get("type") != "function":
         return tool
     return {"description": None, "parameters": None, **tool, "strict": bool(tool.get("strict"))}
-
-
-def _without_nulls(fields: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in fields.items() if value is not None}
 
 
 def _usage_json(turn: Turn) -> dict[str, Any] | None:

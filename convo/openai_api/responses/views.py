@@ -1,6 +1,7 @@
 """/v1/responses: turns, in the form of OpenAI's Responses API."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from django.http.response import HttpResponseBase
@@ -21,7 +22,7 @@ from convo.openai_api.pagination import cut_page, read_page_query
 from convo.openai_api.responses import response_input
 from convo.openai_api.responses.auto_compaction import compaction_items, with_unchanged_check
 from convo.openai_api.responses.lookup import StoredResponseView
-from convo.openai_api.responses.reply import ResponseReply
+from convo.openai_api.responses.reply import PARAM_NAMES, ResponseReply
 from convo.openai_api.responses.request import NewResponse, ResponseRequest, read_response_request
 from convo.openai_api.view import error_response, person_of, stored_request
 from convo.turns import Claim, IdempotencyKey
@@ -50,7 +51,7 @@ class ResponsesView(StoredResponseView):
             idempotency_key(request, person or person_in_header(request)),
             lambda key: self._begin(response_request, question, person, key),
             reply_of,
-            error_response,
+            partial(error_response, param_names=PARAM_NAMES),
         )
 
     def _begin(
@@ -159,7 +160,7 @@ class InputItemsView(StoredResponseView):
         turn = self.get_turn_request(id).turn
         rows = history.question_of(turn)
         return Response(
-            cut_page([item_json(row) for row in history.with_inline_data(rows)], read_page_query(request))
+            cut_page([item_json(row) for row in history.with_inline_data(rows)], read_page_query(self.params))
         )
 
 
