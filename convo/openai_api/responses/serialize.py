@@ -10,6 +10,7 @@ from convo.errors import ContentFilter, ConvoError, MaxOutputTokens, error_from_
 from convo.models import Message, Turn, TurnRequest
 from convo.openai_api.ids import response_id
 from convo.openai_api.items import item_json
+from convo.openai_api.responses.request import RepeatedFields
 from convo.openai_api.validation import without_nulls
 
 _RESPONSE_STATUSES = {
@@ -45,13 +46,8 @@ _DEFAULTS: dict[str, Any] = {
 }
 
 # Options that a response repeats only if they were sent.
-_REPEATED_IF_SENT = (
-    "access_programs",
-    "context_management",
-    "image",
-    "include",
-    "prompt_cache_options",
-    "stream_options",
+_REPEATED_IF_SENT = sorted(
+    RepeatedFields.model_fields.keys() - _DEFAULTS.keys() - {"model", "reasoning", "text", "tools"}
 )
 
 
