@@ -22,12 +22,12 @@ def stream(ask: ModelRequest, opened: Callable[[], None] = lambda: None) -> Asyn
 async def complete(ask: ModelRequest) -> Completion:
     """Return the whole reply, for background work. It is streamed too, so that the same deadlines apply."""
     text, usage, reason = "", None, ""
-    async for piece in stream(ask):
-        match piece:
+    async for event in stream(ask):
+        match event:
             case TextDelta(text=new_text, kind=kind) if kind != "reasoning":
                 text += new_text
             case Usage():
-                usage = piece
+                usage = event
             case Finish():
-                reason = piece.reason
+                reason = event.reason
     return Completion(text=text, usage=usage, finish_reason=reason)

@@ -91,7 +91,7 @@ def storable(text: str) -> str:
 
 
 class ReplyParser:
-    """One reply while it is read: frames go in, pieces come out, and `end()` yields how it ended."""
+    """One reply while it is read: frames go in, stream events come out, and `finish` yields its end."""
 
     def __init__(self, *, max_bytes: int) -> None:
         self.is_done = False
@@ -106,7 +106,7 @@ class ReplyParser:
         self._is_empty = True
 
     def feed(self, data: bytes) -> Iterator[StreamEvent]:
-        """Yield what this frame adds to the reply; the usage and the finish are held back for `end()`."""
+        """Yield what this frame adds to the reply; the usage and the finish are held back for `finish`."""
         if data == DONE:
             self.is_done = True
             return
@@ -115,10 +115,10 @@ class ReplyParser:
             self._usage = _read_usage(usage)
         for choice in frame.get("choices") or ():
             self._has_choices = True
-            for piece in self._read_choice(choice):
+            for event in self._read_choice(choice):
                 self._is_in_deltas = self._is_in_deltas or bool(choice.get("delta"))
-                self._is_empty = self._is_empty and isinstance(piece, TextDelta) and piece.kind == "reasoning"
-                yield piece
+                self._is_empty = self._is_empty and isinstance(event, TextDelta) and event.kind == "reasoning"
+                yield event
             if word := choice.get("finish_reason"):
                 self._finish = _read_finish(storable(word))
 
@@ -129,10 +129,11 @@ class ReplyParser:
         yield from self.feed(data)
 
     def finish(self) -> Iterator[StreamEvent]:
-        """Yield the last pieces of a complete reply.
+        """Yield the last events of a complete reply.
 
-        A reply that broke off raises Truncated. One without text and tool calls raises UpstreamProtocolError,
-        as nobody could tell it from an answer. `[DONE]` without a finish word ends a complete reply.
+        A reply that broke off raises ReplyTruncated. One without text and tool calls raises
+        UpstreamProtocolError, as nobody could tell it from an answer. `[DONE]` without a finish word ends a
+        complete reply.
         """
         for kind, text in self._texts.items():
             if replacement := text.end():

@@ -1,4 +1,4 @@
-"""A request to a model, and the pieces in which its reply arrives."""
+"""A request to a model, and the events in which its reply arrives."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -48,7 +48,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """The end of a reply that did not break off. It is always the last piece."""
+    """The end of a reply that did not break off. It is always the last event."""
 
     reason: str  # as `reason_of` names it, whatever the server calls it
     unknown_word: str = ""  # the server's own word, where the table of finish words has no such word

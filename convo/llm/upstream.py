@@ -33,7 +33,7 @@ T = TypeVar("T")
 async def reply(ask: ModelRequest, opened: Callable[[], None]) -> AsyncGenerator[StreamEvent, None]:
     """Stream the reply; every way in which it can fail raises one of our errors, and none is silent."""
     max_bytes = conf().max_reply_bytes
-    frames, reading = FrameSplitter(max_bytes=max_bytes), ReplyParser(max_bytes=max_bytes)
+    frames, parser = FrameSplitter(max_bytes=max_bytes), ReplyParser(max_bytes=max_bytes)
     with translate_errors():
         server = await client()
         deadlines = Deadlines()
@@ -41,16 +41,16 @@ async def reply(ask: ModelRequest, opened: Callable[[], None]) -> AsyncGenerator
             response = await deadlines.wait_for(send_with_retry(server, lambda: _open(server, ask, stack)))
             opened()
             chunks = response.iter_bytes()
-            while not reading.is_done and (chunk := await deadlines.wait_for(anext(chunks, b""))):
+            while not parser.is_done and (chunk := await deadlines.wait_for(anext(chunks, b""))):
                 for data in frames.feed(chunk):
                     deadlines.start_reply()
-                    for piece in reading.feed(data):
-                        yield piece
+                    for event in parser.feed(data):
+                        yield event
             for data in frames.finish():
-                for piece in reading.feed_last(data):
-                    yield piece
-            for piece in reading.finish():
-                yield piece
+                for event in parser.feed_last(data):
+                    yield event
+            for event in parser.finish():
+                yield event
             await _drain(chunks)
 
 

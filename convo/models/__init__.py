@@ -7,7 +7,7 @@ from convo.models.attachments import Attachment, AttachmentUse
 from convo.models.feedback import Feedback
 from convo.models.idempotency import IdempotencyRecord
 from convo.models.memories import Evidence, UserMemory
-from convo.models.messages import ContentPart, Item, Message, Summary, new_item_id
+from convo.models.messages import Item, Message, Summary, new_item_id
 from convo.models.people import ME, NOBODY, ApiKey, Guest, Person, pepper
 from convo.models.reply_items import ReplyItem, rebuild_draft_items, rebuild_items, reply_item_id
 from convo.models.search import IndexedMemory, IndexedMessage, owner_key_of, scope_key_of
@@ -33,7 +33,6 @@ __all__ = [
     "Attachment",
     "AttachmentUse",
     "Chunk",
-    "ContentPart",
     "DailyUsage",
     "Evidence",
     "Feedback",

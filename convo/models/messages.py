@@ -28,10 +28,11 @@ class ContentPart(TypedDict, total=False):
     type: str
     text: str
     refusal: str
-    image_url: str | dict[str, object] | None  # an image of ours is stored by its hash
+    # In the two fields for data, a mapping is the reference to a stored attachment.
+    image_url: str | dict[str, object] | None
     detail: str
     file_id: str | None
-    file_data: str
+    file_data: str | dict[str, object] | None
     filename: str
 
 

@@ -67,8 +67,8 @@ def begin(
     """Claim the session for one turn and append the question, or raise an error and append nothing.
 
     A session that is not stored yet is stored too. An idempotency key whose request was processed before
-    raises Done. The turn follows the options in `request` and stores them; `guard` may refuse the locked
-    session.
+    raises AlreadyProcessed. The turn follows the options in `request` and stores them; `guard` may refuse the
+    locked session.
     """
     prepared_turn = PreparedTurn.prepare(agent or session.agent, question, request, guard)
     try:

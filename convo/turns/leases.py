@@ -26,8 +26,8 @@ SaveDraft = Callable[[str, list[Chunk]], None]
 class RunningTurn:
     """A running turn of this process: its reply so far, and the task to cancel in order to stop it."""
 
-    def __init__(self, work: asyncio.Task[None], reply: ReplyBuilder, save: SaveDraft | None) -> None:
-        self.task = work
+    def __init__(self, task: asyncio.Task[None], reply: ReplyBuilder, save: SaveDraft | None) -> None:
+        self.task = task
         self.reply = reply
         self._save = save
         self.error: ConvoError = TurnCancelled()
@@ -50,7 +50,7 @@ class RunningTurn:
         return partial(self._save_draft, delta_count, now, text, items)
 
     def _save_draft(self, delta_count: int, moment: float, text: str, items: list[Chunk]) -> None:
-        assert self._save is not None  # without it `unsaved` returns None
+        assert self._save is not None  # without it `due_save` returns None
         self._save(text, items)
         # These are set after the save, so that the next beat repeats a save that failed.
         self._saved_delta_count, self._saved_at = delta_count, moment
@@ -64,18 +64,18 @@ class Heartbeat:
         self.is_stopping = False
         self._task: asyncio.Task[None] | None = None
 
-    def add(self, turn_id: int, pulse: RunningTurn) -> None:
-        self.turns[turn_id] = pulse
+    def add(self, turn_id: int, running_turn: RunningTurn) -> None:
+        self.turns[turn_id] = running_turn
         if self.is_stopping:
-            pulse.stop(ServerShutdown())
+            running_turn.stop(ServerShutdown())
         if self._task is None:
             # The task serves every turn, so its log lines must not name the request that started it.
             self._task = asyncio.create_task(self._run(), context=Context())
 
     def stop(self) -> None:
         self.is_stopping = True
-        for pulse in self.turns.values():
-            pulse.stop(ServerShutdown())
+        for running_turn in self.turns.values():
+            running_turn.stop(ServerShutdown())
 
     async def _run(self) -> None:
         try:
@@ -92,7 +92,7 @@ class Heartbeat:
 
     async def _beat(self) -> None:
         ids = list(self.turns)
-        saves = [save for pulse in self.turns.values() if (save := pulse.due_save())]
+        saves = [save for running_turn in self.turns.values() if (save := running_turn.due_save())]
         try:
             active_ids = await database.run_on_heartbeat_thread(_renew_and_save, ids, saves)
         except DatabaseError as error:
@@ -100,15 +100,15 @@ class Heartbeat:
             logger.warning("heartbeat missed: %s", database.describe_failure(error))
             return
         for turn_id in set(ids) - active_ids:
-            if pulse := self.turns.get(turn_id):
-                pulse.stop(TurnCancelled())
+            if running_turn := self.turns.get(turn_id):
+                running_turn.stop(TurnCancelled())
 
 
-_hearts: WeakKeyDictionary[asyncio.AbstractEventLoop, Heartbeat] = WeakKeyDictionary()
+_heartbeats: WeakKeyDictionary[asyncio.AbstractEventLoop, Heartbeat] = WeakKeyDictionary()
 
 
 def heartbeat() -> Heartbeat:
-    return _hearts.setdefault(asyncio.get_running_loop(), Heartbeat())
+    return _heartbeats.setdefault(asyncio.get_running_loop(), Heartbeat())
 
 
 def shut_down() -> None:
@@ -117,13 +117,13 @@ def shut_down() -> None:
 
 
 def is_shutting_down() -> bool:
-    return any(loop_heart.is_stopping for loop_heart in _hearts.values())
+    return any(loop_heartbeat.is_stopping for loop_heartbeat in _heartbeats.values())
 
 
 @contextmanager
-def keep_lease(turn_id: int, pulse: RunningTurn) -> Iterator[None]:
+def keep_lease(turn_id: int, running_turn: RunningTurn) -> Iterator[None]:
     """Keep the turn's lease inside this context; cancel its task when the database says that it must stop."""
-    heartbeat().add(turn_id, pulse)
+    heartbeat().add(turn_id, running_turn)
     try:
         yield
     finally:

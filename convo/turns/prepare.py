@@ -12,7 +12,7 @@ from convo.history import NewMessage, TranscriptMessage
 from convo.llm.types import ChatMessage
 from convo.models import Session, Turn, TurnRequest
 
-# A check raises an error to refuse a session. It is called once the session is locked.
+# A guard raises an error to refuse a session; it is called once the session is locked.
 SessionGuard = Callable[[Session], None]
 
 
@@ -22,7 +22,7 @@ def no_guard(session: Session) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class TurnOptions:
-    """The options of one turn. They are stored with it as a dict, for another process may run it later."""
+    """The options of one turn, stored with it as a dict, because another process may run it later."""
 
     model: str = ""
     instructions: str = ""
@@ -54,7 +54,7 @@ def agent_with_options(name: str, options: TurnOptions, *, model: str = "") -> A
 
 @dataclass(frozen=True, kw_only=True)
 class PreparedTurn:
-    """A prepared turn: its agent, question and options, and the check that may refuse the session."""
+    """A prepared turn: its agent, question and options, and the guard that may refuse the session."""
 
     agent: Agent
     options: TurnOptions

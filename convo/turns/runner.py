@@ -89,11 +89,11 @@ async def _run(claim: Claim, log: TurnLog) -> None:
     window: list[TranscriptMessage] = []
     ending: TurnResult | ConvoError = ConvoError()
     save = partial(turn_contents.save_draft, claim.turn) if _may_store_texts(claim) else None
-    pulse = RunningTurn(asyncio.create_task(_stream_reply(claim, reply, log, window)), reply, save)
-    log.stop = partial(pulse.stop, TurnCancelled())
+    running_turn = RunningTurn(asyncio.create_task(_stream_reply(claim, reply, log, window)), reply, save)
+    log.stop = partial(running_turn.stop, TurnCancelled())
     try:
-        with keep_lease(claim.turn.pk, pulse):
-            error = await _wait_for_error(pulse)
+        with keep_lease(claim.turn.pk, running_turn):
+            error = await _wait_for_error(running_turn)
             result = await _finish_with_retries(claim, reply, error, window)
         ending = result or TurnCancelled(
             "This turn was ended from outside: its session was cleared or deleted."
@@ -102,25 +102,25 @@ async def _run(claim: Claim, log: TurnLog) -> None:
         # The sweep ends the turn with its saved draft when the database is back.
         ending = unavailable
     finally:
-        pulse.task.cancel()
+        running_turn.task.cancel()
         log.close(ending)
         wake_first(claim.session_id)
 
 
-async def _wait_for_error(pulse: RunningTurn) -> ConvoError | None:
-    """Wait for the work and return the error that ended it, if any.
+async def _wait_for_error(running_turn: RunningTurn) -> ConvoError | None:
+    """Wait for the task and return the error that ended it, if any.
 
     Every exception is caught, because nobody awaits the runner's task: an error would be lost.
     """
     try:
-        await pulse.task
+        await running_turn.task
     except ConvoError as error:
         return error
     except asyncio.CancelledError:
         task = asyncio.current_task()
         if task is not None and task.cancelling():
             raise
-        return pulse.error
+        return running_turn.error
     except DatabaseError as error:
         logger.error("a turn ended because the database failed: %s", database.describe_failure(error))
         return DatabaseUnavailable()

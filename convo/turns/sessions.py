@@ -10,7 +10,7 @@ _NEW_SESSION_FIELDS = ("owner", "agent", "storage", "title", "metadata")
 
 
 def new_session(owner: Any, person: str, *, agent: str = "", **fields: object) -> Session:
-    """Return a session that is not stored yet; `turns.begin` or `stored` stores it."""
+    """Return a session that is not stored yet; `turns.begin` or `store_session` stores it."""
     agent = agent or agents.default_name()
     fields.setdefault("storage", agents.get(agent).storage)
     session = Session(owner=owner, person=Person(owner=owner, ref=person), agent=agent, **fields)

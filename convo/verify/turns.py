@@ -64,7 +64,7 @@ def complete_turns_have_replies(rows: SessionRows) -> Iterator[Finding]:
 
 
 def _streamed_length(chunk: Chunk) -> int:
-    # The length of reasoning isn't compared: _length() counts it as 0, too.
+    # The length of reasoning isn't compared: `_stored_length` counts it as 0, too.
     return 0 if chunk["kind"] == ReplyItem.REASONING else sum(chunk["chunk_lengths"])
 
 
