@@ -49,12 +49,12 @@ def seeded(owner: Any, *, sessions: int, messages: int) -> Session:
     session = Session.objects.create(**given, title="The long one")
     for begin in range(0, messages, 500):
         pairs = range(begin, min(begin + 500, messages), 2)
-        drafts = [
+        batch = [
             NewMessage(role=role, content=content)
             for n in pairs
             for role, content in (("user", f"Question {n}: which one?"), ("assistant", REPLY))
         ]
-        turns.record(session, drafts)
+        turns.record(session, batch)
     return session
 
 

@@ -38,7 +38,7 @@ Reply = list[ReplyItem]
 
 
 def said(*parts: str, kind: str = ReplyItem.MESSAGE) -> ReplyItem:
-    return ReplyItem(kind, parts=list(parts))
+    return ReplyItem(kind, chunks=list(parts))
 
 
 def called(name: str, *parts: str) -> ReplyItem:
@@ -367,7 +367,7 @@ def text_of(item: dict[str, Any]) -> str:
 def test_a_replay_has_the_same_bytes_however_it_is_batched(reply: Reply, data: st.DataObject) -> None:
     live = b"".join(map(encode_event, stream(reply)))
     # As saved: every item's text and the lengths of its pieces; read later, in batches of any size.
-    pieces = json.loads(json.dumps([strand.to_json() for strand in placed(reply)]))
+    pieces = json.loads(json.dumps([strand.outline() for strand in placed(reply)]))
     saved = rebuild_items([strand.text for strand in reply], pieces)
     deltas = deltas_of(saved)
     cuts = data.draw(st.lists(st.integers(0, len(deltas)), max_size=4).map(sorted))

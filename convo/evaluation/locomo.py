@@ -163,9 +163,9 @@ def _record_session(
     owner: User, person: Person, named_texts: Sequence[tuple[str, str]], sent_at: datetime
 ) -> list[Message]:
     session, _ = turns.store_session(turns.new_session(owner, person.ref))
-    drafts = [NewMessage(role="user", name=name, content=text) for name, text in named_texts]
+    messages = [NewMessage(role="user", name=name, content=text) for name, text in named_texts]
     with transaction.atomic():
-        rows = turns.record(session, drafts)
+        rows = turns.record(session, messages)
         Message.objects.filter(session=session).update(created_at=sent_at)
     return rows
 

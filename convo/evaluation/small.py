@@ -78,8 +78,8 @@ def _person(loaded: DataSet, question: DataSetQuestion, size: int, rng: random.R
     excerpt = rows[start : start + size]
     person = Person.objects.get_or_create_by_ref(loaded.owner, f"little {size} {key} {rng.random()}")
     session, _ = turns.store_session(turns.new_session(loaded.owner, person.ref))
-    drafts = [NewMessage(role="user", name=row.name, content=row.content) for row in excerpt]
-    return person, turns.record(session, drafts)[index - start].pk
+    messages = [NewMessage(role="user", name=row.name, content=row.content) for row in excerpt]
+    return person, turns.record(session, messages)[index - start].pk
 
 
 def _index(loaded: DataSet) -> None:

@@ -21,7 +21,7 @@ from convo.errors import DatabaseUnavailable
 from convo.events.log import Delta, E, Log, delta_of
 from convo.events.mirror import REDIS_ERRORS, connect, is_cancelled, read_entry, stream_of, wait_for_work
 from convo.history import ephemeral, turn_contents
-from convo.models import Chunk, Message, ReplyItem, Turn, rebuild_items
+from convo.models import ItemOutline, Message, ReplyItem, Turn, rebuild_items
 
 logger = logging.getLogger(__name__)
 
@@ -72,17 +72,17 @@ def _saved_reply(turn: Turn | None, texts_by_turn: dict[int, list[str]]) -> Save
         return SavedReply([], has_ended=True)
     if not turn.has_ended:
         return SavedReply(deltas_of(turn_contents.load_draft_items(turn)), has_ended=False)
-    items = turn_contents.load_chunks(turn)
+    outlines = turn_contents.load_chunks(turn)
     return SavedReply(
-        deltas_of(rebuild_items(_replay_texts(items, texts_by_turn[turn.pk]), items)), has_ended=True
+        deltas_of(rebuild_items(_replay_texts(outlines, texts_by_turn[turn.pk]), outlines)), has_ended=True
     )
 
 
-def _replay_texts(items: Sequence[Chunk], stored_texts: Iterable[str]) -> Iterator[str]:
+def _replay_texts(outlines: Sequence[ItemOutline], stored_texts: Iterable[str]) -> Iterator[str]:
     """Yield the text of each item: as it is stored, or as it was streamed if the item wasn't kept."""
     remaining_texts = iter(stored_texts)
-    for item in items:
-        text = item["lost"] if "lost" in item else next(remaining_texts, None)
+    for outline in outlines:
+        text = outline["lost"] if "lost" in outline else next(remaining_texts, None)
         if text is None:
             # This item was deleted, so neither it nor anything after it is replayed.
             return
@@ -105,7 +105,7 @@ def _item_texts(turns: list[Turn]) -> dict[int, list[str]]:
 
 
 def deltas_of(items: Sequence[ReplyItem]) -> list[Delta]:
-    return [delta_of(item, index) for item in items for index in range(len(item.parts))]
+    return [delta_of(item, index) for item in items for index in range(len(item.chunks))]
 
 
 class _Feed:

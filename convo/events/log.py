@@ -26,7 +26,7 @@ class Delta(NamedTuple):
 def delta_of(item: ReplyItem, index: int) -> Delta:
     """Return the delta of an item at this index."""
     call_fields = (item.call_id, item.name) if index == 0 else ("", "")
-    return Delta(item.index, item.kind, item.parts[index], *call_fields)
+    return Delta(item.index, item.kind, item.chunks[index], *call_fields)
 
 
 class Log(Generic[E]):

@@ -23,7 +23,7 @@ from convo.breaker import Breaker, BreakerOpen
 from convo.conf import conf, ephemeral_cache
 from convo.errors import ContentsExpired, DatabaseUnavailable, MessageTooLong
 from convo.history.cache import CONNECTION_ERRORS
-from convo.models import Chunk, Message, Session, Turn
+from convo.models import ItemOutline, Message, Session, Turn
 
 logger = logging.getLogger(__name__)
 
@@ -111,9 +111,9 @@ def _has_messages(session: Session) -> bool:
     return session.last_position > session.base_position
 
 
-def save_question(session: Session, number: int, drafts: list[Any]) -> None:
+def save_question(session: Session, number: int, messages: list[Any]) -> None:
     contents = _load_for_update(session)
-    contents.queued_questions[str(number)] = drafts
+    contents.queued_questions[str(number)] = messages
     _save(session.pk, contents)
 
 
@@ -124,7 +124,7 @@ def load_question(turn: Turn) -> list[dict[str, Any]]:
     return contents.queued_questions[str(turn.number)]
 
 
-def save_chunks(turn: Turn, chunks: list[Chunk]) -> None:
+def save_chunks(turn: Turn, chunks: list[ItemOutline]) -> None:
     """Save the chunk lengths of a turn's reply, and drop its draft once the turn's end is committed.
 
     They are not stored in the row, because the lengths of words reveal much of the words.
@@ -135,12 +135,12 @@ def save_chunks(turn: Turn, chunks: list[Chunk]) -> None:
     transaction.on_commit(partial(_drop, _draft_key(turn.session_id)))
 
 
-def load_chunks(turn: Turn) -> list[Chunk]:
+def load_chunks(turn: Turn) -> list[ItemOutline]:
     contents = _load(turn.session_id) or EphemeralContents()
     return contents.chunks.get(str(turn.number), [])
 
 
-def save_draft(turn: Turn, text: str, chunks: list[Chunk]) -> None:
+def save_draft(turn: Turn, text: str, chunks: list[ItemOutline]) -> None:
     """Save the draft of a running turn and renew the session's contents; a failing cache is only logged."""
     draft = [str(turn.key), text, chunks]
     try:
@@ -153,7 +153,7 @@ def save_draft(turn: Turn, text: str, chunks: list[Chunk]) -> None:
         _drop(_draft_key(turn.session_id))
 
 
-def load_draft(turn: Turn) -> tuple[str, list[Chunk]]:
+def load_draft(turn: Turn) -> tuple[str, list[ItemOutline]]:
     try:
         key, text, chunks = _call_cache(lambda cache: cache.get(_draft_key(turn.session_id))) or ("", "", [])
     except (DatabaseUnavailable, ValueError, TypeError):

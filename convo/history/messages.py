@@ -7,7 +7,7 @@ from typing import Any
 
 from convo import tokens
 from convo.conf import conf
-from convo.history.files.content import Item, Part, without_data
+from convo.history.files.content import ItemFields, PartFields, without_data
 from convo.models import Message, ReplyItem, Turn, new_item_id, reply_item_id
 
 
@@ -20,12 +20,12 @@ class NewMessage:
     type: str = "message"
     name: str = ""
     agent: str = ""
-    item: Item | None = None  # OpenAI's item, where the message is more than its text
+    item: ItemFields | None = None  # OpenAI's item, where the message is more than its text
     item_id: str = ""
     recallable: bool = True  # False where search, summaries and memory have to leave the message out
 
     @classmethod
-    def from_user(cls, text: str, file_parts: Sequence[Part] = ()) -> "NewMessage":
+    def from_user(cls, text: str, file_parts: Sequence[PartFields] = ()) -> "NewMessage":
         """Build a user's message, with an item only if it has images or files."""
         if not file_parts:
             return cls(role="user", content=text)
@@ -72,7 +72,7 @@ class NewMessage:
         return Message(**{**vars(self), "item_id": item_id, "tokens": self.tokens, **columns})
 
 
-def _openai_item(reply_item: ReplyItem) -> Item | None:
+def _openai_item(reply_item: ReplyItem) -> ItemFields | None:
     """Return OpenAI's item for a reply's item, without its id; None for plain text."""
     text = reply_item.text
     match reply_item.kind:
@@ -99,7 +99,7 @@ class TranscriptMessage:
     name: str
     agent: str
     content: str
-    item: Item | None
+    item: ItemFields | None
     tokens: int
     from_model_turn: bool  # True in a turn that asks a model of ours, False in one recorded from elsewhere
 
@@ -129,7 +129,7 @@ class TranscriptMessage:
         return count(self.content, self.item, model) + tokens.MESSAGE_OVERHEAD
 
 
-def count(content: str, item: Item | None, model: str = "") -> int:
+def count(content: str, item: ItemFields | None, model: str = "") -> int:
     """Count a message's tokens: those of its item, images and files included, or of its text without one."""
     model = model or conf().default_model
     if not item:

@@ -9,7 +9,7 @@ from uuid import UUID
 from convo.errors import NotFound
 from convo.history import ephemeral, window
 from convo.history.files import attachments
-from convo.history.files.content import DATA_FIELDS, Item, parts_of
+from convo.history.files.content import DATA_FIELDS, ItemFields, parts_of
 from convo.history.messages import NewMessage, TranscriptMessage
 from convo.models import Message, Session, Turn
 
@@ -170,7 +170,7 @@ def with_inline_data(rows: Sequence[Row]) -> list[Row]:
     return [_with_item(row, item) for row, item in zip(rows, items, strict=True)]
 
 
-def _with_item(row: Row, item: Item | None) -> Row:
+def _with_item(row: Row, item: ItemFields | None) -> Row:
     if item is row.item:
         return row
     if isinstance(row, TranscriptMessage):
@@ -199,7 +199,7 @@ def items_by_id(
 
 
 def _copy_of(row: Message) -> NewMessage:
-    """Return the message as a draft for another transcript, under the same item id.
+    """Return a copy of the message for another transcript, under the same item id.
 
     It has no agent there, as it was written elsewhere. A message that is excluded from recall stays excluded.
     """

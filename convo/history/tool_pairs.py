@@ -91,33 +91,33 @@ def pair(items: Iterable[tuple[int, ToolItem]]) -> Pairs:
     return pairs
 
 
-def invalid_results(session: Session | None, drafts: Sequence[ToolItem]) -> Iterator[tuple[int, str]]:
-    """Yield the index of each draft that is a result without a call in this session or these drafts, and why.
+def invalid_results(session: Session | None, messages: Sequence[ToolItem]) -> Iterator[tuple[int, str]]:
+    """Yield the index of each result among these new messages that has to be refused, and the reason.
 
     A result may be sent again while no reply and no recorded message comes after it.
     """
-    call_ids = {draft.call_id for draft in drafts if draft.type == RESULT}
+    call_ids = {message.call_id for message in messages if message.type == RESULT}
     if not call_ids:
         return
     stored_items = _tool_items(session, call_ids) if session else []
     start = stored_items[-1][0] + 2 if stored_items else 0
-    pairs = pair([*stored_items, *enumerate(drafts, start)])
+    pairs = pair([*stored_items, *enumerate(messages, start)])
     final_position = _last_position_outside_questions(session) if session and pairs.earlier_results else 0
-    for index, draft in enumerate(drafts):
+    for index, message in enumerate(messages):
         earlier = pairs.earlier_results.get(start + index, start)
-        if draft.type != RESULT:
+        if message.type != RESULT:
             continue
         if start + index in pairs.orphans:
-            yield index, f"No tool call found for function call output with call_id {draft.call_id}."
+            yield index, f"No tool call found for function call output with call_id {message.call_id}."
         elif start + index in pairs.earlier_results and not final_position < earlier < start:
-            yield index, f"The tool call {draft.call_id} has its output already."
+            yield index, f"The tool call {message.call_id} has its output already."
 
 
-def pending_calls(session: Session, drafts: Sequence[ToolItem]) -> list[str]:
-    """Return the ids of calls without a result, near the session's end or among these drafts."""
+def pending_calls(session: Session, messages: Sequence[ToolItem]) -> list[str]:
+    """Return the ids of calls without a result, near the session's end or among these new messages."""
     rows = Message.objects.transcript(session).order_by("-position").only("position", "type", "item")
     stored_items = [(row.position, row) for row in reversed(rows[:_MESSAGES_SEARCHED])]
-    items: list[tuple[int, ToolItem]] = [*stored_items, *enumerate(drafts, session.last_position + 2)]
+    items: list[tuple[int, ToolItem]] = [*stored_items, *enumerate(messages, session.last_position + 2)]
     unpaired_positions = pair(items).orphans
     return [
         str(item.call_id) for position, item in items if position in unpaired_positions and item.type == CALL

@@ -6,10 +6,10 @@ Those of an ephemeral session are in the cache alone.
 from typing import Any
 
 from convo.history import ephemeral
-from convo.models import Chunk, ReplyItem, Session, Turn, rebuild_draft_items
+from convo.models import ItemOutline, ReplyItem, Session, Turn, rebuild_draft_items
 
 
-def save_draft(turn: Turn, text: str, chunks: list[Chunk]) -> None:
+def save_draft(turn: Turn, text: str, chunks: list[ItemOutline]) -> None:
     if turn.session.is_ephemeral:
         ephemeral.save_draft(turn, text, chunks)
     else:
@@ -21,11 +21,11 @@ def load_draft_items(turn: Turn) -> list[ReplyItem]:
     return rebuild_draft_items(*(ephemeral.load_draft(turn) if is_ephemeral else (turn.draft, turn.chunks)))
 
 
-def load_chunks(turn: Turn) -> list[Chunk]:
+def load_chunks(turn: Turn) -> list[ItemOutline]:
     return ephemeral.load_chunks(turn) if turn.session.is_ephemeral else list(turn.chunks)
 
 
-def save_question(session: Session, number: int, drafts: list[Any]) -> list[Any]:
+def save_question(session: Session, number: int, messages: list[Any]) -> list[Any]:
     """Return a queued turn's question in the form that its row may store.
 
     A persistent session stores all of it. An ephemeral one stores an empty object per message, and the
@@ -34,9 +34,9 @@ def save_question(session: Session, number: int, drafts: list[Any]) -> list[Any]
     if session.storage == Session.Storage.NONE:
         return []
     if session.is_ephemeral:
-        ephemeral.save_question(session, number, drafts)
-        return [{} for _ in drafts]
-    return drafts
+        ephemeral.save_question(session, number, messages)
+        return [{} for _ in messages]
+    return messages
 
 
 def load_question(turn: Turn) -> list[dict[str, Any]]:

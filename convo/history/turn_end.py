@@ -17,7 +17,7 @@ from convo.history.append import append
 from convo.history.branches import activate
 from convo.history.messages import NewMessage
 from convo.history.session_row import lock
-from convo.models import Chunk, Message, ReplyItem, Session, Turn, TurnRequest, UserMemory
+from convo.models import ItemOutline, Message, ReplyItem, Session, Turn, TurnRequest, UserMemory
 
 MAX_ATTEMPTS = 3
 
@@ -42,11 +42,11 @@ class TurnEnding:
         return {name: value for name, value in values.items() if value is not None}
 
     @property
-    def chunks(self) -> list[Chunk]:
+    def chunks(self) -> list[ItemOutline]:
         """The chunk lengths of the reply's items for replays, with the text of those that are not stored."""
         indices = {item.index for item in self.stored_items}
         return [
-            item.to_json() if item.index in indices else {**item.to_json(), "lost": item.text}
+            item.outline() if item.index in indices else {**item.outline(), "lost": item.text}
             for item in self.items
         ]
 

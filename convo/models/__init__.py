@@ -15,7 +15,7 @@ from convo.models.sessions import Session
 from convo.models.turn_requests import TurnRequest
 from convo.models.turns import (
     AgentVersion,
-    Chunk,
+    ItemOutline,
     Manifest,
     ManifestOmission,
     ManifestPart,
@@ -32,7 +32,6 @@ __all__ = [
     "ApiKey",
     "Attachment",
     "AttachmentUse",
-    "Chunk",
     "DailyUsage",
     "Evidence",
     "Feedback",
@@ -41,6 +40,7 @@ __all__ = [
     "IndexedMemory",
     "IndexedMessage",
     "Item",
+    "ItemOutline",
     "Manifest",
     "ManifestOmission",
     "ManifestPart",

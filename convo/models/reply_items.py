@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 from convo.models.messages import prefix_of
-from convo.models.turns import Chunk
+from convo.models.turns import ItemOutline
 
 
 @dataclass
@@ -15,43 +15,45 @@ class ReplyItem:
     kind: str
     call_id: str = ""
     name: str = ""
-    parts: list[str] = field(default_factory=list)
+    chunks: list[str] = field(default_factory=list)
     index: int = 0  # its index among all items of the reply, including those that are not stored
 
     MESSAGE, REFUSAL, REASONING, CALL = "message", "refusal", "reasoning", "function_call"
 
     @property
     def text(self) -> str:
-        return "".join(self.parts)
+        return "".join(self.chunks)
 
     @property
     def is_usable_in_part(self) -> bool:
         """True for text, which is stored as far as it goes. A call may lack a part of its arguments."""
         return self.kind != ReplyItem.CALL and bool(self.text)
 
-    def to_json(self) -> Chunk:
-        """Everything but the text, in the form that `Turn.chunks` holds for each item."""
-        chunk: Chunk = {"index": self.index, "kind": self.kind, "chunk_lengths": list(map(len, self.parts))}
-        return {**chunk, "call_id": self.call_id, "name": self.name} if self.kind == ReplyItem.CALL else chunk
+    def outline(self) -> ItemOutline:
+        lengths = list(map(len, self.chunks))
+        outline: ItemOutline = {"index": self.index, "kind": self.kind, "chunk_lengths": lengths}
+        if self.kind == ReplyItem.CALL:
+            outline |= {"call_id": self.call_id, "name": self.name}
+        return outline
 
 
-def rebuild_items(texts: Iterable[str], items_json: Sequence[Chunk]) -> list[ReplyItem]:
+def rebuild_items(texts: Iterable[str], outlines: Sequence[ItemOutline]) -> list[ReplyItem]:
     """Rebuild the items with these texts, in the chunks in which they were streamed."""
     return [
         ReplyItem(
-            kind=item["kind"],
-            call_id=item.get("call_id", ""),
-            name=item.get("name", ""),
-            parts=_chunks(text, item["chunk_lengths"]),
-            index=item["index"],
+            kind=outline["kind"],
+            call_id=outline.get("call_id", ""),
+            name=outline.get("name", ""),
+            chunks=_split(text, outline["chunk_lengths"]),
+            index=outline["index"],
         )
-        for text, item in zip(texts, items_json, strict=False)
+        for text, outline in zip(texts, outlines, strict=False)
     ]
 
 
-def rebuild_draft_items(draft: str, items_json: Sequence[Chunk]) -> list[ReplyItem]:
+def rebuild_draft_items(draft: str, outlines: Sequence[ItemOutline]) -> list[ReplyItem]:
     """Rebuild the items of a draft, which holds the texts of all items one after the other."""
-    return rebuild_items(_chunks(draft, [sum(item["chunk_lengths"]) for item in items_json]), items_json)
+    return rebuild_items(_split(draft, [sum(outline["chunk_lengths"]) for outline in outlines]), outlines)
 
 
 def reply_item_id(key: UUID, index: int, kind: str) -> str:
@@ -59,7 +61,7 @@ def reply_item_id(key: UUID, index: int, kind: str) -> str:
     return f"{prefix_of(kind)}_{key.hex}{index:016x}"
 
 
-def _chunks(text: str, lengths: Iterable[int]) -> list[str]:
+def _split(text: str, lengths: Iterable[int]) -> list[str]:
     chunks, start = [], 0
     for length in lengths:
         chunks.append(text[start : start + length])

@@ -11,8 +11,8 @@ from django.utils import timezone
 from convo.models.sessions import Session
 
 
-class Chunk(TypedDict):
-    """An item of a reply, as `Turn.chunks` holds it: everything but its text."""
+class ItemOutline(TypedDict):
+    """An item of a reply without its text, as `Turn.chunks` holds it."""
 
     index: int
     kind: str
@@ -139,7 +139,7 @@ class Turn(models.Model):
     input = models.JSONField(default=list, blank=True, help_text="The question of a queued turn.")
     epoch = models.PositiveIntegerField(default=0, help_text="The session's epoch when this turn began.")
     draft = models.TextField(blank=True, help_text="The reply so far; its rows are written once, at the end.")
-    chunks: "models.JSONField[object, list[Chunk]]" = models.JSONField(
+    chunks: "models.JSONField[object, list[ItemOutline]]" = models.JSONField(
         default=list, blank=True, help_text="Each item of the reply: its kind, and the lengths of its chunks."
     )
     error = models.JSONField(null=True, blank=True)

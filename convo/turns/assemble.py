@@ -90,8 +90,10 @@ def preview(
     chosen_agent = agent_with_options(agent or session.agent, options)
     model, budget = chosen_agent.model_name, max_tokens or chosen_agent.context_tokens
     last_position, tool_tokens = session.last_position if upto is None else upto, options.tool_tokens(model)
-    drafts = _question_drafts(question) if isinstance(question, str) else question
-    question_messages = [draft.preview_at(last_position + offset) for offset, draft in enumerate(drafts, 1)]
+    new_messages = _question_of(question) if isinstance(question, str) else question
+    question_messages = [
+        message.preview_at(position) for position, message in enumerate(new_messages, last_position + 1)
+    ]
     context.check_fits(chosen_agent, model, question_messages, budget=budget, tool_tokens=tool_tokens)
     return _build_prompt(
         session,
@@ -117,7 +119,7 @@ def preview_text(
     return FORMS[form](prompt), prompt
 
 
-def _question_drafts(text: str) -> list[NewMessage]:
+def _question_of(text: str) -> list[NewMessage]:
     return [NewMessage(role="user", content=text)] if text else []
 
 

@@ -49,7 +49,7 @@ class Claim:
     message_count: int = 0
     is_queued: bool = False
     # The question of a queued turn whose session stores nothing: while it waits, only this process has it.
-    drafts: Sequence[NewMessage] = ()
+    unstored_question: Sequence[NewMessage] = ()
     request: TurnRequest | None = None
 
 
@@ -167,7 +167,7 @@ def _stored_question(turn: Turn) -> list[TranscriptMessage]:
 
 
 def queued_question(turn: Turn) -> list[NewMessage]:
-    return [NewMessage(**draft) for draft in history.turn_contents.load_question(turn)]
+    return [NewMessage(**fields) for fields in history.turn_contents.load_question(turn)]
 
 
 def claim_turn(
@@ -186,7 +186,7 @@ def claim_turn(
         # The messages after `upto` belong to the other branch, so the manifest must not count them as left
         # out.
         message_count -= Message.objects.transcript(session).filter(position__gt=upto).count()
-    rows = history.append(session, [(turn, draft) for draft in question], active=active)
+    rows = history.append(session, [(turn, message) for message in question], active=active)
     return Claim(
         turn=turn,
         session_id=session.pk,
@@ -214,7 +214,7 @@ def start_queued(queued_claim: Claim) -> Claim | None:
         if turn is None:
             raise TurnCancelled
         turn.session = session
-        question = queued_claim.drafts or queued_question(turn)
+        question = queued_claim.unstored_question or queued_question(turn)
         request = TurnRequest.objects.filter(turn=turn).first() or queued_claim.request
         if not question:
             # The turn was begun by a process that died, so its question is in the transcript already.
@@ -264,7 +264,7 @@ def _enqueue(session: Session, prepared_turn: PreparedTurn) -> Claim:
         session_id=session.pk,
         agent=turn.agent,
         is_queued=True,
-        drafts=prepared_turn.question if session.storage == Session.Storage.NONE else (),
+        unstored_question=prepared_turn.question if session.storage == Session.Storage.NONE else (),
         request=request,
     )
 

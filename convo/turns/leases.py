@@ -14,13 +14,13 @@ from django.db import DatabaseError
 from convo import database
 from convo.conf import conf
 from convo.errors import ConvoError, ServerShutdown, TurnCancelled
-from convo.models import Chunk, Turn
+from convo.models import ItemOutline, Turn
 from convo.turns.reply import ReplyBuilder
 
 logger = logging.getLogger(__name__)
 
 # Saves an unfinished reply: its text, and the lengths of the deltas of each item.
-SaveDraft = Callable[[str, list[Chunk]], None]
+SaveDraft = Callable[[str, list[ItemOutline]], None]
 
 
 class RunningTurn:
@@ -46,12 +46,12 @@ class RunningTurn:
         due_at = self._saved_at + conf().checkpoint_seconds - conf().heartbeat_seconds / 2
         if self._save is None or delta_count == self._saved_delta_count or now < due_at:
             return None
-        text, items = self.reply.text, [item.to_json() for item in self.reply.items]
-        return partial(self._save_draft, delta_count, now, text, items)
+        text, outlines = self.reply.text, [item.outline() for item in self.reply.items]
+        return partial(self._save_draft, delta_count, now, text, outlines)
 
-    def _save_draft(self, delta_count: int, moment: float, text: str, items: list[Chunk]) -> None:
+    def _save_draft(self, delta_count: int, moment: float, text: str, outlines: list[ItemOutline]) -> None:
         assert self._save is not None  # without it `due_save` returns None
-        self._save(text, items)
+        self._save(text, outlines)
         # These are set after the save, so that the next beat repeats a save that failed.
         self._saved_delta_count, self._saved_at = delta_count, moment
 

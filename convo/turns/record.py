@@ -15,7 +15,7 @@ from convo.turns.claim import create_turn, lock_open
 
 @database.retry_conflicts
 def record(
-    session: Session, drafts: Sequence[NewMessage], *, call_id_path: str = "messages[{index}].item.call_id"
+    session: Session, messages: Sequence[NewMessage], *, call_id_path: str = "messages[{index}].item.call_id"
 ) -> list[Message]:
     """Append messages as recorded turns: a user message opens a turn, and the messages after it join it.
 
@@ -24,12 +24,12 @@ def record(
     with transaction.atomic():
         locked_session = lock_open(session.pk)
         # A tool result without its call, or a second one for it, would make every later prompt invalid.
-        for index, reason in invalid_results(locked_session, drafts):
+        for index, reason in invalid_results(locked_session, messages):
             raise InvalidRequest(reason, param=call_id_path.format(index=index))
         entries: list[tuple[Turn, NewMessage]] = []
         turn = _last_recorded_turn(locked_session)
-        for draft in drafts:
-            if turn is None or draft.role == Message.Role.USER:
+        for message in messages:
+            if turn is None or message.role == Message.Role.USER:
                 turn = create_turn(
                     locked_session,
                     parent_id=turn.pk if turn else None,
@@ -38,7 +38,7 @@ def record(
                     agent=locked_session.agent,
                     finished_at=Now(),
                 )
-            entries.append((turn, draft))
+            entries.append((turn, message))
         rows = history.append(locked_session, entries)
         if locked_session.storage == Session.Storage.PERSISTENT:
             memory.schedule(locked_session, dict.fromkeys(turn for turn, _ in entries))

@@ -58,7 +58,7 @@ class ReplyBuilder:
             call = self._calls[event.index] = ReplyItem(ReplyItem.CALL, call_id, event.name)
             self._waiting_calls.append(call)
         if call in self._waiting_calls:
-            call.parts.append(event.arguments)
+            call.chunks.append(event.arguments)
             return self._open_ready_calls()
         if call is self.items[-1]:
             return [self._extend_last_item(event.arguments), *self._open_ready_calls()]
@@ -68,8 +68,8 @@ class ReplyBuilder:
 
     def _extend_last_item(self, text: str) -> Delta:
         item = self.items[-1]
-        item.parts.append(text)
-        return delta_of(item, len(item.parts) - 1)
+        item.chunks.append(text)
+        return delta_of(item, len(item.chunks) - 1)
 
     def _open_ready_calls(self) -> list[Delta]:
         """Open the waiting calls, as far as the calls before them are complete."""
@@ -87,12 +87,12 @@ class ReplyBuilder:
     def _open_call(self, call: ReplyItem) -> list[Delta]:
         call.index = len(self.items)
         self.items.append(call)
-        parts, call.parts = call.parts, []
-        return [self._extend_last_item(part) for part in parts]
+        chunks, call.chunks = call.chunks, []
+        return [self._extend_last_item(chunk) for chunk in chunks]
 
     @property
     def delta_count(self) -> int:
-        return sum(len(item.parts) for item in self.items)
+        return sum(len(item.chunks) for item in self.items)
 
     @property
     def text(self) -> str:

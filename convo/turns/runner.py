@@ -26,7 +26,9 @@ from convo.turns.reply import ReplyBuilder
 
 logger = logging.getLogger(__name__)
 
-TurnLog = Log[TurnResult | ConvoError]
+# The end of a turn for its readers: its result, or the error of a turn that has none.
+Outcome = TurnResult | ConvoError
+TurnLog = Log[Outcome]
 
 FINISH_POLL_SECONDS = 0.5
 
@@ -78,16 +80,16 @@ def _may_store_texts(claim: Claim) -> bool:
 async def answer(claim: Claim) -> TurnResult:
     """Run the turn and return its result, also if it failed; raise the error of a turn that has no result."""
     log = await launch(claim)
-    ending = await log.wait_until_ended()
-    if isinstance(ending, ConvoError):
-        raise ending
-    return ending
+    outcome = await log.wait_until_ended()
+    if isinstance(outcome, ConvoError):
+        raise outcome
+    return outcome
 
 
 async def _run(claim: Claim, log: TurnLog) -> None:
     reply = ReplyBuilder()
     window: list[TranscriptMessage] = []
-    ending: TurnResult | ConvoError = ConvoError()
+    outcome: Outcome = ConvoError()
     save = partial(turn_contents.save_draft, claim.turn) if _may_store_texts(claim) else None
     running_turn = RunningTurn(asyncio.create_task(_stream_reply(claim, reply, log, window)), reply, save)
     log.stop = partial(running_turn.stop, TurnCancelled())
@@ -95,15 +97,15 @@ async def _run(claim: Claim, log: TurnLog) -> None:
         with keep_lease(claim.turn.pk, running_turn):
             error = await _wait_for_error(running_turn)
             result = await _finish_with_retries(claim, reply, error, window)
-        ending = result or TurnCancelled(
+        outcome = result or TurnCancelled(
             "This turn was ended from outside: its session was cleared or deleted."
         )
     except DatabaseUnavailable as unavailable:
         # The sweep ends the turn with its saved draft when the database is back.
-        ending = unavailable
+        outcome = unavailable
     finally:
         running_turn.task.cancel()
-        log.close(ending)
+        log.close(outcome)
         wake_first(claim.session_id)
 
 

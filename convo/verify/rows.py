@@ -16,10 +16,10 @@ from django.db.models.functions import Length, Now, NullIf
 from convo.history import TranscriptMessage, window
 from convo.models import (
     AttachmentUse,
-    Chunk,
     Evidence,
     IdempotencyRecord,
     IndexedMessage,
+    ItemOutline,
     Message,
     Session,
     Summary,
@@ -80,7 +80,7 @@ class TurnRow:
     parent_id: int | None
     # Another turn whose question this one answers; None if it has its own question.
     repeats_question_of: int | None
-    chunks: list[Chunk]
+    chunks: list[ItemOutline]
     input: list[object]
     lease_until: datetime | None
     created_at: datetime
@@ -222,7 +222,7 @@ def stored_texts(session: Session) -> Iterator[str]:
     turns_with_text = turns.filter(~Q(draft="") | ~Q(gist="") | ~Q(chunks=[]))
     yield from _labels("turn", turns_with_text.values_list("number", flat=True))
     turn_inputs = turns.exclude(input=[]).values_list("number", "input")
-    yield from _labels("turn", (number for number, drafts in turn_inputs if any(drafts)))
+    yield from _labels("turn", (number for number, question in turn_inputs if any(question)))
     for name, rows in (
         ("a summary", Summary.objects.filter(session=session)),
         ("the index", IndexedMessage.objects.filter(session=session)),

@@ -5,7 +5,7 @@ from datetime import timedelta
 from itertools import pairwise
 
 from convo.conf import conf
-from convo.models import Chunk, ReplyItem, Turn
+from convo.models import ItemOutline, ReplyItem, Turn
 from convo.verify.rows import Finding, MessageRow, SessionRows, TurnRow
 
 
@@ -51,21 +51,21 @@ def complete_turns_have_replies(rows: SessionRows) -> Iterator[Finding]:
     for turn in rows.turns.values():
         stored_rows = rows.messages_by_turn.get(turn.id, [])
         reply_rows = [row for row in stored_rows if row.is_reply and row.type != "compaction"]
-        chunks = [chunk for chunk in turn.chunks if "lost" not in chunk]
-        if not turn.has_ended or not chunks:
+        outlines = [outline for outline in turn.chunks if "lost" not in outline]
+        if not turn.has_ended or not outlines:
             continue
         if not reply_rows:
             # A turn older than its session was copied by a fork. The fork may end at its question, or contain
             # another turn's reply to the question instead.
             if turn.created_at >= rows.session.created_at:
                 yield turn.finding(f"{turn.status}, but its reply is missing")
-        elif [_streamed_length(chunk) for chunk in chunks] != [_stored_length(row) for row in reply_rows]:
+        elif list(map(_streamed_length, outlines)) != list(map(_stored_length, reply_rows)):
             yield turn.finding("its chunks do not add up to its reply")
 
 
-def _streamed_length(chunk: Chunk) -> int:
+def _streamed_length(outline: ItemOutline) -> int:
     # The length of reasoning isn't compared: `_stored_length` counts it as 0, too.
-    return 0 if chunk["kind"] == ReplyItem.REASONING else sum(chunk["chunk_lengths"])
+    return 0 if outline["kind"] == ReplyItem.REASONING else sum(outline["chunk_lengths"])
 
 
 def _stored_length(row: MessageRow) -> int:

@@ -15,8 +15,8 @@ from convo.history.files.content import (
     DATA_FIELDS,
     TEXT_TYPE,
     FileContent,
-    Item,
-    Part,
+    ItemFields,
+    PartFields,
     clean_name,
     content_of,
     content_or_none,
@@ -71,7 +71,7 @@ def _part_of_upload(file: Upload, param: str) -> dict[str, Any]:
     return part
 
 
-def refuse_references(items: Sequence[Item | None]) -> None:
+def refuse_references(items: Sequence[ItemFields | None]) -> None:
     """Refuse new items that refer to attachments: only `store` writes references.
 
     Otherwise a client could name somebody else's attachment.
@@ -87,7 +87,7 @@ def store(person_id: int, rows: Sequence[Message]) -> None:
     contents = {id(part): content for part in parts if (content := content_or_none(part))}
     attachment_ids = _get_or_create(person_id, {content.key: content for content in contents.values()})
 
-    def refer_to_attachment(part: Part) -> Part:
+    def refer_to_attachment(part: PartFields) -> PartFields:
         content = contents.get(id(part))
         return _with_reference(part, content, attachment_ids[content.key]) if content else part
 
@@ -126,7 +126,7 @@ def _lock_existing(person_id: int, keys: Collection[ContentKey]) -> dict[Content
     return {(sha256, mime): pk for sha256, mime, pk in values if (sha256, mime) in keys}
 
 
-def _with_reference(part: Part, content: FileContent, attachment_id: int) -> Part:
+def _with_reference(part: PartFields, content: FileContent, attachment_id: int) -> PartFields:
     reference = {
         "attachment": attachment_id,
         "sha256": content.sha256,
@@ -140,16 +140,16 @@ def _with_reference(part: Part, content: FileContent, attachment_id: int) -> Par
     return {**part, DATA_FIELDS[part["type"]]: reference}
 
 
-def _reference(part: Part) -> Mapping[str, Any] | None:
+def _reference(part: PartFields) -> Mapping[str, Any] | None:
     value = part.get(DATA_FIELDS.get(str(part.get("type")), ""))
     return value if isinstance(value, Mapping) else None
 
 
-def _references(item: Item | None) -> Iterator[Mapping[str, Any]]:
+def _references(item: ItemFields | None) -> Iterator[Mapping[str, Any]]:
     yield from filter(None, map(_reference, parts_of(item)))
 
 
-def inline_items(items: Sequence[Item | None]) -> list[Item | None]:
+def inline_items(items: Sequence[ItemFields | None]) -> list[ItemFields | None]:
     """Return these items with their data inline, byte for byte as it came."""
     attachment_ids = {reference["attachment"] for item in items for reference in _references(item)}
     if not attachment_ids:
@@ -159,13 +159,13 @@ def inline_items(items: Sequence[Item | None]) -> list[Item | None]:
     return [_inline_item(item, data_by_key) for item in items]
 
 
-def _inline_item(item: Item | None, data_by_key: Mapping[tuple[int, str], bytes]) -> Item | None:
+def _inline_item(item: ItemFields | None, data_by_key: Mapping[tuple[int, str], bytes]) -> ItemFields | None:
     if item is None or not any(_references(item)):
         return item
     return map_parts(item, lambda part: _inline_part(part, data_by_key))
 
 
-def _inline_part(part: Part, data_by_key: Mapping[tuple[int, str], bytes]) -> Part:
+def _inline_part(part: PartFields, data_by_key: Mapping[tuple[int, str], bytes]) -> PartFields:
     reference = _reference(part)
     if reference is None:
         return part
@@ -178,7 +178,7 @@ def _inline_part(part: Part, data_by_key: Mapping[tuple[int, str], bytes]) -> Pa
 def replace_attachment(attachment: int, twin: int) -> None:
     """Make the messages that show an attachment show its twin, an attachment with the same data."""
 
-    def refer_to_twin(part: Part) -> Part:
+    def refer_to_twin(part: PartFields) -> PartFields:
         reference = _reference(part)
         if reference is None or reference["attachment"] != attachment:
             return part

@@ -19,13 +19,18 @@ TEXT_TYPE, PDF_TYPE, BINARY_TYPE = "text/plain", "application/pdf", "application
 
 # The field of each type of part that holds its data, or its URL.
 DATA_FIELDS = {"input_image": "image_url", "computer_screenshot": "image_url", "input_file": "file_data"}
-_PARTS_FIELDS = {"message": "content", "function_call_output": "output", "custom_tool_call_output": "output"}
+# The field of each type of item that holds its parts.
+_PART_LIST_FIELDS = {
+    "message": "content",
+    "function_call_output": "output",
+    "custom_tool_call_output": "output",
+}
 # The prefix of a data URL, up to its base64 data.
 _DATA_URL_PREFIX = re.compile(r"data:[^,]{0,200};base64,")
 _BACKTICKS = re.compile(r"`{3,}")
 
-Part = Mapping[str, Any]
-Item = Mapping[str, Any]
+PartFields = Mapping[str, Any]
+ItemFields = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -64,7 +69,7 @@ class File:
         return self.mime in IMAGE_TYPES
 
 
-def content_of(part: Part) -> FileContent | None:
+def content_of(part: PartFields) -> FileContent | None:
     """Decode the data of a part; return None for a part without data, such as a URL or a reference.
 
     Raise InvalidRequest for data that is malformed, too long, or not of a supported type.
@@ -83,7 +88,7 @@ def content_of(part: Part) -> FileContent | None:
     return _image_content(data, prefix, str(part.get("detail")))
 
 
-def _data_in(part: Part) -> tuple[str, Any]:
+def _data_in(part: PartFields) -> tuple[str, Any]:
     """Return the name of the field for the data of such a part, and its value, or '' and None without any.
 
     The value is data as text, a URL, or a mapping: the reference to a stored attachment.
@@ -92,7 +97,7 @@ def _data_in(part: Part) -> tuple[str, Any]:
     return field, part.get(field)
 
 
-def check_part(part: Part, path: str) -> None:
+def check_part(part: PartFields, path: str) -> None:
     """Raise InvalidRequest, with the field as its param, for data that `content_of` refuses."""
     field, _ = _data_in(part)
     try:
@@ -154,7 +159,7 @@ def decode_text(data: bytes) -> str | None:
         return None
 
 
-def file_name_of(part: Part) -> str:
+def file_name_of(part: PartFields) -> str:
     file_name = part.get("filename")
     return clean_name(file_name) if isinstance(file_name, str) else ""
 
@@ -172,7 +177,7 @@ def fence_text(name: str, text: str) -> str:
     return f'File "{name or "file"}":\n{fence}\n{text.rstrip()}\n{fence}'
 
 
-def text_for_model(part: Part) -> str | None:
+def text_for_model(part: PartFields) -> str | None:
     """Return the text of a file part, for a model that reads only text; None for any other part."""
     if part.get("type") != "input_file":
         return None
@@ -181,34 +186,34 @@ def text_for_model(part: Part) -> str | None:
     return None if text is None else fence_text(file_name_of(part), text)
 
 
-def parts_of(item: Item | None) -> Iterator[Part]:
-    value = item.get(_parts_field(item)) if item else None
+def parts_of(item: ItemFields | None) -> Iterator[PartFields]:
+    value = item.get(_part_list_field(item)) if item else None
     if isinstance(value, list):
         yield from (part for part in value if isinstance(part, Mapping))
 
 
-def map_parts(item: Item, change: Callable[[Part], Part]) -> dict[str, Any]:
+def map_parts(item: ItemFields, change: Callable[[PartFields], PartFields]) -> dict[str, Any]:
     """Return the item with each of its parts replaced by `change(part)`."""
-    field = _parts_field(item)
+    field = _part_list_field(item)
     value = item.get(field)
     if not isinstance(value, list):
         return dict(item)
     return {**item, field: [change(part) if isinstance(part, Mapping) else part for part in value]}
 
 
-def _parts_field(item: Item) -> str:
+def _part_list_field(item: ItemFields) -> str:
     # The parts of these types were checked when their item came in; items of other types may hold anything.
-    return _PARTS_FIELDS.get(str(item.get("type", "message")), "")
+    return _PART_LIST_FIELDS.get(str(item.get("type", "message")), "")
 
 
-def without_data(item: Item) -> tuple[dict[str, Any], int]:
+def without_data(item: ItemFields) -> tuple[dict[str, Any], int]:
     """Return the item without the data of its images and files, and the tokens that all of them take.
 
     The rest of the item is counted as text, as the data is not. Images at URLs stay as they are, but count.
     """
     costs: list[int] = []
 
-    def without_part_data(part: Part) -> Part:
+    def without_part_data(part: PartFields) -> PartFields:
         field, value = _data_in(part)
         content = None if isinstance(value, Mapping) else content_or_none(part)
         costs.append(_cost_of_data(part, content))
@@ -217,7 +222,7 @@ def without_data(item: Item) -> tuple[dict[str, Any], int]:
     return map_parts(item, without_part_data), sum(costs)
 
 
-def _cost_of_data(part: Part, content: FileContent | None) -> int:
+def _cost_of_data(part: PartFields, content: FileContent | None) -> int:
     """Return the tokens of a part's image or file: as stored, as counted, or what one at a URL may take."""
     field, value = _data_in(part)
     if isinstance(value, Mapping):
@@ -227,10 +232,10 @@ def _cost_of_data(part: Part, content: FileContent | None) -> int:
     return max_image_cost(str(part.get("detail"))) if value and field == "image_url" else 0
 
 
-def with_hashes(item: Item | None) -> dict[str, Any] | None:
+def with_hashes(item: ItemFields | None) -> dict[str, Any] | None:
     """Return the item with hashes in place of data: the same for inline data and for a stored attachment."""
 
-    def with_hash(part: Part) -> Part:
+    def with_hash(part: PartFields) -> PartFields:
         field, value = _data_in(part)
         if isinstance(value, Mapping):
             return {**part, field: f"{value['head']}{value['sha256']}"}
@@ -240,24 +245,24 @@ def with_hashes(item: Item | None) -> dict[str, Any] | None:
     return map_parts(item, with_hash) if item else None
 
 
-def hashes(item: Item | None) -> list[str]:
+def hashes(item: ItemFields | None) -> list[str]:
     """Return a short string for each image and file of this item that identifies its content."""
     return [str(value) for field, value in map(_data_in, parts_of(with_hashes(item))) if field]
 
 
-def content_or_none(part: Part) -> FileContent | None:
+def content_or_none(part: PartFields) -> FileContent | None:
     try:
         return content_of(part)
     except InvalidRequest:
         return None
 
 
-def files_of(item: Item | None) -> list[File]:
+def files_of(item: ItemFields | None) -> list[File]:
     files = (_file_of(part) for part in parts_of(item))
     return [file for file in files if file]
 
 
-def _file_of(part: Part) -> File | None:
+def _file_of(part: PartFields) -> File | None:
     _, value = _data_in(part)
     name = file_name_of(part) or ("file" if part.get("type") == "input_file" else "image")
     if isinstance(value, Mapping):

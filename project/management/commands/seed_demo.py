@@ -67,11 +67,11 @@ def _record_talk(user: Any, talk: Talk, rng: random.Random) -> None:
     """Record this conversation, dated back by its number of days."""
     session, _ = turns.store_session(turns.new_session(user, ME, title=talk.title))
     started_at = timezone.now() - timedelta(days=talk.days_ago, minutes=rng.randint(0, 300))
-    drafts = [
+    messages = [
         NewMessage(role=role, content=text)
         for role, text in zip(("user", "assistant") * len(talk.messages), talk.messages, strict=False)
     ]
-    _pretend_answered(session, turns.record(session, drafts), started_at, rng)
+    _pretend_answered(session, turns.record(session, messages), started_at, rng)
     Session.objects.filter(pk=session.pk).update(created_at=started_at, last_activity=started_at)
 
 
