@@ -5,7 +5,7 @@ from typing import Any
 
 from asgiref.sync import async_to_sync
 
-from convo import turns
+from convo import history, turns
 from convo.history import NewMessage
 from convo.models import Message, Session
 from convo.turns import Claim, TurnResult
@@ -31,6 +31,11 @@ def ask(session: Session, text: str = "hello", **options: Any) -> TurnResult:
 def said(session: Session) -> list[str]:
     """The transcript, as "u:hello" and "a:hi"."""
     return [f"{row.role[0]}:{row.content}" for row in Message.objects.transcript(session)]
+
+
+def delete_last(session: Session) -> None:
+    """Delete the newest message of the transcript."""
+    history.delete_message(session.pk, Message.objects.transcript(session).latest("position").position)
 
 
 def questions(messages: Iterable[dict[str, Any]]) -> list[str]:

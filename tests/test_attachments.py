@@ -29,7 +29,7 @@ from convo.tokens.images import image_cost
 from convo.turns import TurnResult
 from tests.conftest import Serve
 from tests.support.rest import Caller, ok
-from tests.talk import ask, begin, finish
+from tests.talk import ask, begin, delete_last, finish
 from tests.upstream import Upstream
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -197,7 +197,7 @@ def test_what_waits_in_the_queue_is_kept_when_it_is_asked(session: Session, mode
     assert model.last["messages"][-1]["content"][1]["image_url"]["url"] == url(PHOTO.data)
 
 
-@pytest.mark.parametrize("way", ["message", "turn", "clear", "session", "pop"])
+@pytest.mark.parametrize("way", ["message", "turn", "clear", "session", "one by one"])
 def test_what_no_message_shows_any_more_is_gone_at_once(session: Session, way: str) -> None:
     show(session, NOTES)
     other = turns.store_session(turns.new_session(session.owner, ME))[0]
@@ -209,7 +209,7 @@ def test_what_no_message_shows_any_more_is_gone_at_once(session: Session, way: s
         "turn": lambda: history.delete_turn(session.pk, 1),
         "clear": lambda: history.clear(session.pk),
         "session": lambda: history.remove(session.pk),
-        "pop": lambda: [history.pop(session.pk) for _ in range(3)],
+        "one by one": lambda: list(map(delete_last, [session] * 3)),
     }
     ways[way]()
     shown = 2 if way in {"message", "turn"} else 1
@@ -823,7 +823,7 @@ def test_showing_and_deleting_at_once_loses_nothing(session: Session) -> None:
         try:
             for _ in range(8):
                 turns.record(mine, [with_files("See?", [PHOTO, NOTES])])
-                history.pop(mine.pk)
+                delete_last(mine)
             turns.record(mine, [with_files("See?", [PHOTO])])
         except BaseException as error:
             errors.append(error)

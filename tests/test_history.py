@@ -73,12 +73,13 @@ def test_clear_takes_summaries_and_evidence_along(session: Session) -> None:
     assert not Summary.objects.filter(session=session).exists()
 
 
-def test_pop_leaves_a_tombstone_without_text(session: Session) -> None:
+def test_a_deleted_message_leaves_a_tombstone_without_text(session: Session) -> None:
     turns.record(session, said(1))
     summary = Summary.objects.create(
         session=session, from_position=1, to_position=2, text="x", source="model"
     )
-    assert history.pop(session.pk).content == "reply 1"
+    assert Message.objects.get(session=session, position=2).content == "reply 1"
+    history.delete_message(session.pk, 2)
     tomb = Message.objects.get(session=session, position=2)
     assert (tomb.content, tomb.item, tomb.active) == ("", None, False)
     assert tomb.erased_at is not None
@@ -86,9 +87,9 @@ def test_pop_leaves_a_tombstone_without_text(session: Session) -> None:
     assert summary.stale
     now = fresh(session)
     assert (now.epoch, now.message_count, now.last_position) == (1, 1, 2)
-    assert history.pop(session.pk).content == "question 1"
+    history.delete_message(session.pk, 1)
     with pytest.raises(NotFound):
-        history.pop(session.pk)
+        history.delete_message(session.pk, 1)
     turns.record(session, said(1))
     assert list(Message.objects.transcript(session).values_list("position", flat=True)) == [3, 4]
 

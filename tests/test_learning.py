@@ -18,6 +18,7 @@ from convo.jobs import hints
 from convo.memory import screen
 from convo.models import ME, NOBODY, Evidence, Message, Person, Session, Turn, UserMemory, Work
 from tests.faults import wait_until
+from tests.talk import delete_last
 from tests.upstream import Upstream
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -124,9 +125,9 @@ def untaught(session: Session, how: str) -> None:
     match how:
         case "delete":
             history.delete_message(session.pk, 1)
-        case "pop":
+        case "one by one":
             for _ in range(4):
-                history.pop(session.pk)
+                delete_last(session)
         case "forget":
             memory.forget(UserMemory.objects.get(text="Likes tea"))
         case "edit":
@@ -142,7 +143,7 @@ def untaught(session: Session, how: str) -> None:
         ("delete", "About Rain again."),
         ("forget", "About Rain again."),
         ("edit", "About New words."),
-        ("pop", ""),
+        ("one by one", ""),
         ("clear", ""),
     ],
 )
@@ -160,7 +161,7 @@ def test_a_title_goes_with_the_words_that_taught_it_and_what_is_left_teaches_ano
     assert facts(person) == (["Likes jam"] if how in ("delete", "forget") else [])
 
 
-@pytest.mark.parametrize("how", ["delete", "forget", "edit", "pop", "clear"])
+@pytest.mark.parametrize("how", ["delete", "forget", "edit", "one by one", "clear"])
 def test_a_title_that_a_person_set_outlives_what_was_said(
     session: Session, person: Person, model: Any, alice: Any, how: str
 ) -> None:

@@ -239,7 +239,7 @@ def test_indexing_twice_is_the_same_as_once(alice: Any) -> None:
     assert found(alice, "demo") == ["The demo is on Thursday."]
 
 
-@pytest.mark.parametrize("way", ["delete", "pop", "clear", "remove", "person", "owner", "raw"])
+@pytest.mark.parametrize("way", ["delete", "clear", "remove", "person", "owner", "raw"])
 def test_what_is_deleted_is_not_found_and_leaves_no_word(alice: Any, way: str) -> None:
     session = session_of(alice)
     row = say(session, "The demo is on Thursday.")[0]
@@ -247,8 +247,6 @@ def test_what_is_deleted_is_not_found_and_leaves_no_word(alice: Any, way: str) -
     match way:
         case "delete":
             history.delete_message(session.pk, row.position)
-        case "pop":
-            history.pop(session.pk)
         case "clear":
             history.clear(session.pk)
         case "remove":

@@ -143,12 +143,11 @@ def test_who_is_deleted_already_is_not_deleted_again(alice: Any) -> None:
         lambda session: turns.begin(session, [NewMessage(role="user", content="hi")]),
         lambda session: turns.begin(session, [NewMessage(role="user", content="hi")], on_busy="queue"),
         lambda session: turns.record(session, [NewMessage(role="user", content="hi")]),
-        lambda session: history.pop(session.pk),
         lambda session: history.clear(session.pk),
         lambda session: history.delete_message(session.pk, 1),
         lambda session: turns.regenerate(session, 1),
     ],
-    ids=["begin", "queue", "record", "pop", "clear", "delete", "again"],
+    ids=["begin", "queue", "record", "clear", "delete", "again"],
 )
 def test_nobody_writes_in_it(alice: Any, write: Callable[[Session], object]) -> None:
     session = conversation(alice, FACT)

@@ -21,7 +21,7 @@ from convo import history, turns, verify
 from convo.history import NewMessage, TranscriptMessage
 from convo.models import ME, Evidence, Message, Person, Session, Summary, Turn, UserMemory, new_item_id
 from tests.support.leases import expire
-from tests.talk import ask, begin, finish, user
+from tests.talk import ask, begin, delete_last, finish, user
 from tests.upstream import Upstream
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -79,7 +79,7 @@ def test_a_database_that_everything_was_done_to_is_clean(
     ask(session, "third")
     history.fork(session, 2)
     history.delete_turn(session.pk, 2)
-    history.pop(session.pk)
+    delete_last(session)
     history.fork(session, session.base_position + 1)
     model("500")
     ask(session, "fails")
@@ -169,7 +169,8 @@ def remember(person: Person, message: Message) -> None:
 
 
 def on_a_tombstone(session: Session) -> None:
-    gone = history.pop(session.pk)
+    gone = at(4).get()
+    history.delete_message(session.pk, 4)
     remember(session.person, gone)
 
 
@@ -213,7 +214,7 @@ def into_another_session(session: Session) -> None:
 
 def summary_of_a_tomb(session: Session) -> None:
     summarise(session, 1, 4)
-    history.pop(session.pk)
+    history.delete_message(session.pk, 4)
     Summary.objects.update(stale=False)
 
 
@@ -227,15 +228,15 @@ BREAKAGES: dict[str, tuple[Callable[[Session], Any], str]] = {
     "turns": (lambda s: Session.objects.update(turn_count=3), "turn_count: is 3, but there are 2"),
     "last turn": (lambda s: Session.objects.update(last_turn=1), "last_turn: is 1, but there is turn 2"),
     "text in a tomb": (
-        lambda s: (history.pop(s.pk), at(4).update(content="still here")),
+        lambda s: (history.delete_message(s.pk, 4), at(4).update(content="still here")),
         "position 4: deleted, but its text is still there",
     ),
     "item in a tomb": (
-        lambda s: (history.pop(s.pk), at(4).update(item=OUTPUT)),
+        lambda s: (history.delete_message(s.pk, 4), at(4).update(item=OUTPUT)),
         "position 4: deleted, but its text is still there",
     ),
     "active tomb": (
-        lambda s: (history.pop(s.pk), at(4).update(active=True)),
+        lambda s: (history.delete_message(s.pk, 4), at(4).update(active=True)),
         "position 4: deleted, but still active",
     ),
     "call alone": (

@@ -28,6 +28,7 @@ from convo.models import ME, Person, Session
 from tests.faults import wait_until
 from tests.proxy import Fault, Proxy
 from tests.support.windows import keep_windows_in
+from tests.talk import delete_last
 
 pytestmark = [pytest.mark.django_db, pytest.mark.once]
 
@@ -243,7 +244,7 @@ def test_a_window_that_could_not_be_renewed_is_never_found(session: Session, hot
     try:
         say(session, "two")
         assert said(session) == ["one", "two"]
-        history.pop(session.pk)
+        delete_last(session)
         say(session, "other")
         assert said(session) == ["one", "other"]
         history.clear(session.pk)

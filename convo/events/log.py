@@ -54,11 +54,12 @@ class Log(Generic[E]):
         self.ending = ending
         self._wake_readers()
 
-    async def follow(self, *, after: int = 0, heartbeat_seconds: float) -> AsyncIterator[list[Delta]]:
-        """Yield batches of the deltas after the first `after`; an empty one as a heartbeat."""
+    async def follow(self, *, heartbeat_seconds: float) -> AsyncIterator[list[Delta]]:
+        """Yield all deltas in batches; an empty one as a heartbeat."""
+        start = 0
         while True:
-            batch = self.deltas[after : after + MAX_BATCH_SIZE]
-            after += len(batch)
+            batch = self.deltas[start : start + MAX_BATCH_SIZE]
+            start += len(batch)
             if batch:
                 yield batch
             elif self.ending is not None:

@@ -4,7 +4,7 @@ from convo.history import ephemeral, files, tool_pairs, turn_contents, window
 from convo.history.append import append
 from convo.history.branches import activate, alternatives, branch_point
 from convo.history.clear import clear, remove, remove_if, restore_cleared, set_aside
-from convo.history.edit import delete_item, delete_message, delete_turn, pop
+from convo.history.edit import delete_item, delete_message, delete_turn
 from convo.history.fork import fork
 from convo.history.messages import NewMessage, TranscriptMessage
 from convo.history.read import (
@@ -62,7 +62,6 @@ __all__ = [
     "messages_of",
     "messages_upto",
     "page",
-    "pop",
     "question_of",
     "recent_messages",
     "remove",

@@ -41,8 +41,8 @@ _COPIED_FIELDS = (
 def clear(session_id: UUID) -> None:
     """Delete the transcript and keep the session. A running turn ends, because its row is gone."""
     session = lock(session_id)
+    _delete_cleared_sessions(session)
     if _is_empty(session):
-        _delete_set_aside(session)
         return
     reset_title(session, Message.objects.filter(session=session))
     _delete_all_but_session(session)
@@ -63,6 +63,7 @@ def remove_if(sessions: QuerySet[Session], session_id: UUID) -> bool:
     session = sessions.select_for_update().filter(pk=session_id).first()
     if session is None:
         return False
+    _delete_cleared_sessions(session)
     _delete_all_but_session(session)
     session.delete()
     return True
@@ -73,7 +74,7 @@ def set_aside(session: Session, seconds: float) -> Session | None:
 
     A transcript that was set aside before is removed: only the last clear can be undone.
     """
-    _delete_set_aside(session)
+    _delete_cleared_sessions(session)
     if _is_empty(session):
         return None
     cleared_session = Session.objects.create(
@@ -120,7 +121,7 @@ def _save_as_empty(session: Session) -> None:
     session.save(update_fields=["epoch", "base_position", "message_count", "turn_count", "token_count"])
 
 
-def _delete_set_aside(session: Session) -> None:
+def _delete_cleared_sessions(session: Session) -> None:
     for cleared_session in Session.objects.cleared_from(session):
         _delete_all_but_session(cleared_session)
         cleared_session.delete()
@@ -131,7 +132,6 @@ def _delete_all_but_session(session: Session) -> None:
 
     Facts that were learned from these messages alone go as well.
     """
-    _delete_set_aside(session)
     # A late retry must neither restore a message that is deleted here nor send it to a model again.
     IdempotencyRecord.objects.filter(turn__session=session).update(
         turn=None, status=ResultDeleted.status, body=None

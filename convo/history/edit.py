@@ -19,22 +19,6 @@ from convo.models import Evidence, Feedback, IdempotencyRecord, IndexedMessage, 
 
 @database.retry_conflicts
 @transaction.atomic
-def pop(session_id: UUID) -> Message:
-    """Delete and return the newest message; its position stays, as a tombstone.
-
-    The other half of a tool pair is deleted with it.
-    """
-    session = lock_idle(session_id)
-    last = Message.objects.transcript(session).select_related("turn").last()
-    if last is None:
-        raise NotFound("This session has no messages.")
-    ephemeral.load_contents([last], allow_missing=True)
-    _erase_messages(session, _with_other_half(session, [last]))
-    return last
-
-
-@database.retry_conflicts
-@transaction.atomic
 def delete_message(session_id: UUID, position: int) -> None:
     """Delete one message: a question together with its replies, half of a tool pair with its other half."""
     session = lock_idle(session_id)

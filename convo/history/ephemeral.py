@@ -167,9 +167,7 @@ def copy_contents(source: Session, target: Session, positions: Sequence[int], nu
     The fork numbers the messages from 1, in the given order.
     """
     contents = _load(source.pk)
-    if contents is None:
-        raise ContentsExpired
-    if not contents.messages.keys() >= set(map(str, positions)):
+    if contents is None or not contents.messages.keys() >= set(map(str, positions)):
         raise ContentsExpired
     messages = {str(new): contents.messages[str(old)] for new, old in enumerate(positions, 1)}
     chunks = {key: contents.chunks[key] for key in map(str, numbers) if key in contents.chunks}

@@ -9,7 +9,7 @@ from uuid import UUID
 from convo.errors import NotFound
 from convo.history import ephemeral, window
 from convo.history.files import attachments
-from convo.history.files.content import DATA_FIELDS, ItemFields, parts_of
+from convo.history.files.content import ItemFields, data_field, parts_of
 from convo.history.messages import NewMessage, TranscriptMessage
 from convo.models import Message, Session, Turn
 
@@ -161,7 +161,7 @@ def edited_question(turn: Turn, text: str) -> list[NewMessage]:
     """Return the question of a turn with another text, and with the images and files that it had."""
     question = [row for row in question_of(turn) if row.role == Message.Role.USER]
     parts = [part for row in with_inline_data(question) for part in parts_of(row.item)]
-    return [NewMessage.from_user(text, [part for part in parts if part.get("type") in DATA_FIELDS])]
+    return [NewMessage.from_user(text, [part for part in parts if data_field(part)[0]])]
 
 
 def with_inline_data(rows: Sequence[Row]) -> list[Row]:

@@ -17,6 +17,8 @@ from convo.models import Message, Session, Turn
 CALL, RESULT = "function_call", "function_call_output"
 # Calls without a result are among this many newest messages: no reply is written until they have one.
 _MESSAGES_SEARCHED = 200
+# A gap in the numbers keeps new calls from counting as part of the stored reply before them.
+_GAP = 2
 
 
 class ToolItem(Protocol):
@@ -33,11 +35,9 @@ class ToolItem(Protocol):
 class Pairs:
     """The pairs among messages, by their positions, or by other ascending numbers."""
 
-    # From each call with a result to its latest one, from each result with a call to that call, and from a
-    # result sent again to the one before it.
-    results: dict[int, int] = field(default_factory=dict)
-    calls: dict[int, int] = field(default_factory=dict)
-    earlier_results: dict[int, int] = field(default_factory=dict)
+    results: dict[int, int] = field(default_factory=dict)  # from a call to its latest result
+    calls: dict[int, int] = field(default_factory=dict)  # from a result to its call
+    earlier_results: dict[int, int] = field(default_factory=dict)  # from a repeated result to the one before
     orphans: set[int] = field(default_factory=set)  # calls without a result and results without a call
 
 
@@ -67,7 +67,8 @@ def pair(items: Iterable[tuple[int, ToolItem]]) -> Pairs:
     """Pair the calls and results among messages, which come with ascending positions, or other numbers."""
     pairs = Pairs()
     calls_by_id: defaultdict[tuple[str, str], _Calls] = defaultdict(_Calls)
-    # Calls at consecutive positions were made in one reply, which is identified by the first of them.
+    # Calls at consecutive positions were made in one reply, which is identified by the first of them. The
+    # first call continues none: no position follows -2.
     reply = last_call = -2
     for position, item in items:
         if not item.call_id:
@@ -100,24 +101,25 @@ def invalid_results(session: Session | None, messages: Sequence[ToolItem]) -> It
     if not call_ids:
         return
     stored_items = _tool_items(session, call_ids) if session else []
-    start = stored_items[-1][0] + 2 if stored_items else 0
+    start = stored_items[-1][0] + _GAP if stored_items else 0
     pairs = pair([*stored_items, *enumerate(messages, start)])
     final_position = _last_position_outside_questions(session) if session and pairs.earlier_results else 0
-    for index, message in enumerate(messages):
-        earlier = pairs.earlier_results.get(start + index, start)
+    for position, message in enumerate(messages, start):
         if message.type != RESULT:
             continue
-        if start + index in pairs.orphans:
-            yield index, f"No tool call found for function call output with call_id {message.call_id}."
-        elif start + index in pairs.earlier_results and not final_position < earlier < start:
-            yield index, f"The tool call {message.call_id} has its output already."
+        earlier = pairs.earlier_results.get(position)
+        if position in pairs.orphans:
+            reason = f"No tool call found for function call output with call_id {message.call_id}."
+            yield position - start, reason
+        elif earlier is not None and not final_position < earlier < start:
+            yield position - start, f"The tool call {message.call_id} already has an output."
 
 
 def pending_calls(session: Session, messages: Sequence[ToolItem]) -> list[str]:
     """Return the ids of calls without a result, near the session's end or among these new messages."""
     rows = Message.objects.transcript(session).order_by("-position").only("position", "type", "item")
     stored_items = [(row.position, row) for row in reversed(rows[:_MESSAGES_SEARCHED])]
-    items: list[tuple[int, ToolItem]] = [*stored_items, *enumerate(messages, session.last_position + 2)]
+    items: list[tuple[int, ToolItem]] = [*stored_items, *enumerate(messages, session.last_position + _GAP)]
     unpaired_positions = pair(items).orphans
     return [
         str(item.call_id) for position, item in items if position in unpaired_positions and item.type == CALL

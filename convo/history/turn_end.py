@@ -38,8 +38,10 @@ class TurnEnding:
     @property
     def columns(self) -> dict[str, object]:
         """The columns of the turn's row to set; what is None here stays as it is."""
-        values = {**vars(self), "items": None, "stored_items": None}
-        return {name: value for name, value in values.items() if value is not None}
+        item_fields = {"items", "stored_items"}
+        return {
+            name: value for name, value in vars(self).items() if name not in item_fields and value is not None
+        }
 
     @property
     def chunks(self) -> list[ItemOutline]:

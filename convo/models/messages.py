@@ -62,9 +62,9 @@ def prefix_of(type: str) -> str:
 
 
 class MessageQuerySet(models.QuerySet["Message"]):
-    def transcript(self, session: Session | UUID, thread: str = "") -> "MessageQuerySet":
+    def transcript(self, session: Session | UUID) -> "MessageQuerySet":
         """Return the messages that count today: on the active branch, not erased, by position."""
-        return self.filter(session=session, thread=thread, active=True, erased_at=None).order_by("position")
+        return self.filter(session=session, thread="", active=True, erased_at=None).order_by("position")
 
     def beginnings(self, length: int) -> list["Message"]:
         """Return these messages, for reading only, with the first `length` characters of each text.
@@ -139,9 +139,9 @@ class Message(models.Model):
 
 
 class SummaryQuerySet(models.QuerySet["Summary"]):
-    def fresh(self, session: Session, thread: str = "") -> "SummaryQuerySet":
+    def fresh(self, session: Session) -> "SummaryQuerySet":
         """Return the summaries that are not stale, newest first; the newest includes all before it."""
-        return self.filter(session=session, thread=thread, stale=False).order_by("-to_position")
+        return self.filter(session=session, thread="", stale=False).order_by("-to_position")
 
     def mark_stale(self, session: Session, position: int, *, erase: bool = False) -> None:
         """Mark the summaries that reach this position as stale; with `erase`, delete their texts as well."""

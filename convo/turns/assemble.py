@@ -132,19 +132,15 @@ def _build_prompt(
     upto: int,
     budget: int,
     message_count: int,
-    tool_tokens: int = 0,
+    tool_tokens: int,
 ) -> Prompt:
     limits = {"upto": upto, "budget": budget, "message_count": message_count, "tool_tokens": tool_tokens}
     # Such an agent sends the whole transcript, and uses summary and recall only if that doesn't fit.
     if agent.whole:
-        prompt = _choose_prompt(
-            session, agent.without_summary_and_recall, question, newest_messages, **limits
-        )
-        return (
-            _choose_prompt(session, agent, question, newest_messages, **limits)
-            if prompt.is_truncated
-            else prompt
-        )
+        whole_agent = agent.without_summary_and_recall
+        prompt = _choose_prompt(session, whole_agent, question, newest_messages, **limits)
+        if not prompt.is_truncated:
+            return prompt
     return _choose_prompt(session, agent, question, newest_messages, **limits)
 
 

@@ -15,7 +15,7 @@ from convo.jobs import quick_batch_job
 from convo.models import Message, Session, Turn, TurnRequest
 from convo.turns.claim import Claim, begin
 from convo.turns.idempotency import IdempotencyKey
-from convo.turns.prepare import SessionGuard, no_guard
+from convo.turns.prepare import SessionGuard
 from convo.turns.sessions import new_session
 
 _BATCH_SIZE = 100
@@ -37,10 +37,10 @@ def continue_from(
     question: Sequence[NewMessage],
     *,
     request: TurnRequest,
-    agent: str = "",
-    key: IdempotencyKey | None = None,
-    guard: SessionGuard = no_guard,
-    store: bool = True,
+    agent: str,
+    key: IdempotencyKey | None,
+    guard: SessionGuard,
+    store: bool,
 ) -> Claim:
     """Begin a turn that continues `previous`: in its chain if it is the last turn there, else in a copy.
 

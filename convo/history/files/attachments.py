@@ -12,7 +12,6 @@ from django.db.models import Exists, OuterRef, QuerySet
 
 from convo.errors import InvalidRequest
 from convo.history.files.content import (
-    DATA_FIELDS,
     TEXT_TYPE,
     FileContent,
     ItemFields,
@@ -20,6 +19,7 @@ from convo.history.files.content import (
     clean_name,
     content_of,
     content_or_none,
+    data_field,
     encode_base64,
     map_parts,
     parts_of,
@@ -42,27 +42,27 @@ class Upload:
     data: bytes
 
 
-def upload_parts(uploads: Sequence[Upload], param: str = "files") -> list[dict[str, Any]]:
+def upload_parts(uploads: Sequence[Upload]) -> list[dict[str, Any]]:
     """Return the parts of a message that show these images and text files.
 
-    Raise InvalidRequest for a file that is neither; the error names it as an element of `param`.
+    Raise InvalidRequest for a file that is neither; the error names it as an element of `files`.
     """
     if len(uploads) > MAX_FILES:
-        raise InvalidRequest(f"A message takes at most {MAX_FILES} files.", param=param)
-    return [_part_of_upload(upload, f"{param}[{index}]") for index, upload in enumerate(uploads)]
+        raise InvalidRequest(f"A message takes at most {MAX_FILES} files.", param="files")
+    return [_part_of_upload(upload, f"files[{index}]") for index, upload in enumerate(uploads)]
 
 
-def _part_of_upload(file: Upload, param: str) -> dict[str, Any]:
-    name, image = clean_name(file.name), image_of(file.data)
-    label = f"{name!r}" if name else "This file"
-    url = f"data:{image.mime if image else TEXT_TYPE};base64,{encode_base64(file.data)}"
+def _part_of_upload(upload: Upload, param: str) -> dict[str, Any]:
+    name, image = clean_name(upload.name), image_of(upload.data)
+    label = repr(name) if name else "This file"
+    url = f"data:{image.mime if image else TEXT_TYPE};base64,{encode_base64(upload.data)}"
     fields = {"image_url": url, "detail": "auto"} if image else {"file_data": url}
     part = {"type": "input_image" if image else "input_file", "filename": name, **fields}
     try:
         content = content_of(part)
     except InvalidRequest as error:
         raise InvalidRequest(f"{label}: {error.message}", param=param) from error
-    if not file.data:
+    if not upload.data:
         raise InvalidRequest(f"{label} is empty.", param=param)
     if image is None and (content is None or content.mime != TEXT_TYPE):
         raise InvalidRequest(
@@ -98,9 +98,9 @@ def store(person_id: int, rows: Sequence[Message]) -> None:
 def link(rows: Sequence[Message]) -> None:
     """Record which attachments these messages show, once they are inserted."""
     AttachmentUse.objects.bulk_create(
-        AttachmentUse(message=row, attachment_id=attachment)
+        AttachmentUse(message=row, attachment_id=attachment_id)
         for row in rows
-        for attachment in dict.fromkeys(reference["attachment"] for reference in _references(row.item))
+        for attachment_id in dict.fromkeys(reference["attachment"] for reference in _references(row.item))
     )
 
 
@@ -108,14 +108,17 @@ def _get_or_create(person_id: int, contents: Mapping[ContentKey, FileContent]) -
     """Get or create the attachments of these contents, locked so that `detach` can't delete them now."""
     attachment_ids = _lock_existing(person_id, contents) if contents else {}
     while missing := sorted(contents.keys() - attachment_ids.keys()):
-        new_attachments = [
-            Attachment(person_id=person_id, sha256=sha256, mime=mime, size=len(data), data=data)
-            for sha256, mime in missing
-            for data in (contents[sha256, mime].data,)
-        ]
+        new_attachments = [_new_attachment(person_id, contents[key]) for key in missing]
         Attachment.objects.bulk_create(new_attachments, ignore_conflicts=True)
         attachment_ids = _lock_existing(person_id, contents)
     return attachment_ids
+
+
+def _new_attachment(person_id: int, content: FileContent) -> Attachment:
+    data = content.data
+    return Attachment(
+        person_id=person_id, sha256=content.sha256, mime=content.mime, size=len(data), data=data
+    )
 
 
 def _lock_existing(person_id: int, keys: Collection[ContentKey]) -> dict[ContentKey, int]:
@@ -137,16 +140,13 @@ def _with_reference(part: PartFields, content: FileContent, attachment_id: int) 
         "width": content.width,
         "height": content.height,
     }
-    return {**part, DATA_FIELDS[part["type"]]: reference}
-
-
-def _reference(part: PartFields) -> Mapping[str, Any] | None:
-    value = part.get(DATA_FIELDS.get(str(part.get("type")), ""))
-    return value if isinstance(value, Mapping) else None
+    field, _ = data_field(part)
+    return {**part, field: reference}
 
 
 def _references(item: ItemFields | None) -> Iterator[Mapping[str, Any]]:
-    yield from filter(None, map(_reference, parts_of(item)))
+    values = (value for _, value in map(data_field, parts_of(item)))
+    yield from (value for value in values if isinstance(value, Mapping))
 
 
 def inline_items(items: Sequence[ItemFields | None]) -> list[ItemFields | None]:
@@ -166,29 +166,29 @@ def _inline_item(item: ItemFields | None, data_by_key: Mapping[tuple[int, str], 
 
 
 def _inline_part(part: PartFields, data_by_key: Mapping[tuple[int, str], bytes]) -> PartFields:
-    reference = _reference(part)
-    if reference is None:
+    field, reference = data_field(part)
+    if not isinstance(reference, Mapping):
         return part
     data = data_by_key.get((reference["attachment"], reference["sha256"]))
     if data is None:
         return DELETED_FILE_PART
-    return {**part, DATA_FIELDS[part["type"]]: reference["head"] + encode_base64(data)}
+    return {**part, field: reference["head"] + encode_base64(data)}
 
 
-def replace_attachment(attachment: int, twin: int) -> None:
+def replace_attachment(attachment_id: int, twin_id: int) -> None:
     """Make the messages that show an attachment show its twin, an attachment with the same data."""
 
     def refer_to_twin(part: PartFields) -> PartFields:
-        reference = _reference(part)
-        if reference is None or reference["attachment"] != attachment:
+        field, reference = data_field(part)
+        if not isinstance(reference, Mapping) or reference["attachment"] != attachment_id:
             return part
-        return {**part, DATA_FIELDS[part["type"]]: {**reference, "attachment": twin}}
+        return {**part, field: {**reference, "attachment": twin_id}}
 
-    uses = AttachmentUse.objects.filter(attachment=attachment)
+    uses = AttachmentUse.objects.filter(attachment=attachment_id)
     for row in Message.objects.filter(attachment_uses__in=uses, item__isnull=False):
         row.item = map_parts(row.item or {}, refer_to_twin)
         row.save(update_fields=["item"])
-    uses.update(attachment=twin)
+    uses.update(attachment=twin_id)
 
 
 def detach(messages: QuerySet[Message]) -> None:

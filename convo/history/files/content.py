@@ -18,7 +18,7 @@ from convo.tokens.images import image_cost, max_image_cost
 TEXT_TYPE, PDF_TYPE, BINARY_TYPE = "text/plain", "application/pdf", "application/octet-stream"
 
 # The field of each type of part that holds its data, or its URL.
-DATA_FIELDS = {"input_image": "image_url", "computer_screenshot": "image_url", "input_file": "file_data"}
+_DATA_FIELDS = {"input_image": "image_url", "computer_screenshot": "image_url", "input_file": "file_data"}
 # The field of each type of item that holds its parts.
 _PART_LIST_FIELDS = {
     "message": "content",
@@ -74,7 +74,7 @@ def content_of(part: PartFields) -> FileContent | None:
 
     Raise InvalidRequest for data that is malformed, too long, or not of a supported type.
     """
-    _, value = _data_in(part)
+    _, value = data_field(part)
     if not isinstance(value, str):
         return None
     is_file = part.get("type") == "input_file"
@@ -88,18 +88,18 @@ def content_of(part: PartFields) -> FileContent | None:
     return _image_content(data, prefix, str(part.get("detail")))
 
 
-def _data_in(part: PartFields) -> tuple[str, Any]:
-    """Return the name of the field for the data of such a part, and its value, or '' and None without any.
+def data_field(part: PartFields) -> tuple[str, Any]:
+    """Return the name and the value of the field for the data of such a part, or '' and None without one.
 
     The value is data as text, a URL, or a mapping: the reference to a stored attachment.
     """
-    field = DATA_FIELDS.get(str(part.get("type")), "")
+    field = _DATA_FIELDS.get(str(part.get("type")), "")
     return field, part.get(field)
 
 
 def check_part(part: PartFields, path: str) -> None:
     """Raise InvalidRequest, with the field as its param, for data that `content_of` refuses."""
-    field, _ = _data_in(part)
+    field, _ = data_field(part)
     try:
         content_of(part)
     except InvalidRequest as error:
@@ -214,7 +214,7 @@ def without_data(item: ItemFields) -> tuple[dict[str, Any], int]:
     costs: list[int] = []
 
     def without_part_data(part: PartFields) -> PartFields:
-        field, value = _data_in(part)
+        field, value = data_field(part)
         content = None if isinstance(value, Mapping) else content_or_none(part)
         costs.append(_cost_of_data(part, content))
         return {**part, field: ""} if content or isinstance(value, Mapping) else part
@@ -224,7 +224,7 @@ def without_data(item: ItemFields) -> tuple[dict[str, Any], int]:
 
 def _cost_of_data(part: PartFields, content: FileContent | None) -> int:
     """Return the tokens of a part's image or file: as stored, as counted, or what one at a URL may take."""
-    field, value = _data_in(part)
+    field, value = data_field(part)
     if isinstance(value, Mapping):
         return int(value.get("tokens") or 0)
     if content:
@@ -236,7 +236,7 @@ def with_hashes(item: ItemFields | None) -> dict[str, Any] | None:
     """Return the item with hashes in place of data: the same for inline data and for a stored attachment."""
 
     def with_hash(part: PartFields) -> PartFields:
-        field, value = _data_in(part)
+        field, value = data_field(part)
         if isinstance(value, Mapping):
             return {**part, field: f"{value['head']}{value['sha256']}"}
         content = content_or_none(part)
@@ -247,7 +247,7 @@ def with_hashes(item: ItemFields | None) -> dict[str, Any] | None:
 
 def hashes(item: ItemFields | None) -> list[str]:
     """Return a short string for each image and file of this item that identifies its content."""
-    return [str(value) for field, value in map(_data_in, parts_of(with_hashes(item))) if field]
+    return [str(value) for field, value in map(data_field, parts_of(with_hashes(item))) if field]
 
 
 def content_or_none(part: PartFields) -> FileContent | None:
@@ -263,7 +263,7 @@ def files_of(item: ItemFields | None) -> list[File]:
 
 
 def _file_of(part: PartFields) -> File | None:
-    _, value = _data_in(part)
+    _, value = data_field(part)
     name = file_name_of(part) or ("file" if part.get("type") == "input_file" else "image")
     if isinstance(value, Mapping):
         size, attachment = value["size"], value["attachment"]
