@@ -109,7 +109,7 @@ def test_a_queue_has_an_end(session: Session, model: Callable[..., None]) -> Non
     begin(session, "first")
     for text in ("second", "third"):
         begin(session, text, on_busy="queue")
-    with pytest.raises(TurnInProgress, match="2 questions wait"):
+    with pytest.raises(TurnInProgress, match="2 questions are already waiting"):
         begin(session, "fourth", on_busy="queue")
 
 

@@ -482,7 +482,7 @@ def test_a_whole_exchange_with_tools_can_be_sent_at_once(alices: OpenAI, upstrea
         ),
         (
             [CALL, output("call_1", "x"), output("call_1", "y")],
-            "The tool call call_1 has its output already.",
+            "The tool call call_1 already has an output.",
         ),
     ],
 )
@@ -506,7 +506,7 @@ def test_every_open_call_must_be_answered_before_anything_else(alices: OpenAI, r
     made = post(raw, input=[*half, output("call_rome", "x")], **options)
     assert made.status_code == 200
     again = post(raw, input=half, previous_response_id=made.json()["id"])
-    assert refused(again, 400, None, "input") == "The tool call call_paris has its output already."
+    assert refused(again, 400, None, "input") == "The tool call call_paris already has an output."
 
 
 # How it ends.

@@ -223,7 +223,7 @@ def test_a_second_result_is_refused_on_every_surface(alices: OpenAI, raw: httpx2
         return alices.conversations.items.create(talk, items=[output(call_id, "rain")])
 
     for call_id, why in (
-        ("call_0", "The tool call call_0 has its output already."),
+        ("call_0", "The tool call call_0 already has an output."),
         ("call_9", "No tool call found for function call output with call_id call_9."),
     ):
         for send in (chat, respond, add):

@@ -36,8 +36,8 @@ def append(
         session.last_position += len(rows)
         session.message_count += len(rows) if active else 0
         session.token_count += sum(row.tokens for row in rows) if active else 0
-    # Every session is saved: the turns are stored even where their messages are not, and who created them
-    # has counted them in `last_turn` and `turn_count`.
+    # The session is saved in every case: even one that stores no messages stores its turns, and `create_turn`
+    # has counted them.
     session.last_activity = timezone.now()
     counters = ["last_position", "message_count", "token_count", "last_turn", "turn_count"]
     session.save(update_fields=[*counters, "last_activity"])
@@ -47,7 +47,7 @@ def append(
 def _mark_unindexed(entries: Sequence[tuple[Turn, NewMessage]]) -> None:
     """Mark the turns that these messages continue as not indexed, if they were indexed before.
 
-    Nothing needs to be learned again: a turn continues with replies, and a user's message opens another one.
+    Memories need not be learned again: they come from user messages, and each of those opens a new turn.
     """
     if indexed_turn_ids := {turn.pk for turn, _ in entries if turn.indexed_at}:
         Turn.objects.filter(pk__in=indexed_turn_ids).update(indexed_at=None)

@@ -1,9 +1,8 @@
-"""Clear a transcript or delete its session, for good or so that the clear can be undone.
+"""Clear transcripts and delete sessions.
 
-While clearing can be undone, the transcript lies in a deleted session of its own. Everything that leaves out
-deleted sessions (search, memory, prompts, every surface) leaves it out as well, and the sweep that removes
-them for good removes it. Its rows keep their positions and numbers, so that they can go back before the
-messages that came since.
+An undoable clear moves the transcript to a session of its own that is marked as deleted: search, memory,
+prompts and every surface already skip those, and the sweep deletes them when the time to undo is over. Its
+rows keep their positions, so they can go back before the messages added since.
 """
 
 from uuid import UUID
@@ -59,7 +58,7 @@ def remove(session_id: UUID) -> None:
 @database.retry_conflicts
 @transaction.atomic
 def remove_if(sessions: QuerySet[Session], session_id: UUID) -> bool:
-    """Delete the session of this id if, once its row is locked, it is one of these; return whether it was."""
+    """Lock and delete this session if it is one of `sessions`; return whether it was."""
     session = sessions.select_for_update().filter(pk=session_id).first()
     if session is None:
         return False

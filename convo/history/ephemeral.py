@@ -31,7 +31,7 @@ SCHEMA = 2
 # The limit is there because all contents are written again at each append.
 MAX_CHARACTERS = 8_000_000
 UNAVAILABLE_MESSAGE = (
-    "The contents of temporary chats can't be reached just now, and nothing was changed. Try again."
+    "The contents of temporary chats can't be reached right now; nothing was changed. Try again."
 )
 FULL_MESSAGE = f"A temporary chat holds up to {MAX_CHARACTERS} characters. Start a new one."
 
@@ -79,7 +79,7 @@ def has_no_text(row: Message) -> bool:
 
 
 def load_contents(rows: Iterable[Message], *, allow_missing: bool = False) -> list[Message]:
-    """Return these rows with their contents, loading those of ephemeral sessions from the cache.
+    """Fill in the contents of ephemeral rows from the cache, and return all rows.
 
     Raise ContentsExpired if some are lost, unless `allow_missing`. Rows with text of their own cost nothing.
     """
@@ -262,7 +262,7 @@ def _drop(key: str) -> None:
 
 
 def _call_cache(operation: Callable[[BaseCache], Any]) -> Any:
-    # This is a border: whatever is wrong with the cache, no other store has the contents.
+    # No other store has the contents, so a cache that can't be reached is a 503.
     try:
         with _breaker:
             return operation(caches[ephemeral_cache()])

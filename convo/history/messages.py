@@ -41,7 +41,8 @@ class NewMessage:
         item = _openai_item(reply_item)
         return cls(
             role="assistant",
-            # Reasoning has its text in the item alone: it is no part of the conversation and is never found.
+            # Reasoning has its text in the item alone: it is not part of the conversation, and search must
+            # not find it.
             content="" if reply_item.kind in {ReplyItem.CALL, ReplyItem.REASONING} else reply_item.text,
             type="message" if reply_item.kind == ReplyItem.REFUSAL else reply_item.kind,
             name=reply_item.name,

@@ -1,4 +1,4 @@
-"""The contents of a turn beside its messages: a queued question, a reply's draft and its chunk lengths.
+"""A turn's contents other than its messages: a queued question, a reply's draft and its chunk lengths.
 
 Those of an ephemeral session are in the cache alone.
 """

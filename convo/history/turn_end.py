@@ -54,9 +54,10 @@ class TurnEnding:
 
 
 def lock_idle(session_id: UUID, *, queued_turn: Turn | None = None) -> Session:
-    """Lock and return the session's row, with no turn running or waiting before the caller's own queued one.
+    """Lock the session's row and return it, or raise TurnInProgress.
 
-    Turns whose lease has run out are ended here; a live one raises TurnInProgress.
+    It is raised while a turn runs, or waits ahead of `queued_turn`. Turns whose lease has run out are ended
+    first.
     """
     session = lock(session_id)
     turns_ahead = Turn.objects.ahead_of(queued_turn) if queued_turn else session.turns.unfinished()
@@ -80,7 +81,7 @@ def lock_idle(session_id: UUID, *, queued_turn: Turn | None = None) -> Session:
 def end_turn(session: Session, turn: Turn, ending: TurnEnding) -> list[Message] | None:
     """End a turn of a locked session and insert its reply; return None if the turn had ended already."""
     if ending.stored_items and ephemeral.has_lost_contents(session):
-        # The text of the question is lost, and a reply alone is no conversation.
+        # The text of the question is lost, and a reply without it is useless.
         error = _error_json(ContentsExpired())
         ending = replace(ending, status=Turn.Status.FAILED, error=error, items=(), stored_items=())
     chunks = ending.chunks if session.storage == Session.Storage.PERSISTENT else []

@@ -37,7 +37,7 @@ class OnBusy(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """A session claimed for one turn, or a place in its queue, with all that the runner needs."""
+    """The right to run one turn, or a place in the queue, with all that the runner needs."""
 
     turn: Turn
     session_id: UUID
@@ -246,7 +246,9 @@ def _enqueue(session: Session, prepared_turn: PreparedTurn) -> Claim:
     prepared_turn.guard(session)
     waiting_count = Turn.objects.queued().filter(session=session).count()
     if waiting_count >= conf().queue_length:
-        raise TurnInProgress(f"{waiting_count} questions wait in this session already. Try again later.")
+        raise TurnInProgress(
+            f"{waiting_count} questions are already waiting in this session. Try again later."
+        )
     turn = create_turn(
         session,
         status=Turn.Status.QUEUED,

@@ -1,4 +1,4 @@
-"""Idempotency keys: a repeated request is processed once, for its key is stored in the same transaction."""
+"""Idempotency keys: a repeated request is processed once, as its key is stored in the same transaction."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -60,7 +60,7 @@ def _must_ask_again(row: IdempotencyRecord) -> bool:
 
 
 def _is_answered(turn: Turn) -> bool:
-    # An error that told the caller to retry is no answer.
+    # An error that told the caller to retry is not an answer.
     retryable = turn.error is not None and class_by_code(turn.error["code"])().retryable
     return turn.has_ended and turn.status != Turn.Status.FAILED and not retryable
 

@@ -41,8 +41,8 @@ class RunningTurn:
     def due_save(self) -> Callable[[], None] | None:
         """Return a function that saves the draft, or None while nothing is new or no save is due."""
         delta_count, now = self.reply.delta_count, time.monotonic()
-        # A save happens at the beat nearest to its time: a beat is never quite punctual, and the one after it
-        # may be as far off.
+        # Save at the beat nearest to the due time: beats are never quite punctual, and the next one may be
+        # just as late as this one is early.
         due_at = self._saved_at + conf().checkpoint_seconds - conf().heartbeat_seconds / 2
         if self._save is None or delta_count == self._saved_delta_count or now < due_at:
             return None
@@ -81,7 +81,7 @@ class Heartbeat:
         try:
             due_at = time.monotonic()
             while self.turns:
-                # A beat that takes long doesn't delay the next one by as much, nor leave it without a pause.
+                # A slow beat neither delays the next one by its full length nor removes the pause before it.
                 pause = conf().heartbeat_seconds
                 due_at = max(due_at + pause, time.monotonic() + pause / 2)
                 await asyncio.sleep(due_at - time.monotonic())

@@ -22,7 +22,7 @@ def check_title(session: Session, title: str) -> None:
     """Refuse a title for a session that is not kept: the title would reveal what was said."""
     if title and session.storage != Session.Storage.PERSISTENT:
         raise InvalidRequest(
-            "A session whose messages are not kept can't have a title. Leave it out.", param="title"
+            "A session that does not store its messages can't have a title. Leave it out.", param="title"
         )
 
 
@@ -39,7 +39,7 @@ def store_session(session: Session) -> tuple[Session, bool]:
     if session.ref is None:
         session.save()
         return session, True
-    # A deleted session with the same ref is removed for good: its name is wanted for a new one.
+    # A deleted session with the same ref is removed for good, so that a new one can have its name.
     deleted_sessions = Session.objects.discarded(session.owner)
     for session_id in deleted_sessions.filter(person=session.person, ref=session.ref).values_list(
         "pk", flat=True

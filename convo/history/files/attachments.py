@@ -83,7 +83,7 @@ def refuse_references(items: Sequence[ItemFields | None]) -> None:
 def store(person_id: int, rows: Sequence[Message]) -> None:
     """Store the images and files of these new messages of one person; the items refer to them from now on."""
     parts = [part for row in rows for part in parts_of(row.item)]
-    # Data that is no image or file after all stays in its part.
+    # Data that turns out not to be an image or a file stays inline.
     contents = {id(part): content for part in parts if (content := content_or_none(part))}
     attachment_ids = _get_or_create(person_id, {content.key: content for content in contents.values()})
 
