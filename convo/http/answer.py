@@ -31,13 +31,12 @@ from convo.http.idempotency import (
     stored_response,
 )
 from convo.models import IdempotencyRecord, Turn, TurnRequest
-from convo.turns import AlreadyProcessed, Claim, IdempotencyKey, TurnLog, TurnResult
+from convo.turns import AlreadyProcessed, Claim, IdempotencyKey, Outcome, TurnLog, TurnResult
 
 T = TypeVar("T")
 R = TypeVar("R", bound=HttpResponseBase)
 
 EVENT_STREAM, HEARTBEAT = "text/event-stream", b": hb\n\n"
-Ending = TurnResult | ConvoError
 
 
 @dataclass(kw_only=True)
@@ -67,7 +66,7 @@ class Reply(ABC):
         raise NotImplementedError
 
     @abstractmethod
-    def whole(self, ending: Ending) -> Response:
+    def whole(self, ending: Outcome) -> Response:
         """Render the reply at its end, or raise the failure that `failure` then renders."""
 
     @abstractmethod
@@ -81,7 +80,7 @@ class Reply(ABC):
     def delta_events(self, deltas: Sequence[Delta]) -> bytes: ...
 
     @abstractmethod
-    def last_events(self, ending: Ending) -> bytes: ...
+    def last_events(self, ending: Outcome) -> bytes: ...
 
     @abstractmethod
     def access_error(self, error: NotAuthenticated) -> bytes:
@@ -139,7 +138,7 @@ def wait_for_result(request: HttpRequest, claim: Claim) -> TurnResult:
     return result_or_raise(async_to_sync(_wait)(log.wait_until_ended(), log, credentials, stops=False))
 
 
-def result_or_raise(ending: Ending) -> TurnResult:
+def result_or_raise(ending: Outcome) -> TurnResult:
     """Return the result of a turn, or raise the failure that kept the reply from being complete."""
     if isinstance(ending, ConvoError):
         raise ending

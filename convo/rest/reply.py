@@ -12,11 +12,11 @@ from rest_framework.utils.encoders import JSONEncoder
 
 from convo.errors import ConvoError, NotAuthenticated, TurnInterrupted
 from convo.events import Delta
-from convo.http.answer import EVENT_STREAM, Ending, Reply, answer
+from convo.http.answer import EVENT_STREAM, Reply, answer
 from convo.http.errors import envelope, headers, rest_response
 from convo.http.idempotency import idempotency_key
 from convo.http.representations import result_json, started_json, usage_json
-from convo.turns import Claim, IdempotencyKey
+from convo.turns import Claim, IdempotencyKey, Outcome
 
 # Only these kinds of deltas are streamed; everything else comes with the last event.
 _STREAMED_KINDS = {"message", "refusal"}
@@ -52,7 +52,7 @@ class RestReply(Reply):
     _delta_count: int = field(default=0, init=False)
     waits_for_model: ClassVar[bool] = False
 
-    def whole(self, ending: Ending) -> Response:
+    def whole(self, ending: Outcome) -> Response:
         if isinstance(ending, ConvoError):
             return rest_response(ending)
         json_result = result_json(self.turn.session_id, ending)
@@ -77,21 +77,21 @@ class RestReply(Reply):
             if id > self.after and delta.kind in _STREAMED_KINDS
         )
 
-    def last_events(self, ending: Ending) -> bytes:
+    def last_events(self, ending: Outcome) -> bytes:
         return b"".join(self._last_frames(ending))
 
     def access_error(self, error: NotAuthenticated) -> bytes:
         # Without an id, a client that reconnects continues after the last event of the turn.
         return frame(None, "error", _error_json(error))
 
-    def _last_frames(self, ending: Ending) -> Iterator[bytes]:
+    def _last_frames(self, ending: Outcome) -> Iterator[bytes]:
         for id, (event, data) in enumerate(self._ending_events(ending), self._delta_count + 1):
             # A reader may have received more than was saved before the process died, and gets this anyway.
             is_interrupted = event == "error" and data["error"]["code"] == TurnInterrupted.code
             if id > self.after or is_interrupted:
                 yield frame(max(id, self.after + 1) if is_interrupted else id, event, data)
 
-    def _ending_events(self, ending: Ending) -> list[tuple[str, dict[str, Any]]]:
+    def _ending_events(self, ending: Outcome) -> list[tuple[str, dict[str, Any]]]:
         if isinstance(ending, ConvoError):
             return [("error", _error_json(ending))]
         json_result = result_json(self.turn.session_id, ending)

@@ -9,12 +9,12 @@ from rest_framework.response import Response
 
 from convo.errors import ContentFilter, ConvoError, MaxOutputTokens, NotAuthenticated
 from convo.events import Delta
-from convo.http.answer import Ending, Reply, result_or_raise
+from convo.http.answer import Reply, result_or_raise
 from convo.http.errors import v1_envelope
 from convo.models import Message, ReplyItem, Session, Turn, TurnRequest
 from convo.openai_api import ids
 from convo.openai_api.view import error_response
-from convo.turns import TurnResult
+from convo.turns import Outcome, TurnResult
 
 SESSION_HEADER = "X-Convo-Session"
 DONE = b"data: [DONE]\n\n"
@@ -51,7 +51,7 @@ class CompletionReply(Reply):
         is_conversation = session.kind == Session.Kind.CONVERSATION
         return {SESSION_HEADER: ids.conversation_id(session)} if is_conversation else {}
 
-    def whole(self, ending: Ending) -> Response:
+    def whole(self, ending: Outcome) -> Response:
         return Response(completion_json(result_or_raise(ending), self._model))
 
     def failure(self, error: ConvoError) -> Response:
@@ -66,7 +66,7 @@ class CompletionReply(Reply):
     def delta_events(self, deltas: Sequence[Delta]) -> bytes:
         return b"".join(_encode_event(self._delta_chunk(delta)) for delta in deltas)
 
-    def last_events(self, ending: Ending) -> bytes:
+    def last_events(self, ending: Outcome) -> bytes:
         """Render the last chunks. A reply that broke off ends with an error, and so without `[DONE]`."""
         try:
             turn = result_or_raise(ending).turn

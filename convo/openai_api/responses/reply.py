@@ -9,7 +9,7 @@ from rest_framework.response import Response
 from convo import database
 from convo.errors import ConvoError, NotAuthenticated
 from convo.events import Delta
-from convo.http.answer import Ending, Reply
+from convo.http.answer import Reply
 from convo.models import Message, Session, Turn, TurnRequest
 from convo.openai_api import ids
 from convo.openai_api.items import item_json
@@ -17,7 +17,7 @@ from convo.openai_api.responses.auto_compaction import leading_compactions
 from convo.openai_api.responses.serialize import response_json
 from convo.openai_api.responses.stream_events import Event, ResponseEvents, encode_event, events_after
 from convo.openai_api.view import error_response
-from convo.turns import TurnResult
+from convo.turns import Outcome, TurnResult
 
 # Request fields that the core or the model server knows by other names.
 PARAM_NAMES = {
@@ -50,7 +50,7 @@ class ResponseReply(Reply):
         # The turn may run already, but OpenAI's clients expect `queued` first, as in the events.
         return Response({**self._json(self.turn), "status": "queued"})
 
-    def whole(self, ending: Ending) -> Response:
+    def whole(self, ending: Outcome) -> Response:
         """Render the response as it is now."""
         return Response(self._final_json(ending))
 
@@ -65,7 +65,7 @@ class ResponseReply(Reply):
     def delta_events(self, deltas: Sequence[Delta]) -> bytes:
         return self._encode(event for delta in deltas for event in self._events.add_delta(delta))
 
-    def last_events(self, ending: Ending) -> bytes:
+    def last_events(self, ending: Outcome) -> bytes:
         return self._encode(self._events.end(self._final_json(ending)))
 
     def access_error(self, error: NotAuthenticated) -> bytes:
@@ -74,7 +74,7 @@ class ResponseReply(Reply):
     def _encode(self, events: Iterable[Event]) -> bytes:
         return b"".join(map(encode_event, events_after(events, self.after)))
 
-    def _final_json(self, ending: Ending) -> dict[str, Any]:
+    def _final_json(self, ending: Outcome) -> dict[str, Any]:
         """Render the response at its end. If its turn has been deleted meanwhile, the response has failed."""
         if isinstance(ending, TurnResult):
             return self._json(ending.turn, ending.messages)
