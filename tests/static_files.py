@@ -10,14 +10,14 @@ def listed_once(add_files: Callable[[Any], None]) -> Callable[[Any], None]:
 
     Each test client loads the middleware anew. The files are the same ones unless these settings differ.
     """
-    known: dict[tuple[object, ...], dict[str, Any]] = {}
+    files_by_settings: dict[tuple[object, ...], dict[str, Any]] = {}
 
     @wraps(add_files)
     def call(middleware: Any) -> None:
         settings = (middleware.static_prefix, middleware.max_age, middleware.charset)
-        if settings not in known:
+        if settings not in files_by_settings:
             add_files(middleware)
-            known[settings] = dict(middleware.files)
-        middleware.files.update(known[settings])
+            files_by_settings[settings] = dict(middleware.files)
+        middleware.files.update(files_by_settings[settings])
 
     return call

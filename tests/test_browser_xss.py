@@ -135,8 +135,8 @@ def test_what_is_said_and_streamed_back_does_nothing(
         expect(page.locator(f"#turn-{turn} .reply .text")).not_to_be_empty()
         expect(page.locator(f"#turn-{turn}[data-live]")).to_have_count(0)
         watch.assert_quiet(server)
-        shown = page.locator(f"#turn-{turn} .user-message .text").text_content() or ""
-        assert shown.strip() == attack.strip()
+        question_text = page.locator(f"#turn-{turn} .user-message .text").text_content() or ""
+        assert question_text.strip() == attack.strip()
     # The streams were streams, so what grew was seen growing.
     assert any("/events" in url for url in watch.asked)
     page.reload()

@@ -211,8 +211,8 @@ def test_a_file_reaches_the_model_as_a_file() -> None:
 
 
 def test_there_is_one_system_message_and_it_is_the_first() -> None:
-    told = NewMessage(role="system", content="Rhyme.").preview_at(3)
-    prompt = choose(agent(instructions="Be kind."), MODEL, [*lines("u:hi", "a:hello"), told], QUESTION)
+    instruction = NewMessage(role="system", content="Rhyme.").preview_at(3)
+    prompt = choose(agent(instructions="Be kind."), MODEL, [*lines("u:hi", "a:hello"), instruction], QUESTION)
     assert said(prompt) == ["s:Be kind.\n\nRhyme.", "u:hi", "a:hello", "u:which of these?"]
 
 

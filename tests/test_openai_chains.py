@@ -451,8 +451,8 @@ def test_a_deleted_response_is_not_gone_on_from_and_its_words_are_gone(alices: O
     assert no(lambda: ask(alices, "x", previous_response_id=second.id))[1] == "previous_response_not_found"
     for item in (asked.id, said):
         assert no(lambda: ask(alices, [named(item)]))[0] == 404  # noqa: B023
-    left = Message.objects.exclude(content="").order_by("pk")
-    assert [row.content for row in left] == ["my first secret", "word1 word2 "]
+    remaining_messages = Message.objects.exclude(content="").order_by("pk")
+    assert [row.content for row in remaining_messages] == ["my first secret", "word1 word2 "]
     alices.responses.delete(first.id)
     kept = [*Message.objects.values(), *Turn.objects.values(), *TurnRequest.objects.values()]
     assert "secret" not in str(kept)

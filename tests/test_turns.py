@@ -100,9 +100,11 @@ def test_the_hot_window_that_a_turn_leaves_is_what_the_database_says(session: Se
     ask(session, "one")
     ask(session, "two")
     now = Session.objects.get(pk=session.pk)
-    kept = history.look_up_newest(now.pk, now.version)[0]
-    assert [line.content for line in kept] == [row.content for row in Message.objects.transcript(session)]
-    assert [line.position for line in kept] == [1, 2, 3, 4]
+    cached_messages = history.look_up_newest(now.pk, now.version)[0]
+    assert [line.content for line in cached_messages] == [
+        row.content for row in Message.objects.transcript(session)
+    ]
+    assert [line.position for line in cached_messages] == [1, 2, 3, 4]
 
 
 def test_while_a_turn_runs_the_session_is_taken(session: Session) -> None:
