@@ -1,0 +1,60 @@
+"""Read the rows of statements that are written by hand as instances of models."""
+
+from collections.abc import Callable, Sequence
+from functools import cached_property, lru_cache
+from typing import Any, Generic, TypeVar
+
+from django.db import connection
+from django.db.models import Field, Model
+
+M = TypeVar("M", bound=Model)
+Fields = tuple["Field[Any, Any]", ...]
+
+
+class Columns(Generic[M]):
+    """The columns of a model's own table, and the instances that their values make.
+
+    Columns that are not read, such as those of a parent's table, are loaded once they are needed.
+    """
+
+    def __init__(self, model: type[M], *names: str) -> None:
+        self._model, self._names = model, names
+
+    @cached_property
+    def _fields(self) -> Fields:
+        fields = self._model._meta.local_concrete_fields
+        return tuple(field for field in fields if not self._names or field.name in self._names)
+
+    @cached_property
+    def _attribute_names(self) -> list[str]:
+        return [field.attname for field in self._fields]
+
+    def __len__(self) -> int:
+        return len(self._fields)
+
+    def sql(self, table: str) -> str:
+        """Return the columns for a SELECT in which the table has this name."""
+        return ", ".join(f'{table}."{field.column}"' for field in self._fields)
+
+    def instance(self, values: Sequence[object]) -> M:
+        """Build the instance that the ORM would build from these values of the columns."""
+        converted = list(values)
+        for index, convert, column in _converters(connection.vendor, self._fields):
+            converted[index] = convert(converted[index], column, connection)
+        return self._model.from_db(connection.alias, self._attribute_names, converted)
+
+
+@lru_cache(maxsize=32)
+def _converters(vendor: str, fields: Fields) -> list[tuple[int, Callable[..., object], object]]:
+    columns = [field.get_col(field.model._meta.db_table) for field in fields]
+    return [
+        (index, convert, column)
+        for index, column in enumerate(columns)
+        for convert in (*connection.ops.get_db_converters(column), *column.get_db_converters(connection))
+    ]
+
+
+def db_value(model: type[Model], name: str, value: object) -> Any:
+    """Return the value of this field as the database takes it; SQLite, for one, has no UUIDs."""
+    field: Any = model._meta.get_field(name)
+    return field.get_db_prep_value(value, connection)
