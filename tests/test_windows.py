@@ -129,7 +129,7 @@ def test_over_http_a_warm_read_asks_for_the_session_and_for_no_message(
     cold, warm = asked
     assert sum("convo_message" in sql for sql in cold) == 1
     assert not any("convo_message" in sql for sql in warm)
-    assert sum('FROM "convo_session"' in sql for sql in warm) == 1
+    assert sum("FROM convo_session" in sql for sql in warm) == 1
 
 
 def test_the_time_of_a_window_that_is_read_slides(session: Session, hot: redis.Redis) -> None:

@@ -10,6 +10,7 @@ from convo.history.messages import NewMessage, TranscriptMessage
 from convo.history.read import (
     MessagePage,
     edited_question,
+    find_session,
     get_item,
     get_turn,
     items_by_id,
@@ -51,6 +52,7 @@ __all__ = [
     "end_turn_from_draft",
     "ephemeral",
     "files",
+    "find_session",
     "fork",
     "get_item",
     "get_turn",

@@ -23,6 +23,7 @@ from convo.breaker import Breaker, BreakerOpen
 from convo.conf import conf, ephemeral_cache
 from convo.errors import ContentsExpired, DatabaseUnavailable, MessageTooLong
 from convo.history.cache import CONNECTION_ERRORS
+from convo.history.messages import TranscriptMessage
 from convo.models import ItemOutline, Message, Session, Turn
 
 logger = logging.getLogger(__name__)
@@ -73,7 +74,7 @@ def _character_count(contents: EphemeralContents) -> int:
     return sum(len(content) + len(str(item or "")) for _, content, item, _ in contents.messages.values())
 
 
-def has_no_text(row: Message) -> bool:
+def has_no_text(row: Message | TranscriptMessage) -> bool:
     """Return whether a row has no text of its own; rows of ephemeral sessions never have any."""
     return not row.content and (row.item is None or row.item.keys() == {"call_id"})
 

@@ -1,13 +1,13 @@
 """Read the transcript: the newest messages for a prompt, pages for a person, items by their ids."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 from uuid import UUID
 
 from convo.errors import NotFound
-from convo.history import ephemeral, window
+from convo.history import ephemeral, statements, window
 from convo.history.files import attachments
 from convo.history.files.content import ItemFields, data_field, parts_of
 from convo.history.messages import NewMessage, TranscriptMessage
@@ -17,6 +17,8 @@ _COLUMNS = (
     *("session_id", "position", "turn_id", "item_id", "type", "role", "name", "agent", "content", "item"),
     *("tokens", "turn__kind"),
 )
+# No prompt of usual messages needs more rows at once, and it bounds the memory that they take.
+MAX_ROWS = 2000
 Row = TypeVar("Row", TranscriptMessage, Message)
 
 
@@ -37,13 +39,11 @@ def look_up_newest(
     The flag is None where the window can't have any: for an empty transcript, or with an earlier `upto`.
     """
     if upto is not None and upto < version[1]:
-        return _transcript_messages(_rows(session_id, before=upto + 1)), None
+        return _read_newest(session_id, before=upto + 1)[0], None
     messages = window.load(session_id, version)
     is_hit = messages is not None
     if messages is None:
-        rows = _rows(session_id, before=version[1] + 1)
-        is_ephemeral = any(map(ephemeral.has_no_text, rows))
-        messages = _transcript_messages(rows)
+        messages, is_ephemeral = _read_newest(session_id, before=version[1] + 1)
         # The contents of an ephemeral session lie in the cache anyway, and are not put there twice.
         if not is_ephemeral:
             window.store(session_id, version, messages)
@@ -66,58 +66,84 @@ def recent_messages(
     """
     selected: list[TranscriptMessage] = []
     questions = used_tokens = 0
-    for message in _backwards(session_id, messages):
-        if message.position <= after or (pairs is not None and questions >= pairs) or used_tokens > budget:
-            break
-        # An unanswered question doesn't count, because the prompt may leave it out.
-        questions += (
-            message.role == Message.Role.USER and bool(selected) and selected[-1].role != Message.Role.USER
-        )
-        selected.append(message)
-        used_tokens += message.cost(model)
-    return selected[::-1]
+    batch, batch_size = messages, window.MAX_MESSAGES
+    while True:
+        for message in reversed(batch):
+            has_all_pairs = pairs is not None and questions >= pairs
+            if message.position <= after or has_all_pairs or used_tokens > budget:
+                return selected[::-1]
+            # An unanswered question doesn't count, because the prompt may leave it out.
+            questions += (
+                message.role == Message.Role.USER
+                and bool(selected)
+                and selected[-1].role != Message.Role.USER
+            )
+            selected.append(message)
+            used_tokens += message.cost(model)
+        if len(batch) < batch_size or batch[0].position <= after + 1:
+            return selected[::-1]
+        if pairs is None:
+            batch_size = _rows_to_read(len(selected), used_tokens, budget)
+        batch = _read_newest(session_id, after=after, before=batch[0].position, limit=batch_size)[0]
 
 
-def _backwards(session_id: UUID, messages: list[TranscriptMessage]) -> Iterator[TranscriptMessage]:
-    batch = messages
-    while batch:
-        yield from reversed(batch)
-        if len(batch) < window.MAX_MESSAGES:
-            return
-        batch = _transcript_messages(_rows(session_id, before=batch[0].position))
+def _rows_to_read(rows: int, row_tokens: int, budget: int) -> int:
+    """Return how many more rows will use up the budget, if they are about as long as these rows."""
+    expected_rows = rows * (budget - row_tokens) // row_tokens
+    # One step for usual lengths; steps of 64 took eight statements for a budget of 16,000 tokens.
+    return min(max(expected_rows * 5 // 4, 0) + 16, MAX_ROWS)
 
 
-def _transcript_messages(rows: list[Message]) -> list[TranscriptMessage]:
+def _read_newest(
+    session_id: UUID, *, before: int, after: int = 0, limit: int = window.MAX_MESSAGES
+) -> tuple[list[TranscriptMessage], bool]:
+    """Read the newest messages before a position, and return whether an ephemeral session has their texts."""
+    messages = statements.read_newest(session_id, after=after, before=before, limit=limit)
+    if not any(map(ephemeral.has_no_text, messages)):
+        return messages, False
+    rows = Message.objects.transcript(session_id).filter(position__gt=after, position__lt=before)
+    rows = rows.select_related("turn").only(*_COLUMNS).order_by("-position")[:limit]
     return [
         TranscriptMessage.of(row, from_model_turn=row.turn.kind == Turn.Kind.REPLY)
-        for row in ephemeral.load_contents(rows)
-    ]
-
-
-def _rows(session_id: UUID, *, before: int) -> list[Message]:
-    rows = Message.objects.transcript(session_id).filter(position__lt=before).select_related("turn")
-    return list(rows.only(*_COLUMNS).order_by("-position")[: window.MAX_MESSAGES])[::-1]
+        for row in ephemeral.load_contents(list(rows)[::-1])
+    ], True
 
 
 def page(
     session: Session, *, after: int | None = None, before: int | None = None, newest_first: bool, size: int
 ) -> MessagePage:
-    """Return the messages next to a position, or at the beginning of the requested order, in that order."""
-    transcript = Message.objects.transcript(session)
-    rows = transcript.select_related("turn")
-    if after is not None:
-        rows = rows.filter(position__gt=after)
-    if before is not None:
-        rows = rows.filter(position__lt=before)
+    """Return the messages next to a position, or at the beginning of the requested order, in that order.
+
+    Of a message's turn, only what pages show is loaded: its number and its status.
+    """
     # The messages next to `after` are the oldest of these, those next to `before` the newest.
     from_the_end = newest_first if (after is None) == (before is None) else before is not None
-    messages = sorted(rows.reverse()[:size] if from_the_end else rows[:size], key=lambda row: row.position)
+    rows = statements.read_page(
+        session.pk,
+        after=statements.BEFORE_ALL if after is None else after,
+        before=statements.AFTER_ALL if before is None else before,
+        newest_first=from_the_end,
+        limit=size + 1,
+    )
+    # One row more tells whether the messages go on, without another statement.
+    messages, goes_on = rows.messages[:size], len(rows.messages) > size
     ephemeral.load_contents(messages)
     return MessagePage(
-        messages[::-1] if newest_first else messages,
-        has_older=bool(messages) and transcript.filter(position__lt=messages[0].position).exists(),
-        has_newer=bool(messages) and transcript.filter(position__gt=messages[-1].position).exists(),
+        messages if from_the_end == newest_first else messages[::-1],
+        has_older=rows.has_older or (goes_on and from_the_end),
+        has_newer=rows.has_newer or (goes_on and not from_the_end),
     )
+
+
+def find_session(
+    owner: Any, session_id: UUID, *, person_refs: Collection[str] | None = None
+) -> Session | None:
+    """Return the owner's session; with `person_refs`, only if it is one of these people's."""
+    session = statements.find_session(owner.pk, session_id)
+    if session is None or (person_refs is not None and session.person.ref not in person_refs):
+        return None
+    session.owner = owner
+    return session
 
 
 def message_at(session: Session, position: int) -> Message:

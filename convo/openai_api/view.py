@@ -11,7 +11,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from convo import agents
+from convo import agents, history
 from convo.errors import ConvoError, InvalidRequest, NotFound, ResultDeleted
 from convo.http import errors
 from convo.http.auth import HasScope, KeyAuthentication, person_in_header, validate_person
@@ -83,12 +83,11 @@ class V1View(APIView):
         person = person or person_in_header(self.request)
         return process_once(self.request, write, turn_of, person=person, refuse=error_response)
 
-    def conversations(self, person: str | None = None) -> QuerySet[Session]:
+    def conversations(self) -> QuerySet[Session]:
         """Return the caller's conversations, or only those of one end user if the request names one."""
-        # Clients expect a conversation to last, so ephemeral ones exist in REST and on the pages only.
         sessions = Session.objects.owned_by(self.request.user)
         rows = sessions.filter(storage=Session.Storage.PERSISTENT).select_related("person")
-        refs = self.person_refs(person)
+        refs = self.person_refs()
         return rows if refs is None else rows.filter(person__ref__in=refs)
 
     def person_refs(self, person: str | None = None) -> list[str] | None:
@@ -109,9 +108,10 @@ class V1View(APIView):
 
     def conversation(self, id: str, person: str | None = None, *, param: str = "conversation_id") -> Session:
         """Return the caller's conversation. An unknown id and another owner's give the same 404."""
-        key = ids.uuid_of(ids.CONVERSATION, id)
-        session = self.conversations(person).filter(pk=key).first() if key else None
-        if session is None:
+        key, person_refs = ids.uuid_of(ids.CONVERSATION, id), self.person_refs(person)
+        session = history.find_session(self.request.user, key, person_refs=person_refs) if key else None
+        # Clients expect a conversation to last, so ephemeral ones exist in REST and on the pages only.
+        if session is None or session.storage != Session.Storage.PERSISTENT:
             raise NotFound(f"Conversation with id '{id}' not found.", param=param)
         return session
 

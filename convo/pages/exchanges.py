@@ -93,7 +93,10 @@ def unfinished_turn(session: Session) -> Turn | None:
 def build_exchanges(session: Session, messages: Sequence[Message], unfinished: Turn | None) -> list[Exchange]:
     """Group these messages into exchanges, and add that of the unfinished turn."""
     groups = [list(group) for _, group in groupby(messages, key=lambda row: _question_turn_id(row.turn))]
-    turns = [rows[-1].turn for rows in groups]
+    # A page of messages has only the numbers of their turns. Turns that were deleted meanwhile are left out.
+    turns_by_id = Turn.objects.in_bulk({rows[-1].turn_id for rows in groups})
+    groups = [rows for rows in groups if rows[-1].turn_id in turns_by_id]
+    turns = [turns_by_id[rows[-1].turn_id] for rows in groups]
     siblings = history.alternatives(session, turns)
     feedback_by_turn = {row.turn_id: row for row in Feedback.objects.filter(turn__in=turns)}
     exchange_list = [

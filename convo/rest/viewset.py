@@ -13,6 +13,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from convo import history
 from convo.errors import NotFound
 from convo.http.answer import EVENT_STREAM
 from convo.http.auth import requested_person
@@ -129,8 +130,8 @@ class ConvoViewSet(ConvoView, viewsets.GenericViewSet[Any]):
         except ValueError:
             session_id = UUID(int=0)
         person_ref = requested_person(self.request, user)
-        sessions = Session.objects.owned_by(self.request.user, person_ref).select_related("person")
-        session = sessions.filter(pk=session_id).first()
+        person_refs = None if person_ref is None else [person_ref]
+        session = history.find_session(self.request.user, session_id, person_refs=person_refs)
         if session is None:
             raise NotFound("There is no such session.", param="session")
         return session

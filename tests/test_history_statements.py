@@ -1,0 +1,132 @@
+"""The statements that are written by hand give the ORM's answers, whatever is in the tables."""
+
+import random
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import AbstractBaseUser
+from django.db.models import Model
+from django.utils import timezone
+
+from convo import history
+from convo.history import TranscriptMessage, statements
+from convo.models import ApiKey, Message, Person, Session, Turn
+
+# Reading.
+
+ITEM = {"type": "function_call", "call_id": "call_1", "name": "weather", "arguments": "{}", "z": [1, None]}
+
+
+def columns(row: Model, *names: str) -> dict[str, Any]:
+    """The loaded columns of a row, or some of them."""
+    fields = {field.attname for field in row._meta.concrete_fields}
+    return {name: value for name, value in vars(row).items() if name in (names or fields)}
+
+
+def make_session(owner: AbstractBaseUser, seed: int, **fields: Any) -> Session:
+    """Make a session with messages of every sort: hidden, erased, of one agent only, with items."""
+    choose = random.Random(seed)
+    person = Person.objects.get_or_create_by_ref(owner, choose.choice(["", "ann"]))
+    session = Session.objects.create(
+        owner=owner, person=person, agent="helper", metadata={"topic": "tea", "a": "1"}, **fields
+    )
+    turn = None
+    for position in range(1, choose.randint(5, 40)):
+        if turn is None or choose.random() < 0.5:
+            number = turn.number + 1 if turn else 1
+            kind, status = choose.choice(Turn.Kind.values), choose.choice(["complete", "partial"])
+            turn = Turn.objects.create(session=session, number=number, kind=kind, status=status, agent="x")
+        Message.objects.create(
+            session=session,
+            turn=turn,
+            position=position,
+            item_id=f"msg_{position}",
+            role=choose.choice(Message.Role.values),
+            content=choose.choice(["Hello", "Ünïcode 🎈", "It's 100 %"]),
+            item=choose.choice([None, ITEM]),
+            tokens=choose.randint(1, 9),
+            thread=choose.choice(["", "", "", "other"]),
+            active=choose.random() < 0.8,
+            erased_at=timezone.now() if choose.random() < 0.2 else None,
+        )
+    return session
+
+
+@pytest.mark.django_db
+def test_a_key_is_the_one_that_the_orm_finds_with_its_owner(
+    alice: AbstractBaseUser, bob: AbstractBaseUser
+) -> None:
+    secrets = [ApiKey.objects.issue(owner, scopes=["read"])[1] for owner in (alice, bob, bob)]
+    for secret in secrets:
+        found = ApiKey.objects.find(secret)
+        expected = ApiKey.objects.select_related("owner").get(prefix=secret.split("_")[1])
+        assert found is not None
+        assert columns(found) == columns(expected)
+        assert columns(found.owner) == columns(expected.owner)
+    assert ApiKey.objects.find("convo_ffffffffffff_x") is None
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("person_refs", [None, [""], ["ann"], ["", "ann"]])
+def test_a_session_is_the_one_that_the_orm_finds(
+    alice: AbstractBaseUser, bob: AbstractBaseUser, person_refs: list[str] | None
+) -> None:
+    deleted = {"state": "deleted", "state_before": "open", "expires_at": timezone.now()}
+    all_sessions = [
+        make_session(owner, seed, **fields)
+        for owner in (alice, bob)
+        for seed, fields in enumerate([{}, {}, {"kind": "chain"}, deleted, {"storage": "ephemeral"}])
+    ]
+    visible = Session.objects.owned_by(alice).select_related("person")
+    if person_refs is not None:
+        visible = visible.filter(person__ref__in=person_refs)
+    for session in all_sessions:
+        found = history.find_session(alice, session.pk, person_refs=person_refs)
+        expected = visible.filter(pk=session.pk).first()
+        assert (found is None) == (expected is None)
+        if found and expected:
+            assert columns(found) == columns(expected)
+            assert columns(found.person) == columns(expected.person)
+            assert found.owner == alice
+
+
+@pytest.mark.django_db
+def test_a_page_of_messages_is_the_one_that_the_orm_reads(alice: AbstractBaseUser) -> None:
+    choose = random.Random(1)
+    pages_with_more = 0
+    for seed in range(12):
+        session = make_session(alice, seed)
+        transcript = list(Message.objects.transcript(session).select_related("turn"))
+        for _ in range(12):
+            after, before = (choose.choice([None, choose.randint(0, 42)]) for _ in range(2))
+            newest_first, size = choose.random() < 0.5, choose.randint(1, 10)
+            page = history.page(session, after=after, before=before, newest_first=newest_first, size=size)
+            upper = 10**9 if before is None else before
+            between = [row for row in transcript if (after or 0) < row.position < upper]
+            from_the_end = newest_first if (after is None) == (before is None) else before is not None
+            expected = between[-size:] if from_the_end else between[:size]
+            assert [columns(row) for row in page.messages] == [
+                columns(row) for row in (expected[::-1] if newest_first else expected)
+            ]
+            assert [(row.turn.number, row.turn.status) for row in page.messages] == [
+                (row.turn.number, row.turn.status) for row in (expected[::-1] if newest_first else expected)
+            ]
+            older = [row for row in transcript if expected and row.position < expected[0].position]
+            newer = [row for row in transcript if expected and row.position > expected[-1].position]
+            assert (page.has_older, page.has_newer) == (bool(older), bool(newer))
+            pages_with_more += page.has_older and page.has_newer
+    assert pages_with_more
+
+
+@pytest.mark.django_db
+def test_the_newest_messages_are_those_that_the_orm_reads(alice: AbstractBaseUser) -> None:
+    choose = random.Random(2)
+    for seed in range(12):
+        session = make_session(alice, seed)
+        after, before, limit = choose.randint(0, 10), choose.randint(10, 45), choose.randint(1, 30)
+        rows = Message.objects.transcript(session).filter(position__gt=after, position__lt=before)
+        expected = [
+            TranscriptMessage.of(row, from_model_turn=row.turn.kind == Turn.Kind.REPLY)
+            for row in list(rows.select_related("turn"))[-limit:]
+        ]
+        assert statements.read_newest(session.pk, after=after, before=before, limit=limit) == expected
