@@ -1,6 +1,7 @@
 """The statements that are written by hand give the ORM's answers, whatever is in the tables."""
 
 import random
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -10,7 +11,17 @@ from django.utils import timezone
 
 from convo import history
 from convo.history import TranscriptMessage, statements
-from convo.models import ApiKey, Message, Person, Session, Turn
+from convo.models import (
+    ApiKey,
+    Evidence,
+    IndexedMemory,
+    Message,
+    Person,
+    Session,
+    Summary,
+    Turn,
+    UserMemory,
+)
 
 # Reading.
 
@@ -23,7 +34,7 @@ def columns(row: Model, *names: str) -> dict[str, Any]:
     return {name: value for name, value in vars(row).items() if name in (names or fields)}
 
 
-def make_session(owner: AbstractBaseUser, seed: int, **fields: Any) -> Session:
+def make_session(owner: Any, seed: int, **fields: Any) -> Session:
     """Make a session with messages of every sort: hidden, erased, of one agent only, with items."""
     choose = random.Random(seed)
     person = Person.objects.get_or_create_by_ref(owner, choose.choice(["", "ann"]))
@@ -72,10 +83,9 @@ def test_a_session_is_the_one_that_the_orm_finds(
     alice: AbstractBaseUser, bob: AbstractBaseUser, person_refs: list[str] | None
 ) -> None:
     deleted = {"state": "deleted", "state_before": "open", "expires_at": timezone.now()}
+    kinds: list[dict[str, Any]] = [{}, {}, {"kind": "chain"}, deleted, {"storage": "ephemeral"}]
     all_sessions = [
-        make_session(owner, seed, **fields)
-        for owner in (alice, bob)
-        for seed, fields in enumerate([{}, {}, {"kind": "chain"}, deleted, {"storage": "ephemeral"}])
+        make_session(owner, seed, **fields) for owner in (alice, bob) for seed, fields in enumerate(kinds)
     ]
     visible = Session.objects.owned_by(alice).select_related("person")
     if person_refs is not None:
@@ -130,3 +140,80 @@ def test_the_newest_messages_are_those_that_the_orm_reads(alice: AbstractBaseUse
             for row in list(rows.select_related("turn"))[-limit:]
         ]
         assert statements.read_newest(session.pk, after=after, before=before, limit=limit) == expected
+
+
+def make_memories(person: Person, seed: int) -> None:
+    """Make memories of every status and source, with evidence from all of the owner's sessions."""
+    choose = random.Random(seed)
+    messages = list(Message.objects.filter(session__owner=person.owner_id))
+    for number in range(60):
+        memory = UserMemory.objects.create(
+            person=person,
+            kind="fact",
+            text=f"Fact {number}",
+            text_key=str(number),
+            status=choose.choice(["active", "active", "active", "superseded", "forgotten"]),
+            pinned=choose.random() < 0.3,
+            source=choose.choice(["user", "model"]),
+            valid_from=timezone.now() - timedelta(days=choose.randint(0, 5)),
+        )
+        for message in choose.sample(messages, choose.randint(0, 2)):
+            Evidence.objects.create(memory=memory, message=message)
+        if choose.random() < 0.7:
+            text_key = choose.choice([memory.text_key, "of an earlier text"])
+            IndexedMemory.objects.create(
+                memory=memory, person=person, text_key=text_key, terms="fact", vector=b"12", model="m", dim=1
+            )
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("with_index", [True, False])
+def test_the_facts_of_a_prompt_are_those_that_the_orm_reads(
+    alice: AbstractBaseUser, bob: AbstractBaseUser, with_index: bool
+) -> None:
+    deleted = {"state": "deleted", "state_before": "open", "expires_at": timezone.now()}
+    sessions = [make_session(alice, seed, **fields) for seed, fields in enumerate([{}, deleted, deleted])]
+    ann = Person.objects.get_or_create_by_ref(alice, "ann")
+    make_memories(ann, 1)
+    make_session(bob, 3)
+    make_memories(Person.objects.get_or_create_by_ref(bob, "ann"), 2)
+    sessions[0].person = ann
+    for limit in (5, 200):
+        _, facts = statements.read_prompt_sources(
+            sessions[0], upto=None, max_facts=limit, with_index=with_index
+        )
+        expected = list(UserMemory.objects.for_prompt(ann).prefetch_related("evidence")[:limit])
+        assert 0 < len(expected) < UserMemory.objects.filter(person=ann, status="active").count()
+        assert [fact.memory.pk for fact in facts] == [row.pk for row in expected]
+        for fact, row in zip(facts, expected, strict=True):
+            names = ("id", "key", "text", "pinned", "valid_from")
+            assert columns(fact.memory) == {name: getattr(row, name) for name in names}
+            assert sorted(fact.message_ids) == sorted(entry.message_id for entry in row.evidence.all())
+            index_row = IndexedMemory.objects.filter(memory=row, text_key=row.text_key).first()
+            assert (fact.index_entry is not None) == (with_index and index_row is not None)
+            if fact.index_entry and index_row:
+                pk, terms, vector, *model = fact.index_entry
+                assert (pk, terms, *model) == (row.pk, index_row.terms, index_row.model, index_row.dim)
+                assert bytes(vector or b"") == bytes(index_row.vector or b"")
+
+
+@pytest.mark.django_db
+def test_the_summary_of_a_prompt_is_the_one_that_the_orm_finds(alice: AbstractBaseUser) -> None:
+    choose = random.Random(3)
+    first, second = make_session(alice, 1), make_session(alice, 2)
+    for session in (first, second):
+        for end in range(2, 30, 3):
+            stale, thread = choose.random() < 0.4, choose.choice(["", "", "other"])
+            Summary.objects.create(
+                session=session,
+                from_position=1,
+                to_position=end,
+                text=f"Up to {end}",
+                stale=stale,
+                thread=thread,
+            )
+    for upto in range(32):
+        expected = Summary.objects.fresh(first).filter(to_position__lte=upto).first()
+        for max_facts in (0, 200):
+            found, _ = statements.read_prompt_sources(first, upto=upto, max_facts=max_facts, with_index=False)
+            assert found == (expected and (expected.pk, expected.to_position, expected.text))

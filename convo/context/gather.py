@@ -7,7 +7,8 @@ from convo.agents import Agent
 from convo.context.parts import PastMessage, PromptFact, RecalledMessage, Sources, SummaryText
 from convo.history import TranscriptMessage
 from convo.history.files import parts_of
-from convo.models import NOBODY, Session, Summary, Turn, UserMemory
+from convo.history.statements import FactRow, SummaryRow, read_prompt_sources
+from convo.models import NOBODY, Session, Turn
 
 # The facts considered for one question are more than any share of a prompt holds.
 MAX_FACTS = 200
@@ -26,8 +27,13 @@ def gather(session: Session, agent: Agent, query: str, *, upto: int) -> Sources:
         # A temporary chat is isolated: nothing comes in from elsewhere, as nothing leaves it.
         return Sources(session_id=str(session.pk))
     uses_memory = agent.memory and session.person.ref != NOBODY
-    facts = _facts(session, query) if uses_memory else []
-    summary = _summary(session, upto) if agent.summaries else None
+    summary, fact_rows = read_prompt_sources(
+        session,
+        upto=upto if agent.summaries else None,
+        max_facts=MAX_FACTS if uses_memory else 0,
+        with_index=bool(query),
+    )
+    facts = _facts(fact_rows, query)
     has_query = bool(query.strip())
     # Messages that are not kept can't be recalled.
     can_recall = has_query and agent.recall and (uses_memory or is_kept)
@@ -35,7 +41,7 @@ def gather(session: Session, agent: Agent, query: str, *, upto: int) -> Sources:
         session_id=str(session.pk),
         pinned_facts=[fact for fact, is_pinned in facts if is_pinned],
         facts=[fact for fact, is_pinned in facts if not is_pinned] if has_query else [],
-        summary=summary,
+        summary=_summary_text(session, summary) if summary else None,
         matches=_recall(session, query, everywhere=uses_memory, upto=upto) if can_recall else [],
     )
 
@@ -56,34 +62,32 @@ def _is_image(part: Mapping[str, object]) -> bool:
     return part.get("type") == "input_image"
 
 
-def _summary(session: Session, upto: int) -> SummaryText | None:
-    """Return the latest summary that covers nothing after this position."""
-    summary = Summary.objects.fresh(session).filter(to_position__lte=upto).first()
-    if summary is None:
-        return None
-    return SummaryText(
-        id=summary.pk, start=session.base_position + 1, end=summary.to_position, text=summary.text
-    )
+def _summary_text(session: Session, row: SummaryRow) -> SummaryText:
+    return SummaryText(id=row.id, start=session.base_position + 1, end=row.to_position, text=row.text)
 
 
-def _facts(session: Session, query: str) -> list[tuple[PromptFact, bool]]:
-    """Return the person's facts, each with whether it is pinned: the best match first, then the newest."""
-    rows = list(UserMemory.objects.for_prompt(session.person).prefetch_related("evidence")[:MAX_FACTS])
-    if not rows:
-        return []
+def _facts(rows: Sequence[FactRow], query: str) -> list[tuple[PromptFact, bool]]:
+    """Return these facts, each with whether it is pinned: the best match first, then the newest."""
+    index_entries = [row.index_entry for row in rows if row.index_entry]
     scores = (
-        dict(search.find_memories(session.person, query[:QUERY_CHARACTERS], limit=MAX_FACTS)) if query else {}
+        dict(search.rank_memories(index_entries, query[:QUERY_CHARACTERS], len(rows)))
+        if index_entries
+        else {}
     )
-    rows.sort(key=lambda row: (-scores.get(row.pk, 0.0), -row.valid_from.timestamp()))
-    return [(_fact(row, scores.get(row.pk)), row.pinned) for row in rows]
+
+    def order(row: FactRow) -> tuple[float, float, int]:
+        memory = row.memory
+        return -scores.get(memory.pk, 0.0), -memory.valid_from.timestamp(), memory.pk
+
+    return [(_fact(row, scores.get(row.memory.pk)), row.memory.pinned) for row in sorted(rows, key=order)]
 
 
-def _fact(row: UserMemory, score: float | None) -> PromptFact:
+def _fact(row: FactRow, score: float | None) -> PromptFact:
     return PromptFact(
-        key=str(row.key),
-        text=row.text,
-        since=row.valid_from,
-        evidence=[evidence.message_id for evidence in row.evidence.all()],
+        key=str(row.memory.key),
+        text=row.memory.text,
+        since=row.memory.valid_from,
+        evidence=sorted(row.message_ids),
         score=score,
     )
 

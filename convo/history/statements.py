@@ -12,7 +12,10 @@ from django.db import connection
 
 from convo.columns import Columns, db_value
 from convo.history.messages import TranscriptMessage
-from convo.models import Message, Person, Session, Turn
+from convo.models import Message, Person, Session, Summary, Turn, UserMemory
+
+# The key of a memory, its terms, and its vector with the vector's model and dimension.
+IndexEntry = tuple[int, str, bytes | memoryview | None, str, int]
 
 # Reading.
 
@@ -44,6 +47,48 @@ _NEWEST_SQL = f"""
     WHERE {_TRANSCRIPT_SQL} AND message.position > %s AND message.position < %s
     ORDER BY message.position DESC LIMIT %s
 """
+
+_MEMORY = Columns(UserMemory, "id", "key", "text", "pinned", "valid_from")
+_SUMMARY_SQL = f"""
+    SELECT summary.id, summary.to_position, summary.text, {", ".join(["NULL"] * (len(_MEMORY) + 5))}
+    FROM (
+        SELECT id, to_position, text FROM convo_summary
+        WHERE session_id = %s AND thread = '' AND NOT stale AND to_position <= %s
+        ORDER BY to_position DESC LIMIT 1
+    ) summary
+"""
+# Memories learned from nothing but deleted sessions are left out. The owner's deleted sessions come first in
+# the condition, because there are hardly ever any.
+_FACTS_SQL = f"""
+    SELECT NULL, NULL, NULL, {_MEMORY.sql("memory")},
+        (SELECT {{joined_ids}} FROM convo_evidence evidence WHERE evidence.memory_id = memory.id),
+        entry.terms, entry.vector, entry.model, entry.dim
+    FROM (
+        SELECT * FROM convo_usermemory memory
+        WHERE memory.person_id = %s AND memory.status = 'active' AND NOT (
+            memory.source <> 'user'
+            AND memory.id IN (
+                SELECT evidence.memory_id FROM convo_session session
+                JOIN convo_message message ON message.session_id = session.id
+                JOIN convo_evidence evidence ON evidence.message_id = message.id
+                WHERE session.owner_id = %s AND session.state_before IS NOT NULL
+            )
+            AND NOT EXISTS (
+                SELECT 1 FROM convo_evidence evidence
+                JOIN convo_message message ON message.id = evidence.message_id
+                JOIN convo_session session ON session.id = message.session_id
+                WHERE evidence.memory_id = memory.id AND message.active AND message.erased_at IS NULL
+                    AND session.state_before IS NULL
+            )
+        )
+        ORDER BY memory.pinned DESC, memory.valid_from, memory.id LIMIT %s
+    ) memory LEFT JOIN convo_indexedmemory entry
+        ON entry.memory_id = memory.id AND entry.text_key = memory.text_key AND %s
+"""
+_JOINED_IDS_SQL = {
+    "sqlite": "group_concat(evidence.message_id)",
+    "postgresql": "string_agg(CAST(evidence.message_id AS text), ',')",
+}
 
 
 def find_session(owner_id: object, session_id: UUID) -> Session | None:
@@ -102,6 +147,50 @@ def read_newest(session_id: UUID, *, after: int, before: int, limit: int) -> lis
         )
         for position, turn, type, role, name, agent, content, item, tokens, kind in reversed(rows)
     ]
+
+
+class SummaryRow(NamedTuple):
+    """A summary of the transcript up to a position."""
+
+    id: int
+    to_position: int
+    text: str
+
+
+class FactRow(NamedTuple):
+    """A memory, the messages that it was learned from, and its entry in the search index if there is one."""
+
+    memory: UserMemory
+    message_ids: list[int]
+    index_entry: IndexEntry | None
+
+
+def read_prompt_sources(
+    session: Session, *, upto: int | None, max_facts: int, with_index: bool
+) -> tuple[SummaryRow | None, list[FactRow]]:
+    """Read the newest summary up to a position, unless that is None, and the facts about the person."""
+    parts: list[str] = []
+    values: list[Any] = []
+    if upto is not None:
+        parts.append(_SUMMARY_SQL)
+        values += [db_value(Summary, "session", session.pk), upto]
+    if max_facts:
+        parts.append(_FACTS_SQL.format(joined_ids=_JOINED_IDS_SQL[connection.vendor]))
+        owner_id = db_value(Session, "owner", session.person.owner_id)
+        values += [session.person_id, owner_id, max_facts, with_index]
+    rows = _fetch_all(" UNION ALL ".join(parts), values) if parts else []
+    summaries = [SummaryRow(*row[:3]) for row in rows if row[0] is not None]
+    return next(iter(summaries), None), [_fact_row(row[3:]) for row in rows if row[0] is None]
+
+
+def _fact_row(row: tuple[Any, ...]) -> FactRow:
+    memory = _MEMORY.instance(row[: len(_MEMORY)])
+    message_ids, terms, *vector = row[len(_MEMORY) :]
+    return FactRow(
+        memory,
+        [int(id) for id in message_ids.split(",")] if message_ids else [],
+        None if terms is None else (memory.pk, terms, *vector),
+    )
 
 
 def _fetch_one(sql: str, values: list[Any]) -> tuple[Any, ...] | None:

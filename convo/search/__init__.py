@@ -1,7 +1,7 @@
 """Search over messages and memories, by words and by meaning."""
 
 from convo.search.candidates import message_ids_by_word
-from convo.search.find import MAX_QUERY_LENGTH, Hit, find, find_memories
+from convo.search.find import MAX_QUERY_LENGTH, Hit, find, find_memories, rank_memories
 from convo.search.index import (
     MAX_INDEXED_CHARACTERS,
     index_memories,
@@ -25,6 +25,7 @@ __all__ = [
     "index_turns",
     "index_vectors",
     "message_ids_by_word",
+    "rank_memories",
     "reindex_turns",
     "rows_without_vectors",
     "search_words",

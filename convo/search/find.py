@@ -1,6 +1,6 @@
 """Find the earlier messages and the memories that answer a question."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from math import log10
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from convo.errors import NotSearchable
 from convo.history import TranscriptMessage
+from convo.history.statements import IndexEntry
 from convo.models import IndexedMemory, Person, Session, UserMemory
 from convo.search import dates, embed, score
 from convo.search.candidates import select_candidates
@@ -221,12 +222,16 @@ def _hits(scope: Scope, question: Question, ranked_rows: Sequence[RankedRow], ne
 
 def find_memories(person: Person, query: str, *, limit: int = 10) -> list[tuple[int, float]]:
     """Return the person's active memories that match the query, as (primary key, score), the best first."""
-    question = parse_question(query)
     # A memory that changed since it was indexed is left out until it is indexed again.
     index_rows = IndexedMemory.objects.filter(
         person=person, memory__status=UserMemory.Status.ACTIVE, memory__text_key=F("text_key")
     )
-    values = index_rows.values_list("memory_id", "terms", "vector", "model", "dim")
+    return rank_memories(index_rows.values_list("memory_id", "terms", "vector", "model", "dim"), query, limit)
+
+
+def rank_memories(index_entries: Iterable[IndexEntry], query: str, limit: int) -> list[tuple[int, float]]:
+    """Return those of these memories that match the query, as (primary key, score), the best first."""
+    question = parse_question(query)
     rows = [
         Row(
             message_id=pk,
@@ -242,7 +247,7 @@ def find_memories(person: Person, query: str, *, limit: int = 10) -> list[tuple[
             name="",
             item_id=str(pk),
         )
-        for pk, terms, vector, model, dim in values
+        for pk, terms, vector, model, dim in index_entries
     ]
     candidates = CandidateSet(rows)
     results = rank(candidates, question, candidates.term_stats(question.terms), limit)
