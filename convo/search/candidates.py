@@ -69,9 +69,14 @@ _cache: OrderedDict[str, CacheEntry] = OrderedDict()
 _lock = threading.Lock()
 
 
-def select_candidates(scope: Scope, question: Question) -> tuple[CandidateSet, TermStats]:
-    """Return the messages worth ranking, and how rare the question's words are in the scope."""
-    if (candidates := _all_of_small_scope(scope)) is not None:
+def select_candidates(
+    scope: Scope, question: Question, outdated: tuple[CacheEntry, Version] | None = None
+) -> tuple[CandidateSet, TermStats]:
+    """Return the messages worth ranking, and how rare the question's words are in the scope.
+
+    `outdated` is the cached entry of the scope with the scope's present version, which is another one.
+    """
+    if (candidates := _all_of_small_scope(scope, outdated)) is not None:
         return candidates, candidates.term_stats(question.terms)
     keys_by_word = _keys_by_word(
         scope.scope_key, [*question.terms, *question.date_terms], limit=MAX_MATCHES_PER_WORD
@@ -100,10 +105,26 @@ def message_ids_by_word(
     return {word: frozenset(keys.tolist()) for word, keys in keys_by_word.items()}
 
 
-def _all_of_small_scope(scope: Scope) -> CandidateSet | None:
+def cached_entry(scope: Scope) -> CacheEntry | None:
+    """Return what is cached of this scope; whoever uses it compares the version."""
+    if not scope.is_unfiltered:
+        return None
+    key = _cache_key(scope)
+    with _lock:
+        if key in _cache:
+            _cache.move_to_end(key)
+        return _cache.get(key)
+
+
+def _cache_key(scope: Scope) -> str:
+    session_key = scope.session.pk.hex if scope.session else ""
+    return f"{connection.settings_dict['NAME']} {scope.scope_key} {session_key}"
+
+
+def _all_of_small_scope(scope: Scope, outdated: tuple[CacheEntry, Version] | None) -> CandidateSet | None:
     """Return every message of a small scope; None if the scope is large."""
     if scope.is_unfiltered:
-        return _cached_candidate_set(scope)
+        return _read_and_cache(scope, outdated)
     return CandidateSet(scope.rows(scope.base_condition)) if scope.count() <= SMALL_SCOPE else None
 
 
@@ -194,34 +215,27 @@ def _quoted_term(scope_key: str, word: str) -> str:
     return _TERM_QUOTING[connection.vendor].format(f"{scope_key}.{word}")
 
 
-def _cached_candidate_set(scope: Scope) -> CandidateSet | None:
-    """Return every message of a small scope, from the cache where it is valid; None if the scope is large.
+def _read_and_cache(scope: Scope, outdated: tuple[CacheEntry, Version] | None) -> CandidateSet | None:
+    """Read and cache every message of a small scope; return None if the scope is large.
 
     If messages were added and nothing else changed, only these are read. A set that still waits for vectors
     isn't cached, because vectors don't change the version.
     """
-    session_key = scope.session.pk.hex if scope.session else ""
-    key = f"{connection.settings_dict['NAME']} {scope.scope_key} {session_key}"
-    with _lock:
-        entry = _cache.get(key)
-        if entry:
-            _cache.move_to_end(key)
-    if not entry and scope.count() > SMALL_SCOPE:
+    if outdated is None and scope.count() > SMALL_SCOPE:
         return None
     # The version is read before the rows: what comes in between is read again for the next search.
-    version = scope.version()
-    if entry and entry.version == version:
-        return entry.candidates
+    entry, version = outdated or (None, scope.version(newest_id=0))
     if version.messages > SMALL_SCOPE:
         # The scope is large now, and the larger it is, the longer reading its version takes. Without an entry
         # the next search only counts messages, up to the limit.
         with _lock:
-            _cache.pop(key, None)
+            _cache.pop(_cache_key(scope), None)
         return None
     rows = _extended_rows(scope, version, entry) if entry else []
     candidates = CandidateSet(rows or scope.rows(scope.base_condition))
     if not candidates.has_all_vectors(model_name()):
         return candidates
+    key = _cache_key(scope)
     with _lock:
         _cache[key] = CacheEntry(version, candidates)
         _cache.move_to_end(key)
@@ -233,10 +247,9 @@ def _cached_candidate_set(scope: Scope) -> CandidateSet | None:
 def _extended_rows(scope: Scope, version: Version, entry: CacheEntry) -> list[Row]:
     """Return the known rows and those added since, usually one turn; none if anything else has changed."""
     previous, old_candidates = entry
-    newest_id = previous.newest_id or 0
-    if not version.extends(previous) or version.messages != previous.messages + scope.count_after(newest_id):
+    if not version.extends(previous):
         return []
     # The newest of these may have come after their version was read.
     old_keys = set(old_candidates.message_ids.tolist())
-    new_rows = scope.rows(scope.base_condition, ("entry.message_id > %s", [newest_id]))
+    new_rows = scope.rows(scope.base_condition, ("entry.message_id > %s", [previous.newest_id or 0]))
     return [*old_candidates.rows, *(row for row in new_rows if row.message_id not in old_keys)]

@@ -16,9 +16,9 @@ from convo.history import TranscriptMessage
 from convo.history.statements import IndexEntry
 from convo.models import IndexedMemory, Person, Session, UserMemory
 from convo.search import dates, embed, score
-from convo.search.candidates import select_candidates
+from convo.search.candidates import cached_entry, select_candidates
 from convo.search.embed import remove_names
-from convo.search.load import load_messages
+from convo.search.load import LoadedMessages, load_messages, load_with_version
 from convo.search.scope import Scope
 from convo.search.score import CandidateSet, Question, Row, TermStats
 from convo.search.words import matching_spans, search_words
@@ -95,9 +95,20 @@ def find(
         before=before,
         before_position=before_position,
     )
-    question = parse_question(query)
-    candidates, term_stats = select_candidates(scope, question)
-    return _hits(scope, question, rank(candidates, question, term_stats, limit, excluded_parts), neighbours)
+    question, outdated = parse_question(query), None
+    # Most scopes have not changed since the last search, so what is cached is ranked before it is checked.
+    if entry := cached_entry(scope):
+        term_stats = entry.candidates.term_stats(question.terms)
+        ranked_rows = rank(entry.candidates, question, term_stats, limit, excluded_parts)
+        newest_id = entry.version.newest_id or 0
+        version, messages = load_with_version(scope, newest_id, _message_ids(ranked_rows), neighbours)
+        if version.equals(entry.version):
+            return _hits(question, ranked_rows, messages, neighbours)
+        outdated = entry, version
+    candidates, term_stats = select_candidates(scope, question, outdated)
+    ranked_rows = rank(candidates, question, term_stats, limit, excluded_parts)
+    messages = load_messages(_message_ids(ranked_rows), neighbours, before_position)
+    return _hits(question, ranked_rows, messages, neighbours)
 
 
 def parse_question(query: str) -> Question:
@@ -187,10 +198,13 @@ def _meaning(candidates: CandidateSet, question: Question, term_stats: TermStats
     return score.Meaning(vectors, query_vectors[0], unrelated_vectors if is_comparable else None)
 
 
-def _hits(scope: Scope, question: Question, ranked_rows: Sequence[RankedRow], neighbours: int) -> list[Hit]:
-    messages = load_messages(
-        [result.row.message_id for result in ranked_rows], neighbours, scope.before_position
-    )
+def _message_ids(ranked_rows: Sequence[RankedRow]) -> list[int]:
+    return [result.row.message_id for result in ranked_rows]
+
+
+def _hits(
+    question: Question, ranked_rows: Sequence[RankedRow], messages: LoadedMessages, neighbours: int
+) -> list[Hit]:
     query_words = frozenset(question.terms)
     # A message that was deleted or forgotten after it was ranked is no longer among those loaded.
     results = [

@@ -4,14 +4,14 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from django.db import connection
 
 from convo.history import TranscriptMessage
 from convo.models import Turn
-from convo.search.scope import FINDABLE_SQL, lookup_join
+from convo.search.scope import FINDABLE_SQL, Scope, SqlValue, Version, lookup_join
 
 # This is raw SQL because creating model instances takes longer than all the rest of a search.
 _MESSAGES_SQL = f"""
@@ -107,12 +107,37 @@ def load_messages(message_ids: Sequence[int], neighbours: int, before_position: 
     """Load these messages and their neighbours, without those that may not be found or are too new."""
     if not message_ids:
         return LoadedMessages([])
+    return LoadedMessages(_fetch_all(_messages_sql(message_ids, neighbours, before_position), []))
+
+
+def load_with_version(
+    scope: Scope, newest_id: int, message_ids: Sequence[int], neighbours: int
+) -> tuple[Version, LoadedMessages]:
+    """Load these messages as `load_messages` does, and the scope's version, in one statement.
+
+    So a search in a scope that has not changed since its messages were cached takes one statement.
+    """
+    version_sql, values = scope.version_sql(newest_id)
+    # Without any message there is still one row, with the version.
+    messages_sql = _messages_sql(message_ids or [0], neighbours, scope.before_position)
+    sql = f"SELECT version.*, found.* FROM ({version_sql}) version LEFT JOIN ({messages_sql}) found ON true"
+    rows = _fetch_all(sql, values)
+    width = len(Version._fields)
+    return Version._make(rows[0][:width]), LoadedMessages(
+        row[width:] for row in rows if row[width] is not None
+    )
+
+
+def _messages_sql(message_ids: Sequence[int], neighbours: int, before_position: int | None) -> str:
     near_join = lookup_join("convo_message", "near", _IS_NEAR_SQL.format(reach=int(neighbours)))
-    sql = _MESSAGES_SQL.format(
+    return _MESSAGES_SQL.format(
         ids=_IDS_SQL.format(near_join=near_join, hit_ids=", ".join(map(str, message_ids))),
         message_join=lookup_join("convo_message", "message", "message.id = ids.id"),
         before=_NO_LIMIT if before_position is None else int(before_position),
     )
+
+
+def _fetch_all(sql: str, values: Sequence[SqlValue]) -> list[tuple[Any, ...]]:
     with connection.cursor() as cursor:
-        cursor.execute(sql)
-        return LoadedMessages(cursor.fetchall())
+        cursor.execute(sql, values)
+        return list(cursor.fetchall())

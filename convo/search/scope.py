@@ -49,10 +49,10 @@ _COUNT_SQL = (
     "SELECT COUNT(*) FROM "
     f"(SELECT 1 FROM convo_indexedmessage WHERE {{column}} = %s LIMIT {SMALL_SCOPE + 1}) AS few"
 )
-_COUNT_AFTER_SQL = "SELECT COUNT(*) FROM convo_indexedmessage WHERE {column} = %s AND message_id > %s"
 _VERSION_SQL = """
     SELECT * FROM (
-        SELECT COUNT(*), MAX(message_id) FROM convo_indexedmessage WHERE {column} = %s
+        SELECT COUNT(*), MAX(message_id), COUNT(CASE WHEN message_id > %s THEN 1 END)
+        FROM convo_indexedmessage WHERE {column} = %s
     ) AS index_state, (
         SELECT COUNT(*), SUM(epoch), MIN(CAST(id AS TEXT)), MAX(CAST(id AS TEXT)), SUM(last_position)
         FROM convo_session WHERE {session} = %s
@@ -65,11 +65,15 @@ class Version(NamedTuple):
 
     messages: int
     newest_id: int | None
+    messages_after: int  # those with a higher id than the newest of the version that it is compared with
     sessions: int
     epochs: int | None
     first: str | None
     last: str | None
     positions: int | None
+
+    def equals(self, other: "Version") -> bool:
+        return self._replace(messages_after=0) == other._replace(messages_after=0)
 
     def extends(self, other: "Version") -> bool:
         """Return whether messages were added since `other` and nothing else changed.
@@ -77,9 +81,9 @@ class Version(NamedTuple):
         The epochs of sessions rise with every change that is not an append.
         """
         with_appends = other._replace(
-            messages=self.messages, newest_id=self.newest_id, positions=self.positions
+            messages=other.messages + self.messages_after, newest_id=self.newest_id, positions=self.positions
         )
-        return self.messages > other.messages and self == with_appends
+        return self.messages_after > 0 and self.equals(with_appends)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,14 +127,14 @@ class Scope:
         column, value = self._key_column
         return int(_fetch_row(_COUNT_SQL.format(column=column), [value])[0])
 
-    def version(self) -> Version:
+    def version(self, newest_id: int) -> Version:
+        """Return the version as it is now; `newest_id` is that of the version that it is compared with."""
+        return Version._make(_fetch_row(*self.version_sql(newest_id)))
+
+    def version_sql(self, newest_id: int) -> Condition:
         column, value = self._key_column
         version_sql = _VERSION_SQL.format(column=column, session="id" if self.session else column)
-        return Version._make(_fetch_row(version_sql, [value, value]))
-
-    def count_after(self, newest_id: int) -> int:
-        column, value = self._key_column
-        return int(_fetch_row(_COUNT_AFTER_SQL.format(column=column), [value, newest_id])[0])
+        return version_sql, [newest_id, value, value]
 
     def message_count(self) -> int:
         """Return the number of messages under the scope key; a person's session has its person's key.
