@@ -11,7 +11,7 @@ the question least, facts beyond their share, the oldest exchanges, the summary,
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import islice, takewhile
 
 from convo import tokens
@@ -22,7 +22,8 @@ from convo.context.parts import Prompt, PromptFact, PromptPart, RecalledMessage,
 from convo.context.verbatim import (
     SENDABLE_TYPES,
     Choice,
-    CountableMessage,
+    Exchange,
+    exchanges_before,
     last_pairs,
     left_out,
     newest_that_fit,
@@ -30,6 +31,7 @@ from convo.context.verbatim import (
 )
 from convo.errors import MessageTooLong
 from convo.history import TranscriptMessage, with_inline_data
+from convo.history.messages import CountableMessage
 from convo.llm.types import ChatMessage
 from convo.models import Manifest, ManifestOmission, ManifestSource
 
@@ -195,19 +197,19 @@ class _Selection:
         if not choice.is_truncated:
             return choice, self._look_up(choice, self.remaining_tokens - choice.token_count)
         # The transcript is cut anyway, so the share of facts and recalled messages is reserved for them.
-        choice = self._transcript_end(
-            self.remaining_tokens - self._look_up(choice, self.remaining_tokens).tokens
-        )
+        lookups = self._look_up(choice, self.remaining_tokens)
+        if not lookups.tokens:
+            return choice, lookups
+        choice = self._transcript_end(self.remaining_tokens - lookups.tokens)
         return choice, self._look_up(choice, self.remaining_tokens - choice.token_count)
 
     def _transcript_end(self, budget: int) -> Choice:
-        return newest_that_fit(
-            self.earlier,
-            self.model,
-            pairs=self.agent.recent_pairs,
-            budget=budget,
-            question=self.question,
-            refused_turns=self.material.refused_turns,
+        return newest_that_fit(self._exchanges, pairs=self.agent.recent_pairs, budget=budget)
+
+    @cached_property
+    def _exchanges(self) -> list[Exchange]:
+        return exchanges_before(
+            self.earlier, self.model, question=self.question, refused_turns=self.material.refused_turns
         )
 
     def _look_up(self, choice: Choice, room: int) -> _Lookups:

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from convo.history import TranscriptMessage
 from convo.history.files import hashes
+from convo.history.messages import CountableMessage, costs
 from convo.history.tool_pairs import Pairs, pair
 from convo.models import ManifestOmission
 
@@ -13,13 +13,14 @@ from convo.models import ManifestOmission
 SENDABLE_TYPES = {"message", "function_call", "function_call_output", "compaction"}
 
 
-class CountableMessage(Protocol):
-    """A message that can count its tokens."""
+@dataclass(frozen=True)
+class Exchange:
+    """A question with what followed it; with the reason if it is left out whatever room there is."""
 
-    @property
-    def content(self) -> str: ...
-
-    def cost(self, model: str) -> int: ...
+    messages: list[TranscriptMessage]
+    token_count: int
+    is_needed: bool = False
+    omission: str = ""
 
 
 @dataclass
@@ -36,53 +37,67 @@ class Choice:
         return [message for exchange in self.exchanges for message in exchange]
 
 
-def newest_that_fit(
+def newest_that_fit(newest_first: Iterable[Exchange], *, pairs: int | None, budget: int) -> Choice:
+    """Return the newest of these exchanges: at most `pairs` of them, within `budget` tokens.
+
+    Those that are needed are always taken, whatever they cost.
+    """
+    choice, full_reason = Choice(), ""
+    for exchange in newest_first:
+        if exchange.omission:
+            choice.omissions.append((exchange.omission, exchange.messages))
+            continue
+        if not (full_reason or exchange.is_needed):
+            if pairs is not None and len(choice.exchanges) >= pairs:
+                full_reason = f"older than {last_pairs(pairs)}"
+            elif choice.token_count + exchange.token_count > budget:
+                full_reason, choice.is_truncated = "no room in the budget", True
+        if full_reason:
+            choice.omissions.append((full_reason, exchange.messages))
+            continue
+        choice.exchanges.append(exchange.messages)
+        choice.token_count += exchange.token_count
+    choice.exchanges.reverse()
+    return choice
+
+
+def exchanges_before(
     earlier: Sequence[TranscriptMessage],
     model: str,
     *,
-    pairs: int | None,
-    budget: int,
     question: Sequence[TranscriptMessage] = (),
     refused_turns: Sequence[int] = (),
-) -> Choice:
-    """Return the newest exchanges before this question: at most `pairs` of them, within `budget` tokens.
-
-    Calls whose results are in the question are always taken, whatever they cost.
-    """
-    choice, full_reason = Choice(), ""
+) -> list[Exchange]:
+    """Return the exchanges before this question, newest first; calls whose results it has are needed."""
+    newest_first: list[Exchange] = []
     later_exchange: list[TranscriptMessage] = []
     has_later_answer = False
+
+    def add(messages: list[TranscriptMessage], omission: str = "", *, is_needed: bool = False) -> None:
+        newest_first.append(Exchange(messages, total_tokens(messages, model), is_needed, omission))
+
     if repeats := _unanswered_repeats(earlier, question):
-        choice.omissions.append(("a question without an answer, which is asked again", repeats))
+        add(repeats, "a question without an answer, which is asked again")
         earlier = earlier[: -len(repeats)]
     messages = [message for message in earlier if message.type in SENDABLE_TYPES]
     call_pairs = pair(enumerate([*messages, *question]))
     for indexes in reversed(_exchanges(messages, call_pairs)):
         exchange = [messages[index] for index in indexes if index not in call_pairs.orphans]
-        is_needed = any(call_pairs.results.get(index, 0) >= len(messages) for index in indexes)
         if unpaired_messages := [messages[index] for index in indexes if index in call_pairs.orphans]:
-            choice.omissions.append(("a tool call and its result are only sent together", unpaired_messages))
+            add(unpaired_messages, "a tool call and its result are only sent together")
         if not exchange:
             continue
         if _is_unanswered(exchange, []) and exchange[0].turn in refused_turns:
-            choice.omissions.append(("a question whose image the model server refused", exchange))
+            add(exchange, "a question whose image the model server refused")
             continue
         if has_later_answer and _is_unanswered(exchange, later_exchange):
-            choice.omissions.append(("a question without an answer, and a later one was answered", exchange))
+            add(exchange, "a question without an answer, and a later one was answered")
             continue
         later_exchange = exchange
         has_later_answer = has_later_answer or any(message.role == "assistant" for message in exchange)
-        exchange_tokens = total_tokens(exchange, model)
-        if not (full_reason or is_needed) and pairs is not None and len(choice.exchanges) >= pairs:
-            full_reason = f"older than {last_pairs(pairs)}"
-        elif not (full_reason or is_needed) and choice.token_count + exchange_tokens > budget:
-            full_reason, choice.is_truncated = "no room in the budget", True
-        if full_reason:
-            choice.omissions.append((full_reason, exchange))
-            continue
-        choice.exchanges.insert(0, exchange)
-        choice.token_count += exchange_tokens
-    return choice
+        is_needed = any(call_pairs.results.get(index, 0) >= len(messages) for index in indexes)
+        add(exchange, is_needed=is_needed)
+    return newest_first
 
 
 def _is_unanswered(
@@ -133,7 +148,7 @@ def _exchanges(messages: Sequence[TranscriptMessage], pairs: Pairs) -> list[list
 
 
 def total_tokens(messages: Iterable[CountableMessage], model: str) -> int:
-    return sum(message.cost(model) for message in messages)
+    return sum(costs(messages, model))
 
 
 def left_out(choice: Choice, model: str) -> Iterator[ManifestOmission]:

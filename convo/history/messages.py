@@ -1,9 +1,9 @@
 """The values that go into a transcript, and those that prompts are built from."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from convo import tokens
 from convo.conf import conf
@@ -124,10 +124,27 @@ class TranscriptMessage:
         return str((self.item or {}).get("call_id", ""))
 
     def cost(self, model: str) -> int:
-        """Return its tokens for this model: as stored, unless the model has another tokenizer."""
-        if tokens.encoding_name(model) == tokens.encoding_name(conf().default_model):
-            return self.tokens + tokens.MESSAGE_OVERHEAD
-        return count(self.content, self.item, model) + tokens.MESSAGE_OVERHEAD
+        return next(costs([self], model))
+
+
+class CountableMessage(Protocol):
+    """A message whose tokens can be counted."""
+
+    @property
+    def content(self) -> str: ...
+
+    @property
+    def item(self) -> ItemFields | None: ...
+
+    @property
+    def tokens(self) -> int: ...
+
+
+def costs(messages: Iterable[CountableMessage], model: str) -> Iterator[int]:
+    """Yield each message's tokens for this model: as stored, unless the model has another tokenizer."""
+    if tokens.encoding_name(model) == tokens.encoding_name(conf().default_model):
+        return (message.tokens + tokens.MESSAGE_OVERHEAD for message in messages)
+    return (count(message.content, message.item, model) + tokens.MESSAGE_OVERHEAD for message in messages)
 
 
 def count(content: str, item: ItemFields | None, model: str = "") -> int:

@@ -10,7 +10,7 @@ from convo.errors import NotFound
 from convo.history import ephemeral, statements, window
 from convo.history.files import attachments
 from convo.history.files.content import ItemFields, data_field, parts_of
-from convo.history.messages import NewMessage, TranscriptMessage
+from convo.history.messages import NewMessage, TranscriptMessage, costs
 from convo.models import Message, Session, Turn
 
 _COLUMNS = (
@@ -68,7 +68,7 @@ def recent_messages(
     questions = used_tokens = 0
     batch, batch_size = messages, window.MAX_MESSAGES
     while True:
-        for message in reversed(batch):
+        for message, message_tokens in zip(reversed(batch), costs(reversed(batch), model), strict=True):
             has_all_pairs = pairs is not None and questions >= pairs
             if message.position <= after or has_all_pairs or used_tokens > budget:
                 return selected[::-1]
@@ -79,7 +79,7 @@ def recent_messages(
                 and selected[-1].role != Message.Role.USER
             )
             selected.append(message)
-            used_tokens += message.cost(model)
+            used_tokens += message_tokens
         if len(batch) < batch_size or batch[0].position <= after + 1:
             return selected[::-1]
         if pairs is None:
@@ -192,6 +192,8 @@ def edited_question(turn: Turn, text: str) -> list[NewMessage]:
 
 def with_inline_data(rows: Sequence[Row]) -> list[Row]:
     """Return these messages with the data of their images and files inline, as it came."""
+    if not any(row.item for row in rows):
+        return list(rows)
     items = attachments.inline_items([row.item for row in rows])
     return [_with_item(row, item) for row, item in zip(rows, items, strict=True)]
 
