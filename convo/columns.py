@@ -1,14 +1,14 @@
 """Read the rows of statements that are written by hand as instances of models."""
 
 from collections.abc import Callable, Sequence
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Any, Generic, TypeVar
 
 from django.db import connection
 from django.db.models import Field, Model
 
 M = TypeVar("M", bound=Model)
-Fields = tuple["Field[Any, Any]", ...]
+Converter = tuple[int, Callable[..., object], object]
 
 
 class Columns(Generic[M]):
@@ -19,11 +19,12 @@ class Columns(Generic[M]):
 
     def __init__(self, model: type[M], *names: str) -> None:
         self._model, self._names = model, names
+        self._converters_by_vendor: dict[str, Sequence[Converter]] = {}
 
     @cached_property
-    def _fields(self) -> Fields:
+    def _fields(self) -> "Sequence[Field[Any, Any]]":
         fields = self._model._meta.local_concrete_fields
-        return tuple(field for field in fields if not self._names or field.name in self._names)
+        return [field for field in fields if not self._names or field.name in self._names]
 
     @cached_property
     def _attribute_names(self) -> list[str]:
@@ -39,19 +40,24 @@ class Columns(Generic[M]):
     def instance(self, values: Sequence[object]) -> M:
         """Build the instance that the ORM would build from these values of the columns."""
         converted = list(values)
-        for index, convert, column in _converters(connection.vendor, self._fields):
+        for index, convert, column in self._converters():
             converted[index] = convert(converted[index], column, connection)
         return self._model.from_db(connection.alias, self._attribute_names, converted)
 
-
-@lru_cache(maxsize=32)
-def _converters(vendor: str, fields: Fields) -> list[tuple[int, Callable[..., object], object]]:
-    columns = [field.get_col(field.model._meta.db_table) for field in fields]
-    return [
-        (index, convert, column)
-        for index, column in enumerate(columns)
-        for convert in (*connection.ops.get_db_converters(column), *column.get_db_converters(connection))
-    ]
+    def _converters(self) -> Sequence[Converter]:
+        """Return the ORM's own converters for the present database, each with the index of its column."""
+        vendor = connection.vendor
+        if vendor not in self._converters_by_vendor:
+            columns = [field.get_col(field.model._meta.db_table) for field in self._fields]
+            self._converters_by_vendor[vendor] = [
+                (index, convert, column)
+                for index, column in enumerate(columns)
+                for convert in (
+                    *connection.ops.get_db_converters(column),
+                    *column.get_db_converters(connection),
+                )
+            ]
+        return self._converters_by_vendor[vendor]
 
 
 def db_value(model: type[Model], name: str, value: object) -> Any:

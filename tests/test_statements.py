@@ -5,7 +5,11 @@ most 2, with the statement that it needs named beside the number.
 """
 
 import pytest
+from django.contrib.auth.models import AbstractBaseUser
 
+from convo import memory, search
+from convo.history import window
+from convo.models import Person
 from tests.support.rest import Caller, assistant, ok, user
 from tests.support.statements import recorded_statements
 
@@ -25,3 +29,65 @@ def test_reading_a_session_takes_two_statements(session: str, alice_key: str) ->
         assert ok(caller.get(session))["message_count"] == 2
     # The key with its owner, and the session.
     assert len(statements) == 2, statements
+
+
+def test_a_page_of_messages_takes_three_statements(session: str, alice_key: str) -> None:
+    caller = Caller(alice_key)
+    caller.append(session, user("And the station?"), assistant("In the north."))
+    with recorded_statements() as statements:
+        page = ok(caller.get(f"{session}history/", {"after": 1, "page_size": 2}))
+    assert [entry["turn"] for entry in page["results"]] == [1, 2]
+    assert page["next"]
+    assert page["previous"]
+    # The key, the session, and the messages with one more.
+    assert len(statements) == 3, statements
+    # Nothing of a turn is loaded that no message shows.
+    assert not any(column in sql for sql in statements for column in ("manifest", "draft", "chunks"))
+
+
+def test_the_context_takes_four_statements_and_fewer_once_the_window_is_cached(
+    session: str, alice: AbstractBaseUser, alice_key: str
+) -> None:
+    memory.remember(Person.objects.get_or_create_by_ref(alice, "ann"), "Sails on Sundays", kind="fact")
+    caller = Caller(alice_key)
+    counts = []
+    for _ in range(2):
+        with recorded_statements() as statements:
+            prompt = ok(caller.get(f"{session}context/"))
+        assert [entry["content"] for entry in prompt["messages"][-2:]] == [
+            "Where is the harbour?",
+            "In the south.",
+        ]
+        counts.append(len(statements))
+    # The key, the session, the newest messages unless they are cached, and the facts with the summary.
+    assert counts == [4, 3], statements
+
+
+def test_recall_takes_one_statement_more_in_a_scope_that_has_not_changed(
+    session: str, alice: AbstractBaseUser, alice_key: str
+) -> None:
+    caller = Caller(alice_key)
+    other = caller.make(user="ann")
+    caller.append(other, user("The harbour has a lighthouse."), assistant("Good to know."))
+    memory.remember(Person.objects.get_or_create_by_ref(alice, "ann"), "Sails on Sundays", kind="fact")
+    search.index_turns()
+    search.index_memories()
+    question = {"query": "Is there a lighthouse at the harbour?"}
+    ok(caller.get(f"{session}context/", question))
+    with recorded_statements() as statements:
+        prompt = ok(caller.get(f"{session}context/", question))
+    assert "The harbour has a lighthouse." in str(prompt["messages"][-1])
+    assert "recalled" in [part["part"] for part in prompt["manifest"]["parts"]]
+    # The key, the session, the facts with the summary, and the recalled messages with the scope's version.
+    assert len(statements) == 4, statements
+
+
+def test_a_long_transcript_without_a_summary_is_read_in_two_steps(session: str, alice_key: str) -> None:
+    caller = Caller(alice_key)
+    caller.append(session, *[user("x " * 40), assistant("y " * 40)] * 120)
+    with recorded_statements() as statements:
+        prompt = ok(caller.get(f"{session}context/", {"max_tokens": 10_000}))
+    assert len(prompt["messages"]) > 3 * window.MAX_MESSAGES - 20
+    # The window, which isn't cached yet, ends within the budget, so one more statement reads what precedes it.
+    assert len(statements) == 5, statements
+    assert sum("ORDER BY message.position DESC" in sql for sql in statements) == 2

@@ -30,6 +30,7 @@ _TRANSCRIPT_SQL = """
     message.session_id = %s AND message.thread = '' AND message.active AND message.erased_at IS NULL
 """
 _MESSAGE, _TURN = Columns(Message), Columns(Turn, "id", "number", "status", "question_turn")
+_MESSAGE_TURN: Any = Message._meta.get_field("turn")
 # Positions lie between these two.
 BEFORE_ALL, AFTER_ALL = 0, 2**63 - 1
 _PAGE_SQL = f"""
@@ -124,7 +125,8 @@ def read_page(session_id: UUID, *, after: int, before: int, newest_first: bool, 
         message = _MESSAGE.instance(row[: len(_MESSAGE)])
         if message.turn_id not in turns:
             turns[message.turn_id] = _TURN.instance(row[len(_MESSAGE) : -2])
-        message.turn = turns[message.turn_id]
+        # So does the ORM; an assignment would ask the database routers about every message.
+        _MESSAGE_TURN.set_cached_value(message, turns[message.turn_id])
         messages.append(message)
     return PageRows(messages, *(map(bool, rows[0][-2:]) if rows else (False, False)))
 
