@@ -88,6 +88,6 @@ def test_a_long_transcript_without_a_summary_is_read_in_two_steps(session: str, 
     with recorded_statements() as statements:
         prompt = ok(caller.get(f"{session}context/", {"max_tokens": 10_000}))
     assert len(prompt["messages"]) > 3 * window.MAX_MESSAGES - 20
-    # The window, which isn't cached yet, ends within the budget, so one more statement reads what precedes it.
+    # The window is not cached yet and ends within the budget: one more statement reads what precedes it.
     assert len(statements) == 5, statements
     assert sum("ORDER BY message.position DESC" in sql for sql in statements) == 2

@@ -22,7 +22,7 @@ from convo.context.parts import Prompt, PromptFact, PromptPart, RecalledMessage,
 from convo.context.verbatim import (
     SENDABLE_TYPES,
     Choice,
-    Exchange,
+    PastExchange,
     exchanges_before,
     last_pairs,
     left_out,
@@ -207,7 +207,7 @@ class _Selection:
         return newest_that_fit(self._exchanges, pairs=self.agent.recent_pairs, budget=budget)
 
     @cached_property
-    def _exchanges(self) -> list[Exchange]:
+    def _exchanges(self) -> list[PastExchange]:
         return exchanges_before(
             self.earlier, self.model, question=self.question, refused_turns=self.material.refused_turns
         )

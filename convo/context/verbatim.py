@@ -14,7 +14,7 @@ SENDABLE_TYPES = {"message", "function_call", "function_call_output", "compactio
 
 
 @dataclass(frozen=True)
-class Exchange:
+class PastExchange:
     """A question with what followed it; with the reason if it is left out whatever room there is."""
 
     messages: list[TranscriptMessage]
@@ -37,7 +37,7 @@ class Choice:
         return [message for exchange in self.exchanges for message in exchange]
 
 
-def newest_that_fit(newest_first: Iterable[Exchange], *, pairs: int | None, budget: int) -> Choice:
+def newest_that_fit(newest_first: Iterable[PastExchange], *, pairs: int | None, budget: int) -> Choice:
     """Return the newest of these exchanges: at most `pairs` of them, within `budget` tokens.
 
     Those that are needed are always taken, whatever they cost.
@@ -67,14 +67,14 @@ def exchanges_before(
     *,
     question: Sequence[TranscriptMessage] = (),
     refused_turns: Sequence[int] = (),
-) -> list[Exchange]:
+) -> list[PastExchange]:
     """Return the exchanges before this question, newest first; calls whose results it has are needed."""
-    newest_first: list[Exchange] = []
+    newest_first: list[PastExchange] = []
     later_exchange: list[TranscriptMessage] = []
     has_later_answer = False
 
     def add(messages: list[TranscriptMessage], omission: str = "", *, is_needed: bool = False) -> None:
-        newest_first.append(Exchange(messages, total_tokens(messages, model), is_needed, omission))
+        newest_first.append(PastExchange(messages, total_tokens(messages, model), is_needed, omission))
 
     if repeats := _unanswered_repeats(earlier, question):
         add(repeats, "a question without an answer, which is asked again")
