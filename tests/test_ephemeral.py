@@ -290,7 +290,7 @@ def test_what_was_put_there_and_rolled_back_is_asked_for_by_nobody(chat: Session
 
     with transaction.atomic():
         locked = history.lock(chat.pk)
-        history.append(locked, [(Turn.objects.get(), NewMessage(role="user", content="lost"))])
+        history.append(locked, [(Turn.objects.get(), [NewMessage(role="user", content="lost")])])
         transaction.set_rollback(True)
     assert "lost" in in_cache()
     ask(chat, "second")

@@ -548,7 +548,7 @@ def test_an_answered_question_can_go_without_its_answer(alices: OpenAI, alice: A
     session, _ = turns.store_session(turns.new_session(alice, ""))
     turn = Turn.objects.create(session=session, number=1, agent="assistant", status=Turn.Status.PARTIAL)
     reply = NewMessage(role="assistant", content="An answer that br", agent="assistant")
-    history.append(session, [(turn, NewMessage(role="user", content="Why?")), (turn, reply)])
+    history.append(session, [(turn, [NewMessage(role="user", content="Why?"), reply])])
     items = alices.conversations.items.list(f"conv_{session.pk.hex}").data
     assert [item.status for item in items] == ["incomplete", "completed"]  # type: ignore[union-attr]
     alices.conversations.items.delete(str(items[1].id), conversation_id=f"conv_{session.pk.hex}")

@@ -6,6 +6,7 @@ from convo.history.branches import activate, alternatives, branch_point
 from convo.history.clear import clear, remove, remove_if, restore_cleared, set_aside
 from convo.history.edit import delete_item, delete_message, delete_turn
 from convo.history.fork import fork
+from convo.history.locks import lock_idle, lock_to_append
 from convo.history.messages import NewMessage, TranscriptMessage
 from convo.history.read import (
     MessagePage,
@@ -29,11 +30,12 @@ from convo.history.turn_end import (
     end_or_requeue,
     end_turn,
     end_turn_from_draft,
-    lock_idle,
     requeue,
 )
+from convo.history.write_statements import LockedSession
 
 __all__ = [
+    "LockedSession",
     "MessagePage",
     "NewMessage",
     "TranscriptMessage",
@@ -59,6 +61,7 @@ __all__ = [
     "items_by_id",
     "lock",
     "lock_idle",
+    "lock_to_append",
     "look_up_newest",
     "message_at",
     "messages_of",

@@ -1,53 +1,72 @@
 """Append messages to a transcript: the only place that inserts them, except for copies in a fork."""
 
 from collections.abc import Sequence
+from itertools import count, islice
 
 from django.utils import timezone
 
-from convo.history import ephemeral
+from convo.history import ephemeral, write_statements
 from convo.history.files import attachments
 from convo.history.messages import NewMessage
 from convo.models import Message, Session, Turn
 
 
 def append(
-    session: Session, entries: Sequence[tuple[Turn, NewMessage]], *, active: bool = True
+    session: Session, turns: Sequence[tuple[Turn, Sequence[NewMessage]]], *, active: bool = True
 ) -> list[Message]:
     """Add messages at the end of a locked session, and save its counters; return them with their contents.
 
-    With storage `none` they are not stored and serve this turn alone. Messages that are not `active`, such as
-    the question of an answer that is still being written, take their positions and are not counted yet.
+    New turns are inserted with their messages. With storage `none` the messages are not stored and serve this
+    turn alone. Messages that are not `active`, such as the question of an answer that is still being written,
+    take their positions and are not counted yet.
     """
-    attachments.refuse_references([message.item for _, message in entries])
+    attachments.refuse_references([message.item for _, messages in turns for message in messages])
+    positions = count(session.last_position + 1)
     rows = [
-        message.row(session=session, turn=turn, position=position, active=active)
-        for position, (turn, message) in enumerate(entries, session.last_position + 1)
+        message.row(session=session, turn=turn, position=next(positions), active=active)
+        for turn, messages in turns
+        for message in messages
     ]
-    if session.storage == Session.Storage.PERSISTENT:
-        attachments.store(session.person_id, rows)
-        Message.objects.bulk_create(rows)
-        attachments.link(rows)
-        _mark_unindexed(entries)
-    elif session.is_ephemeral:
-        # The contents are saved first: a committed row never lacks them.
-        ephemeral.save_contents(session, rows)
-        Message.objects.bulk_create(map(ephemeral.without_contents, rows))
+    stored_rows = _store_contents(session, rows)
     if session.storage != Session.Storage.NONE:
         session.last_position += len(rows)
         session.message_count += len(rows) if active else 0
         session.token_count += sum(row.tokens for row in rows) if active else 0
-    # The session is saved in every case: even one that stores no messages stores its turns, and `create_turn`
-    # has counted them.
+    # The session is saved in every case: even one that stores no messages stores its turns, which are
+    # counted, and by the changed row a writer that waits for the lock knows that its view is old.
     session.last_activity = timezone.now()
-    counters = ["last_position", "message_count", "token_count", "last_turn", "turn_count"]
-    session.save(update_fields=[*counters, "last_activity"])
+    _mark_unindexed([turn for turn, messages in turns if messages])
+    remaining_rows = iter(stored_rows)
+    for turn, messages in turns:
+        if parent := turn._state.fields_cache.get("parent"):
+            # The parent may have been inserted a moment ago.
+            turn.parent_id = parent.pk
+        turn_rows = list(islice(remaining_rows, len(messages)))
+        write_statements.insert_turn(session, turn, turn_rows, saves_counters=turn is turns[-1][0])
+    for row in rows:
+        row.turn_id = row.turn.pk
+    if session.storage == Session.Storage.PERSISTENT:
+        attachments.link(rows)
     return rows
 
 
-def _mark_unindexed(entries: Sequence[tuple[Turn, NewMessage]]) -> None:
-    """Mark the turns that these messages continue as not indexed, if they were indexed before.
+def _store_contents(session: Session, rows: list[Message]) -> list[Message]:
+    """Store what these rows can't hold, and return the rows to insert."""
+    if session.storage == Session.Storage.PERSISTENT:
+        attachments.store(session.person_id, rows)
+        return rows
+    if session.is_ephemeral:
+        # The contents are saved first: a committed row never lacks them.
+        ephemeral.save_contents(session, rows)
+        return list(map(ephemeral.without_contents, rows))
+    return []
+
+
+def _mark_unindexed(turns: Sequence[Turn]) -> None:
+    """Mark the recorded turns that new messages continue as not indexed, if they were indexed before.
 
     Memories need not be learned again: they come from user messages, and each of those opens a new turn.
     """
-    if indexed_turn_ids := {turn.pk for turn, _ in entries if turn.indexed_at}:
-        Turn.objects.filter(pk__in=indexed_turn_ids).update(indexed_at=None)
+    for turn in turns:
+        if turn.pk and turn.kind == Turn.Kind.RECORDED and turn.indexed_at:
+            Turn.objects.filter(pk=turn.pk).update(indexed_at=None)

@@ -11,9 +11,9 @@ from convo import database
 from convo.errors import NotFound, ResultDeleted
 from convo.history import ephemeral
 from convo.history.files import attachments
+from convo.history.locks import lock_idle
 from convo.history.session_row import update_after_change
 from convo.history.tool_pairs import pair
-from convo.history.turn_end import lock_idle
 from convo.models import Evidence, Feedback, IdempotencyRecord, IndexedMessage, Message, Session, Turn
 
 

@@ -1,9 +1,7 @@
 """End turns: exactly once, whoever ends them, and with as much of the reply as there is."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from uuid import UUID
 
 from django.db.models import F
 from django.db.models.expressions import Combinable
@@ -11,12 +9,11 @@ from django.db.models.functions import Now
 
 from convo import database
 from convo.conf import conf
-from convo.errors import ContentsExpired, ConvoError, TurnInProgress, TurnInterrupted
+from convo.errors import ContentsExpired, ConvoError, TurnInterrupted
 from convo.history import ephemeral, turn_contents
 from convo.history.append import append
 from convo.history.branches import activate
 from convo.history.messages import NewMessage
-from convo.history.session_row import lock
 from convo.models import ItemOutline, Message, ReplyItem, Session, Turn, TurnRequest, UserMemory
 
 MAX_ATTEMPTS = 3
@@ -53,31 +50,6 @@ class TurnEnding:
         ]
 
 
-def lock_idle(session_id: UUID, *, queued_turn: Turn | None = None) -> Session:
-    """Lock the session's row and return it, or raise TurnInProgress.
-
-    It is raised while a turn runs, or waits ahead of `queued_turn`. Turns whose lease has run out are ended
-    first.
-    """
-    session = lock(session_id)
-    turns_ahead = Turn.objects.ahead_of(queued_turn) if queued_turn else session.turns.unfinished()
-    for turn in turns_ahead.annotate(now=Now()).order_by("id"):
-        assert turn.lease_until is not None  # both unfinished states have a lease
-        seconds_left = (turn.lease_until - turn.now).total_seconds()  # type: ignore[attr-defined]
-        if seconds_left > 0:
-            raise TurnInProgress(
-                f"Turn {turn.number} is {turn.status} in this session. Wait for it, or try again later.",
-                retry_after=math.ceil(seconds_left),
-                turn={"id": str(turn.key), "number": turn.number},
-            )
-        if not end_or_requeue(session, turn):
-            raise TurnInProgress(
-                f"Turn {turn.number} is being restarted, because its process died. Try again later.",
-                turn={"id": str(turn.key), "number": turn.number},
-            )
-    return session
-
-
 def end_turn(session: Session, turn: Turn, ending: TurnEnding) -> list[Message] | None:
     """End a turn of a locked session and insert its reply; return None if the turn had ended already."""
     if ending.stored_items and ephemeral.has_lost_contents(session):
@@ -92,7 +64,7 @@ def end_turn(session: Session, turn: Turn, ending: TurnEnding) -> list[Message] 
     reply = [NewMessage.from_reply(turn, item) for item in ending.stored_items]
     if reply and _had_forgotten_memory(session, turn):
         reply = [replace(message, recallable=False) for message in reply]
-    rows = append(session, [(turn, message) for message in reply])
+    rows = append(session, [(turn, reply)])
     if session.is_ephemeral:
         ephemeral.save_chunks(turn, ending.chunks)
     if rows and turn.question_turn_id:

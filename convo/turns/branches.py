@@ -31,7 +31,7 @@ def regenerate(
     """
     with transaction.atomic(durable=True):
         key_row = reserve(key) if key else None
-        locked_session = lock_open(session.pk)
+        locked_session = lock_open(session.pk).session
         old_turn = history.get_turn(locked_session, number)
         if key_row and key_row.turn:
             # This request was processed before: its question is stored already, unless the session stores

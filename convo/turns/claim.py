@@ -16,7 +16,7 @@ from django.db.models.functions import Now
 from convo import database, history
 from convo.conf import conf
 from convo.errors import NotFound, SessionClosed, TurnCancelled, TurnInProgress
-from convo.history import NewMessage, TranscriptMessage
+from convo.history import LockedSession, NewMessage, TranscriptMessage
 from convo.models import IdempotencyRecord, Message, Session, Turn, TurnRequest
 from convo.turns.idempotency import IdempotencyKey, reserve
 from convo.turns.prepare import PreparedTurn, SessionGuard, no_guard
@@ -89,26 +89,20 @@ def _try_to_begin(
         key_row = reserve(key) if key else None
         if key_row and key_row.turn and key_row.turn.session.storage != Session.Storage.NONE:
             # The question is stored already and must not be stored twice.
-            return attach_turn(
-                key_row, claim_sibling(lock_open(key_row.turn.session_id), key_row.turn, prepared_turn)
-            )
+            session = lock_open(key_row.turn.session_id).session
+            return attach_turn(key_row, claim_sibling(session, key_row.turn, prepared_turn))
         if session._state.adding:
             # A copy is stored: if the transaction is retried, the caller's session must still be a new one.
             session = store_session(copy(session))[0]
         try:
-            locked_session = lock_open(session.pk)
+            session, last_turn, _ = lock_open(session.pk)
         except TurnInProgress:
             if on_busy != OnBusy.QUEUE:
                 raise
             return attach_turn(key_row, _enqueue(history.lock(session.pk), prepared_turn))
-        prepared_turn.guard(locked_session)
-        turn = create_turn(locked_session, **running_fields(), **prepared_turn.turn_fields)
-        return attach_turn(
-            key_row,
-            claim_turn(
-                locked_session, turn, prepared_turn.question, request=prepared_turn.save_request(turn)
-            ),
-        )
+        prepared_turn.guard(session)
+        turn = new_turn(session, parent=last_turn, **running_fields(), **prepared_turn.turn_fields)
+        return attach_turn(key_row, claim_turn(session, turn, prepared_turn.question, prepared_turn))
 
 
 def attach_turn(key_row: IdempotencyRecord | None, new_claim: Claim) -> Claim:
@@ -128,38 +122,37 @@ def claim_sibling(
     stored_question = _stored_question(question_turn) if question_turn else []
     if question_turn and question_turn.input:
         # The turn never left the queue, so its question is appended now, at the transcript's end.
-        turn = create_turn(session, **running_fields(), **prepared_turn.turn_fields)
-        return claim_turn(
-            session, turn, queued_question(question_turn), request=prepared_turn.save_request(turn)
-        )
+        fields = {"parent_id": _last_turn_id(session), **running_fields(), **prepared_turn.turn_fields}
+        turn = new_turn(session, **fields)
+        return claim_turn(session, turn, queued_question(question_turn), prepared_turn)
     if question_turn and not stored_question:
         raise NotFound(
             f"The question of turn {old_turn.number} is not stored: it was deleted, or its session stores "
             "nothing. Ask it again in a new turn."
         )
     prepared_turn.check_fits(edited_question or stored_question)
-    turn = create_turn(
+    turn = new_turn(
         session,
         parent_id=old_turn.parent_id,
-        root=True,
         question_turn=question_turn,
         **running_fields(),
         **prepared_turn.turn_fields,
     )
-    if question_turn is None:
-        # An edited question belongs to the new turn. `asks` marks it as an alternative, which stays hidden
-        # until it is answered.
-        turn.question_turn = turn
-        turn.save(update_fields=["question_turn"])
-    return claim_turn(
+    claim = claim_turn(
         session,
         turn,
         edited_question,
+        prepared_turn,
         stored_question=stored_question,
         upto=boundary,
         active=False,
-        request=prepared_turn.save_request(turn),
     )
+    if question_turn is None:
+        # An edited question belongs to the new turn. Its `question_turn` marks it as an alternative, which
+        # stays hidden until it is answered.
+        turn.question_turn = turn
+        turn.save(update_fields=["question_turn"])
+    return claim
 
 
 def _stored_question(turn: Turn) -> list[TranscriptMessage]:
@@ -174,19 +167,23 @@ def claim_turn(
     session: Session,
     turn: Turn,
     question: Sequence[NewMessage],
+    prepared_turn: PreparedTurn | None = None,
     *,
     stored_question: Sequence[TranscriptMessage] = (),
     upto: int | None = None,
     active: bool = True,
     request: TurnRequest | None = None,
 ) -> Claim:
-    """Append the question of a turn that has just started, and return the claim for its runner."""
+    """Append the question of a turn that starts now, and return the claim for its runner.
+
+    A new turn is stored too, with the request that its `prepared_turn` has.
+    """
     version, message_count = session.version, session.message_count
     if upto is not None:
         # The messages after `upto` belong to the other branch, so the manifest must not count them as left
         # out.
         message_count -= Message.objects.transcript(session).filter(position__gt=upto).count()
-    rows = history.append(session, [(turn, message) for message in question], active=active)
+    rows = history.append(session, [(turn, question)], active=active)
     return Claim(
         turn=turn,
         session_id=session.pk,
@@ -195,7 +192,7 @@ def claim_turn(
         version=version,
         upto=version[1] if upto is None else upto,
         message_count=message_count,
-        request=request,
+        request=prepared_turn.save_request(turn) if prepared_turn else request,
     )
 
 
@@ -207,7 +204,7 @@ def start_queued(queued_claim: Claim) -> Claim | None:
         return None
     with transaction.atomic(durable=True):
         try:
-            session = lock_open(queued_claim.session_id, queued_turn=queued_claim.turn)
+            session, last_turn, _ = lock_open(queued_claim.session_id, queued_turn=queued_claim.turn)
         except TurnInProgress:
             return None
         turn = Turn.objects.queued().filter(pk=queued_claim.turn.pk).first()
@@ -228,9 +225,8 @@ def start_queued(queued_claim: Claim) -> Claim | None:
                 upto=history.branch_point(turn),
                 request=request,
             )
-        parent = Message.objects.transcript(session).values_list("turn_id", flat=True).last()
         Turn.objects.filter(pk=turn.pk).update(
-            **running_fields(), input=[], parent=parent, epoch=session.epoch
+            **running_fields(), input=[], parent=last_turn, epoch=session.epoch
         )
         history.ephemeral.prune_contents(session)
         return claim_turn(session, turn, question, request=request)
@@ -249,8 +245,9 @@ def _enqueue(session: Session, prepared_turn: PreparedTurn) -> Claim:
         raise TurnInProgress(
             f"{waiting_count} questions are already waiting in this session. Try again later."
         )
-    turn = create_turn(
+    turn = new_turn(
         session,
+        parent_id=_last_turn_id(session),
         status=Turn.Status.QUEUED,
         **prepared_turn.turn_fields,
         worker=WORKER_ID,
@@ -259,7 +256,7 @@ def _enqueue(session: Session, prepared_turn: PreparedTurn) -> Claim:
             session, session.last_turn + 1, list(map(asdict, prepared_turn.question))
         ),
     )
-    session.save(update_fields=["last_turn", "turn_count"])
+    history.append(session, [(turn, [])])
     request = prepared_turn.save_request(turn)
     return Claim(
         turn=turn,
@@ -271,24 +268,24 @@ def _enqueue(session: Session, prepared_turn: PreparedTurn) -> Claim:
     )
 
 
-def lock_open(session_id: UUID, *, queued_turn: Turn | None = None) -> Session:
-    session = history.lock_idle(session_id, queued_turn=queued_turn)
-    if session.state != Session.State.OPEN:
-        raise SessionClosed(f"This session is {session.state}. Set its state to `open` to continue it.")
-    return session
+def _last_turn_id(session: Session) -> int | None:
+    return Message.objects.transcript(session).values_list("turn_id", flat=True).last()
 
 
-def create_turn(
-    session: Session, *, parent_id: int | None = None, root: bool = False, **fields: object
-) -> Turn:
-    """Create the next turn of a locked session; by default it continues the transcript's last turn."""
-    if parent_id is None and not root:
-        parent_id = Message.objects.transcript(session).values_list("turn_id", flat=True).last()
+def lock_open(session_id: UUID, *, queued_turn: Turn | None = None) -> LockedSession:
+    """Lock an open session in which no turn is unfinished, as `history.lock_to_append` does."""
+    locked = history.lock_to_append(session_id, queued_turn=queued_turn)
+    if locked.session.state != Session.State.OPEN:
+        state = locked.session.state
+        raise SessionClosed(f"This session is {state}. Set its state to `open` to continue it.")
+    return locked
+
+
+def new_turn(session: Session, **fields: object) -> Turn:
+    """Return the next turn of a locked session and count it; `history.append` stores both."""
     session.last_turn += 1
     session.turn_count += 1
     if session.kind == Session.Kind.CHAIN or session.storage != Session.Storage.PERSISTENT:
         # Such a turn is neither indexed nor learned from afterwards.
         fields |= {"indexed_at": Now(), "learned_at": Now()}
-    return Turn.objects.create(
-        session=session, number=session.last_turn, parent_id=parent_id, epoch=session.epoch, **fields
-    )
+    return Turn(session=session, number=session.last_turn, epoch=session.epoch, **fields)

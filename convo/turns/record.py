@@ -10,7 +10,7 @@ from convo.errors import InvalidRequest
 from convo.history import NewMessage
 from convo.history.tool_pairs import invalid_results
 from convo.models import Message, Session, Turn
-from convo.turns.claim import create_turn, lock_open
+from convo.turns.claim import lock_open, new_turn
 
 
 @database.retry_conflicts
@@ -22,29 +22,33 @@ def record(
     `call_id_path` is the field with the id of the call that a tool's result answers, in the caller's request.
     """
     with transaction.atomic():
-        locked_session = lock_open(session.pk)
+        session, last_turn, _ = lock_open(session.pk)
         # A tool result without its call, or a second one for it, would make every later prompt invalid.
-        for index, reason in invalid_results(locked_session, messages):
+        for index, reason in invalid_results(session, messages):
             raise InvalidRequest(reason, param=call_id_path.format(index=index))
-        entries: list[tuple[Turn, NewMessage]] = []
-        turn = _last_recorded_turn(locked_session)
-        for message in messages:
-            if turn is None or message.role == Message.Role.USER:
-                turn = create_turn(
-                    locked_session,
-                    parent_id=turn.pk if turn else None,
-                    kind=Turn.Kind.RECORDED,
-                    status=Turn.Status.COMPLETE,
-                    agent=locked_session.agent,
-                    finished_at=Now(),
-                )
-            entries.append((turn, message))
-        rows = history.append(locked_session, entries)
-        if locked_session.storage == Session.Storage.PERSISTENT:
-            memory.schedule(locked_session, dict.fromkeys(turn for turn, _ in entries))
+        entries = _group_by_turn(session, last_turn, messages)
+        rows = history.append(session, entries)
+        if session.storage == Session.Storage.PERSISTENT:
+            memory.schedule(session, [turn for turn, _ in entries])
         return rows
 
 
-def _last_recorded_turn(session: Session) -> Turn | None:
-    last_message = Message.objects.transcript(session).select_related("turn").last()
-    return last_message.turn if last_message and last_message.turn.kind == Turn.Kind.RECORDED else None
+def _group_by_turn(
+    session: Session, last_turn: Turn | None, messages: Sequence[NewMessage]
+) -> list[tuple[Turn, list[NewMessage]]]:
+    turns: list[tuple[Turn, list[NewMessage]]] = []
+    if last_turn and last_turn.kind == Turn.Kind.RECORDED:
+        turns.append((last_turn, []))
+    for message in messages:
+        if not turns or message.role == Message.Role.USER:
+            last_turn = new_turn(
+                session,
+                parent=last_turn,
+                kind=Turn.Kind.RECORDED,
+                status=Turn.Status.COMPLETE,
+                agent=session.agent,
+                finished_at=Now(),
+            )
+            turns.append((last_turn, []))
+        turns[-1][1].append(message)
+    return [(turn, turn_messages) for turn, turn_messages in turns if turn_messages]
