@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import AbstractBaseUser
 from django.db import connection, transaction
 from django.db.models import Model
 from django.db.models.functions import Now
@@ -22,7 +21,7 @@ TEXTS = ["", "Hello", "Ünïcode 🎈", "It's 100 %", "NULL", "''"]
 
 
 @pytest.fixture
-def session(alice: AbstractBaseUser) -> Session:
+def session(alice: Any) -> Session:
     person = Person.objects.get_or_create_by_ref(alice, "ann")
     return Session.objects.create(owner=alice, person=person, agent="helper")
 

@@ -39,12 +39,12 @@ def append(
     remaining_rows = iter(stored_rows)
     for turn, messages in turns:
         if parent := turn._state.fields_cache.get("parent"):
-            # The parent may have been inserted a moment ago.
-            turn.parent_id = parent.pk
+            # It may have been inserted a moment ago, and assigning it again copies its new id.
+            turn.parent = parent
         turn_rows = list(islice(remaining_rows, len(messages)))
         write_statements.insert_turn(session, turn, turn_rows, saves_counters=turn is turns[-1][0])
     for row in rows:
-        row.turn_id = row.turn.pk
+        row.turn = row.turn
     if session.storage == Session.Storage.PERSISTENT:
         attachments.link(rows)
     return rows

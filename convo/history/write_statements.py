@@ -113,6 +113,17 @@ def _insert_in_order(session: Session | None, turn: Turn, messages: Sequence[Mes
         _fetch_all(*_save_counters(session))
 
 
+def insert_if_absent(row: Model) -> bool:
+    """Insert a new row unless a unique constraint forbids it, and return whether it was inserted.
+
+    If another transaction has inserted the same, this waits for its end.
+    """
+    sql, values = _insert([row])
+    ids = _fetch_all(sql.replace(" RETURNING", " ON CONFLICT DO NOTHING RETURNING"), values)
+    _set_ids([row] if ids else [], [id for (id,) in ids])
+    return bool(ids)
+
+
 _Sql = tuple[str, list[Any]]
 
 

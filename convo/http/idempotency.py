@@ -127,7 +127,7 @@ def _write_and_store(
         row.turn = turn_of(response)
         if row.turn.session.storage != Session.Storage.PERSISTENT:
             row.body = json.dumps([message["position"] for message in response.data["results"]])
-    row.save()
+    row.save(update_fields=["turn", "status", "body"])
     return response
 
 

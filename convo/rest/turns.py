@@ -22,7 +22,7 @@ from convo.http.representations import (
     session_json,
     turn_json,
 )
-from convo.models import Session, Turn
+from convo.models import Message, Session, Turn
 from convo.rest import schema, serializers
 from convo.rest.reply import RestReply, answer_question
 from convo.rest.schema import responses
@@ -47,17 +47,14 @@ class MessageViewSet(ConvoViewSet):
         check_roles(request, [message["role"] for message in data["messages"]])
         session_row = self.get_session(session, data.get("user"))
 
-        def append() -> Response:
-            messages = turns.record(
-                session_row, [serializers.new_message(message) for message in data["messages"]]
-            )
-            return Response({"results": messages_json(messages)}, status=201)
+        appended: list[Message] = []
 
-        return process_once(
-            request,
-            append,
-            lambda response: history.get_turn(session_row, response.data["results"][-1]["turn"]),
-        )
+        def append() -> Response:
+            new_messages = [serializers.new_message(message) for message in data["messages"]]
+            appended[:] = turns.record(session_row, new_messages)
+            return Response({"results": messages_json(appended)}, status=201)
+
+        return process_once(request, append, lambda _: appended[-1].turn)
 
     @extend_schema(responses=responses(schema.MESSAGE))
     def retrieve(self, request: Request, session: str, position: str) -> Response:

@@ -5,6 +5,7 @@ from typing import Any
 
 from convo import history
 from convo.errors import IdempotencyKeyReused, ResultDeleted, class_by_code
+from convo.history import write_statements
 from convo.jobs import quick_batch_job
 from convo.models import IdempotencyRecord, Session, Turn
 
@@ -33,11 +34,7 @@ def reserve(key: IdempotencyKey) -> IdempotencyRecord:
     AlreadyProcessed if the request was processed before, and IdempotencyKeyReused if the key was sent with
     another request.
     """
-    lookup = {"owner": key.owner, "person": key.person, "key": key.key}
-    IdempotencyRecord.objects.expired().filter(**lookup).delete()
-    defaults = {"fingerprint": key.fingerprint}
-    rows = IdempotencyRecord.objects.select_related("turn__session")
-    row, is_new = rows.get_or_create(**lookup, defaults=defaults)
+    row, is_new = _get_or_insert(key)
     if row.fingerprint != key.fingerprint:
         raise IdempotencyKeyReused(param="Idempotency-Key")
     if row.turn and row.turn.session.state == Session.State.DELETED:
@@ -45,6 +42,19 @@ def reserve(key: IdempotencyKey) -> IdempotencyRecord:
     if not (is_new or _must_ask_again(row)):
         raise AlreadyProcessed(row)
     return row
+
+
+def _get_or_insert(key: IdempotencyKey) -> tuple[IdempotencyRecord, bool]:
+    """Insert the row of this key, or get the row that is there; return it and whether it is new."""
+    lookup = {"owner": key.owner, "person": key.person, "key": key.key}
+    new_row = IdempotencyRecord(**lookup, fingerprint=key.fingerprint)
+    # The usual key is new, so it is inserted without a look. An expired row makes room for it.
+    while not write_statements.insert_if_absent(new_row):
+        IdempotencyRecord.objects.expired().filter(**lookup).delete()
+        rows = IdempotencyRecord.objects.select_related("turn__session")
+        if row := rows.filter(**lookup).first():
+            return row, False
+    return new_row, True
 
 
 def _must_ask_again(row: IdempotencyRecord) -> bool:
