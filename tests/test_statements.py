@@ -6,10 +6,11 @@ most 2, with the statement that it needs named beside the number.
 
 import pytest
 from django.contrib.auth.models import AbstractBaseUser
+from django.db import connection
 
-from convo import memory, search
-from convo.history import window
-from convo.models import Person
+from convo import memory, search, turns
+from convo.history import NewMessage, window
+from convo.models import Message, Person, Session, Turn
 from tests.support.rest import Caller, assistant, ok, user
 from tests.support.statements import recorded_statements
 
@@ -91,3 +92,49 @@ def test_a_long_transcript_without_a_summary_is_read_in_two_steps(session: str, 
     # The window is not cached yet and ends within the budget: one more statement reads what precedes it.
     assert len(statements) == 5, statements
     assert sum("ORDER BY message.position DESC" in sql for sql in statements) == 2
+
+
+# Appends. SQLite's WITH can't insert: the turn, its messages and the counters are three statements there.
+
+
+def insert_statements() -> int:
+    return 1 if connection.vendor == "postgresql" else 3
+
+
+def test_appending_a_turn_takes_four_statements(session: str, alice_key: str) -> None:
+    caller = Caller(alice_key)
+    with recorded_statements() as statements:
+        results = caller.append(session, user("Is it deep?"), assistant("Ten metres."))
+    assert [(row["position"], row["turn"]) for row in results] == [(3, 2), (4, 2)]
+    # The key, the session, the lock; the turn with its messages and the counters.
+    assert len(statements) == 3 + insert_statements(), statements
+
+
+def test_continuing_a_recorded_turn_takes_as_many(session: str, alice_key: str) -> None:
+    caller = Caller(alice_key)
+    Turn.objects.update(indexed_at=None)
+    with recorded_statements() as statements:
+        (row,) = caller.append(session, assistant("Below the hill."))
+    assert (row["position"], row["turn"]) == (3, 1)
+    assert len(statements) <= 3 + insert_statements(), statements
+
+
+def test_an_idempotency_key_adds_two_statements(session: str, alice_key: str) -> None:
+    caller = Caller(alice_key)
+    body = {"messages": [user("Is it deep?"), assistant("Ten metres.")]}
+    with recorded_statements() as statements:
+        first = caller.send(f"{session}messages/", body, headers={"Idempotency-Key": "deep"})
+    # The key is reserved before, and the response is stored with it afterwards.
+    assert len(statements) == 5 + insert_statements(), statements
+    again = caller.send(f"{session}messages/", body, headers={"Idempotency-Key": "deep"})
+    assert ok(first, 201) == ok(again, 201)
+    assert Message.objects.count() == 4
+
+
+def test_a_turn_begins_with_the_lock_and_one_statement(session: str) -> None:
+    row = Session.objects.get()
+    with recorded_statements() as statements:
+        claim = turns.begin(row, [NewMessage.from_user("Is it deep?")])
+    assert (claim.turn.number, claim.upto, claim.question[0].position) == (2, 2, 3)
+    assert Turn.objects.get(number=2).parent == Turn.objects.get(number=1)
+    assert len(statements) == 1 + insert_statements(), statements

@@ -170,3 +170,21 @@ def waits_for_a_lock() -> bool:
             " AND wait_event_type = 'Lock'"
         )
         return bool(cursor.fetchone()[0])
+
+
+@pytest.mark.django_db
+def test_drafts_and_leases_of_a_running_turn_leave_the_indexes_alone(session: Session) -> None:
+    turn = Turn.objects.create(session=session, number=1, status="running", lease_until=timezone.now())
+    rows = Turn.objects.filter(pk=turn.pk)
+    rows.update(lease_until=database.seconds_from_now(15))
+    rows.update(draft="The harbour", chunks=[{"index": 0}], manifest={"budget": 1})
+    assert rows.get().draft == "The harbour"
+    if connection.vendor == "sqlite":
+        # It writes to the indexes of the changed columns anyway.
+        return
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT pg_stat_get_xact_tuples_updated(oid), pg_stat_get_xact_tuples_hot_updated(oid)"
+            " FROM pg_class WHERE relname = 'convo_turn'"
+        )
+        assert cursor.fetchone() == (2, 2)

@@ -113,13 +113,12 @@ class Message(models.Model):
         permissions = [("view_content", "Can read what people said")]
         constraints = [
             models.UniqueConstraint(fields=["session", "position"], name="one_message_per_position"),
-            models.UniqueConstraint(fields=["session", "item_id"], name="one_message_per_item_id"),
+            # It begins with the id, because items are also looked for in all sessions of an owner.
+            models.UniqueConstraint(fields=["item_id", "session"], name="one_message_per_item_id"),
         ]
         indexes = [
-            models.Index(fields=["item_id"], name="message_by_item_id"),
-            models.Index(
-                fields=["session", "thread", "position"], condition=Q(active=True), name="message_transcript"
-            ),
+            # The transcript, however many messages of it are on other branches.
+            models.Index(fields=["session", "position"], condition=Q(active=True), name="message_transcript"),
         ]
 
     def __str__(self) -> str:

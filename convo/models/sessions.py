@@ -37,9 +37,10 @@ class SessionQuerySet(models.QuerySet["Session"]):
         return self.filter(checked_version__lt=F("epoch") + F("last_position"))
 
     def checked_by_other_rules(self, rules: str) -> "SessionQuerySet":
-        """Return the sessions that were checked for a due summary by other rules than these."""
+        """Return the unchanged sessions that were checked for a due summary by other rules than these."""
+        unchanged_sessions = self.filter(checked_version__gte=F("epoch") + F("last_position"))
         # The index can't serve `exclude`, but it finds values that are less or greater.
-        return self.filter(Q(checked_rules__lt=rules) | Q(checked_rules__gt=rules))
+        return unchanged_sessions.filter(Q(checked_rules__lt=rules) | Q(checked_rules__gt=rules))
 
     def change(self, **fields: object) -> int:
         """Save a person's changes: no job replaces their title, and a new agent has other summary rules."""
@@ -95,7 +96,9 @@ class Session(models.Model):
     message_count = models.PositiveBigIntegerField(default=0)
     turn_count = models.PositiveIntegerField(default=0)
     token_count = models.PositiveBigIntegerField(default=0)
-    forked_from = models.ForeignKey("self", models.SET_NULL, null=True, blank=True, related_name="forks")
+    forked_from = models.ForeignKey(
+        "self", models.SET_NULL, null=True, blank=True, related_name="forks", db_index=False
+    )
     fork_position = models.PositiveBigIntegerField(null=True, blank=True)
     created_at = models.DateTimeField(default=timezone.now)
     last_activity = models.DateTimeField(default=timezone.now)
@@ -113,26 +116,41 @@ class Session(models.Model):
     objects = SessionQuerySet.as_manager()
 
     class Meta:
+        # Every append changes `last_activity` and the counters, and thereby writes to all of these indexes
+        # whose condition holds: most conditions hold for few sessions.
         indexes = [
+            # The lists of an owner and of a person, the latest activity first.
             models.Index(fields=["owner", "kind", "-last_activity", "id"], name="session_by_owner"),
             models.Index(fields=["person", "kind", "-last_activity", "id"], name="session_by_person"),
+            # The admin's list of all sessions.
+            models.Index(fields=["-last_activity", "-id"], name="session_newest"),
+            # The sweep that deletes expired sessions.
             models.Index(
                 fields=["expires_at"], condition=Q(expires_at__isnull=False), name="session_expiring"
             ),
+            # The deleted sessions of an owner, which search leaves out and which can be restored.
             models.Index(fields=["owner"], condition=Q(state_before__isnull=False), name="session_discarded"),
+            # The forks of a session, when it is cleared or deleted.
+            models.Index(
+                fields=["forked_from"], condition=Q(forked_from__isnull=False), name="session_forks"
+            ),
+            # The work lists of the sweep for summaries: due, to be checked, and checked by other rules.
             models.Index(fields=["last_activity"], condition=Q(summary_due=True), name="session_due"),
             models.Index(
                 fields=["id"],
                 condition=Q(checked_version__lt=F("epoch") + F("last_position")),
                 name="session_unchecked",
             ),
-            models.Index(fields=["checked_rules"], name="session_by_rules"),
-            models.Index(fields=["-last_activity", "-id"], name="session_newest"),
-            models.Index(fields=["ref"], condition=Q(ref__isnull=False), name="session_by_ref"),
+            models.Index(
+                fields=["checked_rules"],
+                condition=Q(checked_version__gte=F("epoch") + F("last_position")),
+                name="session_by_rules",
+            ),
         ]
         constraints = [
+            # It also serves the admin's search for a ref, because it begins with that.
             models.UniqueConstraint(
-                fields=["person", "ref"], condition=Q(ref__isnull=False), name="one_session_per_ref"
+                fields=["ref", "person"], condition=Q(ref__isnull=False), name="one_session_per_ref"
             ),
             models.CheckConstraint(
                 condition=Q(base_position__lte=F("last_position")), name="session_base_not_past_last"

@@ -128,12 +128,15 @@ class Turn(models.Model):
     kind = models.CharField(max_length=8, choices=Kind, default=Kind.REPLY)
     status = models.CharField(max_length=9, choices=Status)
     # DO_NOTHING: a chain of ten thousand parents is deleted in one statement, with its session's other rows.
-    parent = models.ForeignKey("self", models.DO_NOTHING, null=True, blank=True, related_name="children")
+    parent = models.ForeignKey(
+        "self", models.DO_NOTHING, null=True, blank=True, related_name="children", db_index=False
+    )
     question_turn = models.ForeignKey(
-        "self", models.DO_NOTHING, null=True, blank=True, related_name="answers"
+        "self", models.DO_NOTHING, null=True, blank=True, related_name="answers", db_index=False
     )
     agent = models.CharField(max_length=100)
-    agent_version = models.ForeignKey(AgentVersion, models.PROTECT, null=True, blank=True)
+    # No index: agent versions are never deleted, and nobody looks for their turns.
+    agent_version = models.ForeignKey(AgentVersion, models.PROTECT, null=True, blank=True, db_index=False)
     model = models.CharField(max_length=200, blank=True)
     route_reason = models.CharField(max_length=200, blank=True)
     input = models.JSONField(default=list, blank=True, help_text="The question of a queued turn.")
@@ -176,15 +179,25 @@ class Turn(models.Model):
                 condition=~Q(status="running") | Q(lease_until__isnull=False), name="running_turn_has_lease"
             ),
         ]
-        # The partial indexes are the work lists of the sweeps: they are empty when nothing waits.
+        # No index has a column that changes while a turn runs, so that PostgreSQL writes drafts and leases
+        # without a word to the indexes (HOT updates).
         indexes = [
+            # Every write looks for an unfinished turn of its session; the sweep reads the few of all sessions.
             models.Index(
-                fields=["lease_until"], condition=Q(status__in=["queued", "running"]), name="turn_leases"
+                fields=["session", "id"],
+                condition=Q(status__in=["queued", "running"]),
+                name="turn_unfinished",
             ),
-            models.Index(fields=["session", "parent"], name="turn_children"),
-            models.Index(fields=["session", "id"], condition=Q(status="queued"), name="turn_queue"),
+            # The siblings of a turn, and its children when it is deleted.
+            models.Index(fields=["parent", "session"], name="turn_children"),
+            # The other answers to a question, when it is shown or deleted.
+            models.Index(
+                fields=["question_turn"], condition=Q(question_turn__isnull=False), name="turn_answers"
+            ),
+            # The work lists of the sweeps, empty when nothing waits.
             models.Index(fields=["id"], condition=Q(indexed_at__isnull=True), name="turn_unindexed"),
             models.Index(fields=["id"], condition=Q(learned_at__isnull=True), name="turn_unlearned"),
+            # The turns of a day, to count usage and in the admin's lists.
             models.Index(
                 fields=["started_at"], condition=Q(started_at__isnull=False), name="turn_by_beginning"
             ),
