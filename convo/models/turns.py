@@ -179,8 +179,8 @@ class Turn(models.Model):
                 condition=~Q(status="running") | Q(lease_until__isnull=False), name="running_turn_has_lease"
             ),
         ]
-        # No index has a column that changes while a turn runs, so that PostgreSQL writes drafts and leases
-        # without a word to the indexes (HOT updates).
+        # No index has a column that changes while a turn runs: PostgreSQL writes drafts and leases
+        # without touching the indexes (HOT updates).
         indexes = [
             # Every write looks for an unfinished turn of its session; the sweep reads the few of all sessions.
             models.Index(

@@ -89,20 +89,21 @@ def _try_to_begin(
         key_row = reserve(key) if key else None
         if key_row and key_row.turn and key_row.turn.session.storage != Session.Storage.NONE:
             # The question is stored already and must not be stored twice.
-            session = lock_open(key_row.turn.session_id).session
-            return attach_turn(key_row, claim_sibling(session, key_row.turn, prepared_turn))
+            locked_session = lock_open(key_row.turn.session_id).session
+            return attach_turn(key_row, claim_sibling(locked_session, key_row.turn, prepared_turn))
         if session._state.adding:
             # A copy is stored: if the transaction is retried, the caller's session must still be a new one.
             session = store_session(copy(session))[0]
         try:
-            session, last_turn, _ = lock_open(session.pk)
+            locked_session, last_turn, _ = lock_open(session.pk)
         except TurnInProgress:
             if on_busy != OnBusy.QUEUE:
                 raise
             return attach_turn(key_row, _enqueue(history.lock(session.pk), prepared_turn))
-        prepared_turn.guard(session)
-        turn = new_turn(session, parent=last_turn, **running_fields(), **prepared_turn.turn_fields)
-        return attach_turn(key_row, claim_turn(session, turn, prepared_turn.question, prepared_turn))
+        prepared_turn.guard(locked_session)
+        fields = {**running_fields(), **prepared_turn.turn_fields}
+        turn = new_turn(locked_session, parent=last_turn, **fields)
+        return attach_turn(key_row, claim_turn(locked_session, turn, prepared_turn.question, prepared_turn))
 
 
 def attach_turn(key_row: IdempotencyRecord | None, new_claim: Claim) -> Claim:
