@@ -182,7 +182,7 @@ class Turn(models.Model):
         # No index has a column that changes while a turn runs: PostgreSQL writes drafts and leases
         # without touching the indexes (HOT updates).
         indexes = [
-            # Every write looks for an unfinished turn of its session; the sweep reads the few of all sessions.
+            # Every write looks for an unfinished turn of its session, and a sweep reads all of these few.
             models.Index(
                 fields=["session", "id"],
                 condition=Q(status__in=["queued", "running"]),
