@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from convo import database, history
 from convo.history import write_statements
-from convo.models import Message, Person, Session, Turn
+from convo.models import IdempotencyRecord, Message, Person, Session, Turn
 from tests.faults import wait_until
 from tests.support.threads import in_thread
 
@@ -135,6 +135,21 @@ def test_a_lock_returns_the_session_its_last_turn_and_whether_it_is_busy(session
 @pytest.mark.django_db
 def test_a_lock_of_no_session_is_none() -> None:
     assert write_statements.lock_session(Session().pk) is None
+
+
+@pytest.mark.django_db
+def test_a_row_is_inserted_unless_it_is_there(alice: Any) -> None:
+    fields = {"owner": alice, "person": "ann", "key": "k", "fingerprint": "f"}
+    row, same_row = IdempotencyRecord(**fields), IdempotencyRecord(**fields, status=200, body=[1])
+    other_row, orm_row = (IdempotencyRecord(**fields | {"key": key}, body=[1]) for key in ("l", "m"))
+    assert write_statements.insert_if_absent(row)
+    assert not write_statements.insert_if_absent(same_row)
+    assert write_statements.insert_if_absent(other_row)
+    orm_row.save()
+    assert IdempotencyRecord.objects.get(key="k") == row
+    assert IdempotencyRecord.objects.get(key="k").status is None
+    assert same_row.pk is None
+    assert stored([other_row], "key") == stored([orm_row], "key")
 
 
 @pytest.mark.django_db(transaction=True)

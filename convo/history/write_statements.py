@@ -90,8 +90,8 @@ def _insert_at_once(session: Session | None, turn: Turn, messages: Sequence[Mess
     if turns:
         parts["new_turn"] = _insert(turns)
     if messages:
-        turn_id = "(SELECT id FROM new_turn)" if turns else str(turn.pk)
-        parts["new_message"] = _insert(messages, turn=turn_id)
+        turn_id = {"turn": "(SELECT id FROM new_turn)"} if turns else {}
+        parts["new_message"] = _insert(messages, **turn_id)
     selects = [f"SELECT {rank} AS rank, id FROM {name}" for rank, name in enumerate(parts)]
     if session:
         parts["counters"] = _save_counters(session)
@@ -106,8 +106,10 @@ def _insert_in_order(session: Session | None, turn: Turn, messages: Sequence[Mes
     """Do the same on SQLite, whose WITH can't insert."""
     if turn._state.adding:
         _set_ids([turn], [id for (id,) in _fetch_all(*_insert([turn]))])
+        for message in messages:
+            message.turn = turn
     if messages:
-        ids = _fetch_all(*_insert(messages, turn=str(turn.pk)))
+        ids = _fetch_all(*_insert(messages))
         _set_ids(messages, sorted(id for (id,) in ids))
     if session:
         _fetch_all(*_save_counters(session))
