@@ -91,7 +91,7 @@ def _insert_at_once(session: Session | None, turn: Turn, messages: Sequence[Mess
         parts["new_turn"] = _insert(turns)
     if messages:
         turn_id = {"turn": "(SELECT id FROM new_turn)"} if turns else {}
-        parts["new_message"] = _insert(messages, **turn_id)
+        parts["new_message"] = _insert(_joined(turn, messages), **turn_id)
     selects = [f"SELECT {rank} AS rank, id FROM {name}" for rank, name in enumerate(parts)]
     if session:
         parts["counters"] = _save_counters(session)
@@ -106,13 +106,18 @@ def _insert_in_order(session: Session | None, turn: Turn, messages: Sequence[Mes
     """Do the same on SQLite, whose WITH can't insert."""
     if turn._state.adding:
         _set_ids([turn], [id for (id,) in _fetch_all(*_insert([turn]))])
-        for message in messages:
-            message.turn = turn
     if messages:
-        ids = _fetch_all(*_insert(messages))
+        ids = _fetch_all(*_insert(_joined(turn, messages)))
         _set_ids(messages, sorted(id for (id,) in ids))
     if session:
         _fetch_all(*_save_counters(session))
+
+
+def _joined(turn: Turn, messages: Sequence[Message]) -> Sequence[Message]:
+    # Messages that were made before their turn was stored lack its id.
+    for message in messages:
+        message.turn = turn
+    return messages
 
 
 def insert_if_absent(row: Model) -> bool:
