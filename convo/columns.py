@@ -23,7 +23,9 @@ class Columns(Generic[M]):
 
     @cached_property
     def _fields(self) -> "Sequence[Field[Any, Any]]":
-        fields = self._model._meta.local_concrete_fields
+        # A proxy has no fields of its own.
+        concrete_model: Any = self._model._meta.concrete_model
+        fields = concrete_model._meta.local_concrete_fields
         return [field for field in fields if not self._names or field.name in self._names]
 
     @cached_property
