@@ -76,14 +76,14 @@ class Version(NamedTuple):
         return self._replace(messages_after=0) == other._replace(messages_after=0)
 
     def extends(self, other: "Version") -> bool:
-        """Return whether messages were added since `other` and nothing else changed.
+        """Return whether messages were appended or indexed since `other`, and nothing else changed.
 
         The epochs of sessions rise with every change that is not an append.
         """
         with_appends = other._replace(
             messages=other.messages + self.messages_after, newest_id=self.newest_id, positions=self.positions
         )
-        return self.messages_after > 0 and self.equals(with_appends)
+        return self.equals(with_appends)
 
 
 @dataclass(frozen=True, kw_only=True)
