@@ -319,6 +319,18 @@ def test_of_a_place_that_is_known_only_what_came_since_is_read(alice: Any) -> No
     assert len(hits) == 4
 
 
+def test_a_scope_is_not_read_again_because_a_message_waits_to_be_indexed(alice: Any) -> None:
+    session = session_of(alice)
+    say(session, "The demo is on Thursday.", "The demo is in Graz.")
+    assert len(found(alice, "demo")) == 2
+    turns.record(session, [NewMessage(role="user", content="Where is the demo?")])
+    with CaptureQueriesContext(connection) as queries:
+        hits = search.find(session.person, alice, "demo")
+    reads = [query["sql"] for query in queries.captured_queries if "entry.vector" in query["sql"]]
+    assert all("entry.message_id > " in sql for sql in reads)
+    assert len(hits) == 2
+
+
 def test_a_place_that_has_outgrown_its_pool_is_not_weighed_for_every_question(alice: Any) -> None:
     session = session_of(alice)
     say(session, "The zeppelin landed.")
