@@ -22,8 +22,8 @@ def sweep(*_: Any, **ignored: Any) -> None:
 
 @shared_task
 def run(name: str = "", pk: Any = "", *_: Any, **ignored: Any) -> None:
-    """Run one job for the row with this primary key."""
-    jobs.supervisor().run(name, pk)
+    """Run one job for the row with this primary key, or for all rows that wait for it."""
+    jobs.supervisor().follow_hint(name, pk)
 
 
 def send(name: str, pk: str) -> None:

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
@@ -24,6 +24,7 @@ from convo.errors import UpstreamRateLimited, UpstreamTimeout
 from convo.jobs import hints, ledger, registry
 from convo.models import ME, Person, Session, Work
 from tests.faults import NEVER, wait_until
+from tests.support.statements import recorded_statements
 from tests.support.threads import in_thread
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -418,6 +419,136 @@ def test_without_a_worker_hints_are_dropped_and_the_sweep_finds_the_work(
     assert title(session) == "named"
 
 
+# A job for many rows.
+
+
+class NamingMany(Naming):
+    """The same work, done for many sessions at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.batches: list[list[UUID]] = []
+
+    def do_many(self, keys: Sequence[UUID]) -> None:
+        self.batches.append(list(keys))
+        for pk in keys:
+            self.do(pk)
+
+
+@pytest.fixture
+def naming_many(settings: Settings) -> NamingMany:
+    configure(settings, WORK_ATTEMPTS=3, WORK_RETRY_SECONDS=100.0)
+    work = NamingMany()
+    jobs.bulk_job("name", overdue=work.overdue)(work.do_many)
+    return work
+
+
+def test_a_hint_of_work_for_many_rows_does_all_that_waits_at_once(
+    naming_many: NamingMany, make: Callable[[], Session]
+) -> None:
+    waiting = [make().pk for _ in range(5)]
+    jobs.follow_hint("name", waiting[3])
+    assert naming_many.batches == [waiting]
+    assert not Work.objects.exists()
+
+
+def test_a_hint_that_comes_after_the_work_costs_one_statement(
+    naming_many: NamingMany, session: Session
+) -> None:
+    jobs.follow_hint("name", session.pk)
+    with recorded_statements() as statements:
+        jobs.follow_hint("name", session.pk)
+    assert len(statements) == 1, statements
+    assert naming_many.batches == [[session.pk]]
+
+
+def test_of_many_rows_only_the_one_that_fails_is_counted(
+    naming_many: NamingMany, make: Callable[[], Session]
+) -> None:
+    first, bad, last = make(), make(), make()
+    naming_many.before = lambda session: fail(session) if session.pk == bad.pk else None
+    jobs.follow_hint("name", first.pk)
+    assert title(first) == title(last) == "named"
+    assert Work.objects.values_list("target", "attempts", "error").get() == (str(bad.pk), 1, "ValueError")
+    naming_many.batches.clear()
+    naming_many.before = lambda session: None
+    pass_by(days=1)
+    later = make()
+    jobs.follow_hint("name", later.pk)
+    # What has failed before has its attempt for itself.
+    assert naming_many.batches == [[later.pk], [bad.pk]]
+    assert not Work.objects.exists()
+
+
+def test_two_at_once_share_what_waits(naming_many: NamingMany, make: Callable[[], Session]) -> None:
+    first, second = make(), make()
+    go_on = threading.Event()
+    naming_many.before = lambda session: go_on.wait(30) if session.pk == first.pk else None  # type: ignore[assignment]
+    working = in_thread(lambda: jobs.follow_hint("name", first.pk))
+    wait_until(lambda: naming_many.began)
+    late = make()
+    jobs.follow_hint("name", late.pk)
+    go_on.set()
+    working.join()
+    assert naming_many.batches == [[first.pk, second.pk], [late.pk]]
+    assert not Work.objects.exists()
+
+
+def test_many_rows_of_a_process_that_died_are_tried_one_at_a_time(
+    naming_many: NamingMany, make: Callable[[], Session]
+) -> None:
+    lost = [make().pk for _ in range(3)]
+    assert len(ledger.start_attempts("name", [str(pk) for pk in lost])) == 3
+    jobs.follow_hint("name", lost[0])
+    assert naming_many.batches == []
+    pass_by(minutes=1)
+    jobs.sweep()
+    assert sorted(naming_many.batches) == sorted([pk] for pk in lost)
+    assert not Work.objects.items().exists()
+
+
+def test_the_leases_of_many_rows_are_kept_while_the_work_goes_on(
+    naming_many: NamingMany, make: Callable[[], Session], settings: Settings
+) -> None:
+    configure(settings, WORK_LEASE_SECONDS=1.5)
+    first, second = make(), make()
+    naming_many.before = lambda session: time.sleep(2)
+    working = in_thread(lambda: jobs.follow_hint("name", first.pk))
+    wait_until(lambda: naming_many.began)
+    while working.is_alive():
+        jobs.follow_hint("name", second.pk)
+        time.sleep(0.1)
+    assert naming_many.batches == [[first.pk, second.pk]]
+
+
+def test_one_hint_of_work_for_many_rows_waits_and_the_next_comes_after_a_pause(
+    naming_many: NamingMany, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hints, "PAUSE_SECONDS", 0.4)
+    waiting, never = hints.HintQueue(), threading.Event()
+    for number in range(3):
+        waiting.add(("name", str(number)))
+    assert len(waiting) == 1
+    assert waiting.take(never) == ("name", "0")
+    began = time.monotonic()
+    waiting.add(("name", "3"))
+    waiting.add(("other", "4"))
+    assert waiting.take(never) == ("other", "4")
+    assert time.monotonic() - began < 0.3
+    assert waiting.take(never) == ("name", "3")
+    assert time.monotonic() - began > 0.3
+
+
+@pytest.mark.usefixtures("worker")
+def test_an_idle_worker_does_work_for_many_rows_at_once_after_its_hint(
+    naming_many: NamingMany, session: Session
+) -> None:
+    began = time.monotonic()
+    jobs.enqueue("name", session.pk)
+    wait_until(lambda: title(session))
+    assert time.monotonic() - began < 10
+
+
 # The worker inside a web process.
 
 
@@ -670,6 +801,22 @@ def test_the_lag_is_how_long_the_oldest_has_waited_at_most(
     assert jobs.lag_seconds() == 0
 
 
+def test_a_command_shows_what_waits_and_since_when(
+    naming: Naming, make: Callable[[], Session], capsys: pytest.CaptureFixture[str]
+) -> None:
+    call_command("backlog")
+    assert capsys.readouterr().out == "Nothing is behind.\n"
+    jobs.sweep()
+    pass_by(minutes=10)
+    dead, _, _ = make(), make(), make()
+    Work.objects.create(kind="name", target=str(dead.pk), state="dead")
+    call_command("backlog")
+    waiting, behind, given_up = capsys.readouterr().out.splitlines()
+    assert waiting == "name: 2 waiting"
+    assert behind.startswith("Behind by 60")
+    assert given_up.startswith("1 dead: ")
+
+
 def kill_off(naming: Naming, session: Session) -> None:
     naming.before = fail
     for _ in range(3):
@@ -712,7 +859,7 @@ def test_a_retry_leaves_alone_what_is_being_done(naming: Naming, session: Sessio
     Work.objects.update(next_at=timezone.now() + timedelta(days=1))
     assert Work.objects.retry() == 0
     assert work
-    ledger.cancel_attempt(work)
+    ledger.cancel_attempts([work])
     assert Work.objects.retry() == 1
 
 

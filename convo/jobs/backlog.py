@@ -32,6 +32,12 @@ def due_targets(kind: Job, limit: int, *, exclude: Container[str] = ()) -> list[
         batch_size *= 4
 
 
+def count_waiting(limit: int) -> dict[str, int]:
+    """Count the work to do now by its kind, most first; of each kind, at most `limit` is counted."""
+    counts = {kind.name: len(due_targets(kind, limit)) for kind in registry.all_jobs()}
+    return {name: count for name, count in sorted(counts.items(), key=lambda item: -item[1]) if count}
+
+
 def count_dead() -> int:
     """Count the work that is not tried again until a person asks for it."""
     return Work.objects.items().dead().count()

@@ -1,9 +1,10 @@
 """The child process that does background work; its parent may end it at any moment.
 
 Work that freezes or kills the child then harms no request. Both sides write lines of JSON. The parent sends
-`["run", number, kind, target]`, `["sweep", number, standby]` and `["stop"]`. The child sends
-`["begin", holder, work]` and `["end", holder]` around each attempt, `["begin", holder, kind, targets]`
-around a batch, `["hint", kind, target]`, and `["done", number]` when a request is done.
+`["hint", number, kind, target]`, `["run", number, kind, target]`, `["sweep", number, standby]` and
+`["stop"]`. The child sends `["begin", holder, attempts]` and `["end", holder]` around attempts of one holder,
+`["begin", holder, name]` around a function of the sweep, `["hint", kind, target]`, and `["done", number]`
+when a request is done.
 """
 
 import faulthandler
@@ -21,7 +22,7 @@ from uuid import uuid4
 from convo import database, heap
 from convo.conf import conf
 from convo.jobs import hints, lease, ledger
-from convo.jobs.run import run
+from convo.jobs.run import follow_hint, run
 from convo.jobs.sweep import catch_up
 from convo.models import Work
 
@@ -38,7 +39,7 @@ class Child:
     def __init__(self, answers: IO[str]) -> None:
         self._answers = answers
         self._lock = threading.Lock()
-        self._attempts: dict[str, Work] = {}
+        self._attempts: dict[str, Sequence[Work]] = {}
         self._threads: list[threading.Thread] = []
         self._ending = threading.Event()
 
@@ -61,19 +62,22 @@ class Child:
         os._exit(1)
 
     @contextmanager
-    def attempt(self, work: Work) -> Iterator[None]:
-        self._attempts[work.holder] = work
-        self._send("begin", work.holder, {name: getattr(work, name) for name in REPORTED_FIELDS})
+    def attempt(self, attempts: Sequence[Work]) -> Iterator[None]:
+        holder = attempts[0].holder
+        self._attempts[holder] = attempts
+        self._send(
+            "begin", holder, [{name: getattr(work, name) for name in REPORTED_FIELDS} for work in attempts]
+        )
         try:
             yield
         finally:
-            self._attempts.pop(work.holder, None)
-            self._send("end", work.holder)
+            self._attempts.pop(holder, None)
+            self._send("end", holder)
 
     @contextmanager
-    def batch(self, kind: str, targets: Sequence[str]) -> Iterator[None]:
+    def batch(self, name: str) -> Iterator[None]:
         holder = uuid4().hex
-        self._send("begin", holder, kind, list(targets))
+        self._send("begin", holder, name)
         try:
             yield
         finally:
@@ -83,6 +87,8 @@ class Child:
         try:
             if request_type == "run":
                 run(*arguments)
+            elif request_type == "hint":
+                follow_hint(*arguments)
             else:
                 catch_up(standby=arguments[0], stop=self._ending)
         except Exception as error:  # a boundary: the sweep redoes what isn't in the ledger
@@ -99,8 +105,8 @@ class Child:
         deadline = time.monotonic() + STOP_SECONDS
         for thread in self._threads:
             thread.join(max(0, deadline - time.monotonic()))
-        for work in list(self._attempts.values()):
-            ledger.cancel_attempt(work)
+        for attempts in list(self._attempts.values()):
+            ledger.cancel_attempts(attempts)
         database.close_connections()
 
     def _send(self, *message: object) -> None:

@@ -20,31 +20,31 @@ class Leases:
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._entries: dict[str, tuple[Work, float]] = {}
+        self._entries: dict[str, tuple[Sequence[Work], float]] = {}
         self._thread: threading.Thread | None = None
 
-    def add(self, work: Work, *, until: float) -> None:
-        """Renew this lease until `until`, a time of `time.monotonic()`."""
+    def add(self, attempts: Sequence[Work], *, until: float) -> None:
+        """Renew the leases of these attempts of one holder until `until`, a time of `time.monotonic()`."""
         with self._changed:
-            self._entries[work.holder] = work, until
+            self._entries[attempts[0].holder] = attempts, until
             # A forked process does not inherit the thread.
             if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._renew, name="convo-leases", daemon=True)
                 self._thread.start()
 
-    def remove(self, work: Work) -> None:
+    def remove(self, attempts: Sequence[Work]) -> None:
         with self._changed:
-            self._entries.pop(work.holder, None)
+            self._entries.pop(attempts[0].holder, None)
             self._changed.notify()
 
     def cancel_all(self) -> None:
         """Give up all leases so that others can do the work at once, because this process ends now."""
         with self._changed:
-            unfinished_work = [work for work, _ in self._entries.values()]
+            unfinished = [attempts for attempts, _ in self._entries.values()]
             self._entries.clear()
             self._changed.notify()
-        for work in unfinished_work:
-            ledger.cancel_attempt(work)
+        for attempts in unfinished:
+            ledger.cancel_attempts(attempts)
 
     def _renew(self) -> None:
         while True:
@@ -53,9 +53,11 @@ class Leases:
                     self._thread = None
                     return
                 now = time.monotonic()
-                holders = {work.pk: work.holder for work, until in self._entries.values() if now < until}
+                held = [
+                    work for attempts, until in self._entries.values() if now < until for work in attempts
+                ]
             try:
-                ledger.renew_leases(holders)
+                ledger.renew_leases(held)
             except Exception as error:  # a boundary: the lease outlasts one failed renewal
                 logger.warning("leases not renewed: %s", database.describe_failure(error))
             finally:
@@ -65,9 +67,9 @@ class Leases:
 class Reporter(Protocol):
     """A connection to the parent process, which renews the leases of what it is told about."""
 
-    def attempt(self, work: Work) -> AbstractContextManager[None]: ...
+    def attempt(self, attempts: Sequence[Work]) -> AbstractContextManager[None]: ...
 
-    def batch(self, kind: str, targets: Sequence[str]) -> AbstractContextManager[None]: ...
+    def batch(self, name: str) -> AbstractContextManager[None]: ...
 
 
 _leases = Leases()
@@ -80,22 +82,22 @@ def set_reporter(report: Reporter) -> None:
 
 
 @contextmanager
-def keep_lease(work: Work) -> Iterator[None]:
-    """Renew this attempt's lease while it runs, for CONVO_TASK_SECONDS at most: an attempt may hang."""
+def keep_lease(attempts: Sequence[Work]) -> Iterator[None]:
+    """Renew the leases of these attempts while they run, for CONVO_TASK_SECONDS at most: one may hang."""
     if _report is not None:
-        with _report.attempt(work):
+        with _report.attempt(attempts):
             yield
         return
-    _leases.add(work, until=time.monotonic() + conf().task_seconds)
+    _leases.add(attempts, until=time.monotonic() + conf().task_seconds)
     try:
         yield
     finally:
-        _leases.remove(work)
+        _leases.remove(attempts)
 
 
-def report_batch(kind: str, targets: Sequence[str]) -> AbstractContextManager[None]:
-    """Report that these targets are worked on together, without a lease for each."""
-    return nullcontext() if _report is None else _report.batch(kind, targets)
+def report_batch(name: str) -> AbstractContextManager[None]:
+    """Report that the function of this name runs, which finds its own work and has no lease."""
+    return nullcontext() if _report is None else _report.batch(name)
 
 
 def cancel_all() -> None:

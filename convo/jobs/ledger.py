@@ -5,10 +5,11 @@ Every write names the attempt that has the lease, so that one that comes too lat
 
 import logging
 import random
+from collections.abc import Iterable, Sequence
 from uuid import uuid4
 
 from django.db import models, transaction
-from django.db.models import F
+from django.db.models import F, Q
 
 from convo import database
 from convo.conf import conf
@@ -35,22 +36,33 @@ def require(kind: str, pk: object) -> None:
         enqueue(kind, pk)
 
 
-@database.retry_conflicts
 def start_attempt(kind: str, target: str) -> Work | None:
     """Begin an attempt at this work, which counts from now on; return None if it can't begin now."""
+    started = start_attempts(kind, [target])
+    return started[0] if started else None
+
+
+@database.retry_conflicts
+def start_attempts(kind: str, targets: Sequence[str]) -> list[Work]:
+    """Begin attempts at those of these targets that can begin now, under one holder; return them in order."""
+    holder, dead = uuid4().hex, []
     with transaction.atomic():
-        Work.objects.bulk_create([Work(kind=kind, target=target)], ignore_conflicts=True)
-        rows = Work.objects.filter(kind=kind, target=target)
-        if not _take_lease(rows.due()):
-            return None
-        work = rows.get()
-        if work.attempts <= conf().work_attempts:
-            return work
-        # The last attempt left no result behind, so its process is gone.
-        reason = f"process_lost: the process ended in the last attempt. {work.error}".strip()
-        _release(work, state=Work.State.DEAD, error=reason, attempts=work.attempts - 1)
-    logger.error("%s %s is dead: it killed its process %d times", kind, target, work.attempts - 1)
-    return None
+        # In one order, so that two processes that begin the same targets can't deadlock.
+        new = [Work(kind=kind, target=target) for target in sorted(targets)]
+        Work.objects.bulk_create(new, ignore_conflicts=True)
+        if not _take_lease(Work.objects.due().filter(kind=kind, target__in=targets), holder):
+            return []
+        rows = Work.objects.filter(kind=kind, target__in=targets, holder=holder)
+        started = sorted(rows, key=lambda work: targets.index(work.target))
+        for work in started:
+            if work.attempts > conf().work_attempts:
+                # The last attempt left no result behind, so its process is gone.
+                reason = f"process_lost: the process ended in the last attempt. {work.error}".strip()
+                _release([work], state=Work.State.DEAD, error=reason, attempts=work.attempts - 1)
+                dead.append(work)
+    for work in dead:
+        logger.error("%s is dead: it killed its process %d times", work, work.attempts - 1)
+    return [work for work in started if work not in dead]
 
 
 def can_start_sweep(*, standby: bool) -> bool:
@@ -65,7 +77,7 @@ def start_sweep(*, standby: bool) -> Work | None:
         rows = Work.objects.filter(kind=Work.SWEEP)
         if not rows.exists():
             Work.objects.bulk_create([Work(kind=Work.SWEEP, target="all")], ignore_conflicts=True)
-        return rows.get() if _take_lease(_free_sweeps(standby=standby)) else None
+        return rows.get() if _take_lease(_free_sweeps(standby=standby), uuid4().hex) else None
 
 
 def _free_sweeps(*, standby: bool) -> models.QuerySet[Work]:
@@ -74,14 +86,14 @@ def _free_sweeps(*, standby: bool) -> models.QuerySet[Work]:
     return rows.filter(next_at__lt=late) if standby else rows
 
 
-def renew_leases(holders: dict[int, str]) -> None:
-    rows = Work.objects.filter(pk__in=holders.keys(), holder__in=holders.values())
+def renew_leases(attempts: Iterable[Work]) -> None:
+    rows = Work.objects.filter(_held(attempts))
     rows.update(lease_until=database.seconds_from_now(conf().work_lease_seconds))
 
 
 @database.retry_conflicts
-def complete(work: Work) -> None:
-    Work.objects.filter(pk=work.pk, holder=work.holder).delete()
+def complete(attempts: Sequence[Work]) -> None:
+    Work.objects.filter(_held(attempts)).delete()
 
 
 @database.retry_conflicts
@@ -90,7 +102,7 @@ def record_failure(work: Work, error: Exception) -> None:
     is_dead = work.attempts >= conf().work_attempts
     state = Work.State.DEAD if is_dead else Work.State.TODO
     next_at = database.seconds_from_now(_wait(work.attempts, error))
-    _release(work, state=state, error=_describe(error), next_at=next_at)
+    _release([work], state=state, error=_describe(error), next_at=next_at)
     logger.log(
         logging.ERROR if is_dead else logging.WARNING,
         "%s failed in attempt %d of %d%s: %s",
@@ -105,24 +117,29 @@ def record_failure(work: Work, error: Exception) -> None:
 
 
 @database.retry_conflicts
-def cancel_attempt(work: Work) -> None:
-    """Give up an attempt that was interrupted: it doesn't count, and the next may begin at once."""
-    _release(work, attempts=work.attempts - 1)
+def cancel_attempts(attempts: Sequence[Work]) -> None:
+    """Give up attempts that were interrupted: they don't count, and the next may begin at once."""
+    _release(attempts, attempts=F("attempts") - 1)
 
 
 @database.retry_conflicts
 def end_sweep(work: Work, *, caught_up: bool) -> None:
     """Record that a sweep has ended, and whether it did all that could be done."""
-    _release(work, attempts=0, **({"next_at": database.seconds_from_now(0)} if caught_up else {}))
+    _release([work], attempts=0, **({"next_at": database.seconds_from_now(0)} if caught_up else {}))
 
 
-def _take_lease(rows: models.QuerySet[Work]) -> int:
+def _take_lease(rows: models.QuerySet[Work], holder: str) -> int:
     lease = database.seconds_from_now(conf().work_lease_seconds)
-    return rows.update(attempts=F("attempts") + 1, holder=uuid4().hex, lease_until=lease)
+    return rows.update(attempts=F("attempts") + 1, holder=holder, lease_until=lease)
 
 
-def _release(work: Work, **values: object) -> None:
-    Work.objects.filter(pk=work.pk, holder=work.holder).update(lease_until=None, holder="", **values)
+def _release(held: Sequence[Work], **values: object) -> None:
+    Work.objects.filter(_held(held)).update(lease_until=None, holder="", **values)
+
+
+def _held(attempts: Iterable[Work]) -> Q:
+    """Return the condition of the rows whose leases these attempts still have."""
+    return Q(pk__in=[work.pk for work in attempts], holder__in={work.holder for work in attempts})
 
 
 def _describe(error: Exception) -> str:

@@ -15,7 +15,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from math import inf
 from typing import Any
@@ -29,6 +29,7 @@ from convo.errors import ConvoError
 from convo.jobs import hints, ledger
 from convo.jobs.child import STOP_SECONDS
 from convo.jobs.lease import Leases
+from convo.jobs.registry import is_for_many
 from convo.models import Work
 
 logger = logging.getLogger(__name__)
@@ -54,12 +55,15 @@ class TimeLimitExceeded(ConvoError):
 
 @dataclass(frozen=True, kw_only=True)
 class RunningWork:
-    """The work that a child has begun: one attempt with its lease, or a batch of targets."""
+    """What a child has begun: attempts of one holder with their leases, or a function of the sweep."""
 
-    kind: str
-    targets: Sequence[str]
+    name: str
     deadline: float
-    work: Work | None = None
+    attempts: Sequence[Work] = ()
+
+    @property
+    def is_sweep(self) -> bool:
+        return any(work.kind == Work.SWEEP for work in self.attempts)
 
 
 class Supervisor:
@@ -81,6 +85,10 @@ class Supervisor:
     def run(self, kind: str, target: object) -> None:
         """Run this work in the child; return when it is done, or when the child has ended."""
         self._ask("run", kind, str(target))
+
+    def follow_hint(self, kind: str, target: object) -> None:
+        """Run what this hint names, and of a job for many rows all that waits."""
+        self._ask("hint", kind, str(target))
 
     def sweep(self, *, standby: bool = False, stop: threading.Event | None = None) -> None:
         # The parent checks this, because a process that only steps in for lost workers needs no child before.
@@ -172,12 +180,12 @@ class Supervisor:
                 self._changed.notify_all()
             elif report_type == "end":
                 piece = self._pieces.pop(reference, None)
-                if piece and piece.work:
-                    self._leases.remove(piece.work)
+                if piece and piece.attempts:
+                    self._leases.remove(piece.attempts)
             else:
                 self._pieces[reference] = piece = _parse_piece(*arguments)
-                if piece.work:
-                    self._leases.add(piece.work, until=inf)
+                if piece.attempts:
+                    self._leases.add(piece.attempts, until=inf)
 
     def _watch(self, process: "subprocess.Popen[str]") -> None:
         while process.poll() is None:
@@ -185,7 +193,7 @@ class Supervisor:
                 late = [piece for piece in self._pieces.values() if piece.deadline < time.monotonic()]
                 self._time_over = bool(late)
             if late:
-                names = ", ".join(f"{piece.kind} {'+'.join(piece.targets[:3])}" for piece in late)
+                names = ", ".join(piece.name for piece in late)
                 logger.error("%s took longer than CONVO_TASK_SECONDS, so its process is killed", names)
                 _kill(process)
                 return
@@ -198,23 +206,24 @@ class Supervisor:
             if time.monotonic() - self._started_at < SHORT_LIFE_SECONDS:
                 time.sleep(PAUSE_SECONDS)
             self._process = None
-            begun_work = {(piece.kind, target) for piece in pieces for target in piece.targets}
+            begun_work = {(work.kind, work.target) for piece in pieces for work in piece.attempts}
+            # What hints named is found again from the rows.
             requested_work = [
                 (arguments[0], arguments[1])
                 for request_type, *arguments in self._open_requests.values()
-                if request_type == "run"
+                if request_type == "run" or (request_type == "hint" and not is_for_many(arguments[0]))
             ]
             # Requests that the child had not begun are not to blame, but they still have to be done.
             self._suspects.extend(work for work in requested_work if work not in begun_work)
             self._open_requests.clear()
         for piece in pieces:
-            if piece.work:
-                self._leases.remove(piece.work)
+            if piece.attempts:
+                self._leases.remove(piece.attempts)
         try:
-            self._account_for([piece for piece in pieces if piece.kind != Work.SWEEP])
+            self._account_for([piece for piece in pieces if not piece.is_sweep])
             for piece in pieces:
-                if piece.work and piece.kind == Work.SWEEP:
-                    ledger.end_sweep(piece.work, caught_up=False)
+                if piece.is_sweep:
+                    ledger.end_sweep(piece.attempts[0], caught_up=False)
         except DatabaseError as error:
             logger.warning(
                 "the end of a process was not recorded in the ledger: %s", database.describe_failure(error)
@@ -230,16 +239,14 @@ class Supervisor:
             logger.error(
                 "the process for background work ended in the middle of %d pieces of work", len(pieces)
             )
-        culprit = pieces[0].work if len(pieces) == 1 and not self._ending else None
-        if culprit:
-            ledger.record_failure(culprit, TimeLimitExceeded() if self._time_over else ProcessLost())
+        interrupted = [work for piece in pieces for work in piece.attempts]
+        if len(pieces) == len(interrupted) == 1 and not self._ending:
+            ledger.record_failure(interrupted[0], TimeLimitExceeded() if self._time_over else ProcessLost())
             return
-        for piece in pieces:
-            if piece.work:
-                ledger.cancel_attempt(piece.work)
+        ledger.cancel_attempts(interrupted)
         if not self._ending:
             with self._changed:
-                self._suspects.extend((piece.kind, target) for piece in pieces for target in piece.targets)
+                self._suspects.extend((work.kind, work.target) for work in interrupted)
 
     def _try_suspects(self) -> None:
         with self._changed:
@@ -255,14 +262,15 @@ class Supervisor:
                 self._changed.notify_all()
 
 
-def _parse_piece(details: Any, targets: Sequence[str] = ()) -> RunningWork:
+def _parse_piece(details: Any) -> RunningWork:
     deadline = time.monotonic() + conf().task_seconds
     if isinstance(details, str):
-        return RunningWork(kind=details, targets=targets, deadline=deadline)
-    work = Work(**details)
+        return RunningWork(name=details, deadline=deadline)
+    attempts = [Work(**fields) for fields in details]
+    name = f"{attempts[0].kind} {'+'.join(work.target for work in attempts[:3])}"
+    piece = RunningWork(name=name, deadline=deadline, attempts=attempts)
     # A sweep has no deadline, because each piece of work in it has its own.
-    deadline = inf if work.kind == Work.SWEEP else deadline
-    return RunningWork(kind=work.kind, targets=[work.target], deadline=deadline, work=work)
+    return replace(piece, deadline=inf) if piece.is_sweep else piece
 
 
 def _kill(process: "subprocess.Popen[str]") -> None:

@@ -3,9 +3,6 @@
 import logging
 import threading
 import time
-from collections.abc import Iterable, Sequence
-
-from django.db import DatabaseError
 
 from convo import database
 from convo.conf import conf
@@ -13,12 +10,11 @@ from convo.jobs import ledger, registry
 from convo.jobs.backlog import due_targets
 from convo.jobs.lease import keep_lease, report_batch
 from convo.jobs.registry import BatchJob, Job
-from convo.jobs.run import run
-from convo.models import Work
+from convo.jobs.run import ROWS_PER_ATTEMPT, log_failure, run, run_many
 
 logger = logging.getLogger(__name__)
 
-FULL_BATCH, BULK_LIMIT = 100, 500
+FULL_BATCH = 100
 # Work for many rows at once goes first in a round, for this long at most; then the other work has its turn.
 BATCHES_SECONDS = 20
 # Work makes more work. After this many rounds with little of it, hints and the next sweep do the rest.
@@ -47,7 +43,7 @@ def catch_up(*, standby: bool = False, stop: threading.Event | None = None) -> N
         return
     sweeping = Sweep(stop or threading.Event())
     try:
-        with keep_lease(work):
+        with keep_lease([work]):
             sweeping.run()
     finally:
         ledger.end_sweep(work, caught_up=sweeping.caught_up)
@@ -95,28 +91,20 @@ class Sweep:
         return count or 0
 
     def _run_bulk(self, job: Job) -> int:
-        targets = [] if self._is_over() else self._overdue_targets(job, BULK_LIMIT)
-        # Targets that have failed before, or wait for an attempt of their own, have a row in the ledger.
-        rows = Work.objects.filter(kind=job.name, target__in=targets)
-        in_ledger = set(rows.values_list("target", flat=True))
-        fresh = [target for target in targets if target not in in_ledger]
+        targets = [] if self._is_over() else self._overdue_targets(job, ROWS_PER_ATTEMPT)
         self._processed.update((job.name, target) for target in targets)
-        if fresh and not _try_all_at_once(job, fresh):
-            self._run_each(job, fresh)
-        self._run_each(job, sorted(in_ledger))
+        if targets:
+            run_many(job, targets, self._is_over)
         return len(targets)
 
     def _run_singly(self, job: Job) -> int:
         targets = self._overdue_targets(job, FULL_BATCH)
-        self._run_each(job, targets)
-        return len(targets)
-
-    def _run_each(self, job: Job, targets: Iterable[str]) -> None:
         for target in targets:
             if self._is_over():
                 break
             self._processed.add((job.name, target))
             run(job.name, target)
+        return len(targets)
 
     def _overdue_targets(self, job: Job, limit: int) -> list[str]:
         """Return overdue targets of this kind, each once in a sweep: they may stay overdue."""
@@ -124,38 +112,21 @@ class Sweep:
         try:
             return due_targets(job, limit, exclude=processed)
         except Exception as error:
-            _log_failure(f"listing overdue {job.name}", error)
+            log_failure(f"sweep: listing overdue {job.name}", error)
             self._failed = True
             return []
-
-
-def _try_all_at_once(job: Job, targets: Sequence[str]) -> bool:
-    """Run the job for all of these targets at once; return False if that failed."""
-    assert job.run_many  # only such jobs are passed
-    try:
-        with report_batch(job.name, targets):
-            job.run_many([registry.parse_key(target) for target in targets])
-    except Exception as error:  # a boundary: one at a time shows which of them fails
-        _log_failure(f"{job.name} for {len(targets)} at once", error)
-        return False
-    return True
 
 
 def _call_batch(batch: BatchJob) -> int | None:
     """Return how much this function did; None if it failed, which keeps no other from its work."""
     try:
-        with report_batch(batch.__name__, []):
+        with report_batch(batch.__name__):
             count = batch()
     except Exception as error:  # a boundary: the next sweep tries again
-        _log_failure(batch.__name__, error)
+        log_failure(f"sweep: {batch.__name__}", error)
         return None
     finally:
         database.close_connections()
     if count:
         logger.info("sweep: %s processed %d", batch.__name__, count)
     return count
-
-
-def _log_failure(subject: str, error: Exception) -> None:
-    traceback = None if isinstance(error, DatabaseError) else error
-    logger.warning("sweep: %s failed: %s", subject, database.describe_failure(error), exc_info=traceback)

@@ -12,7 +12,7 @@ from convo import database
 from convo.conf import conf
 from convo.jobs import hints
 from convo.jobs.lease import cancel_all
-from convo.jobs.run import run
+from convo.jobs.run import follow_hint
 from convo.jobs.sweep import catch_up, sweep_quickly
 
 logger = logging.getLogger(__name__)
@@ -23,7 +23,7 @@ STOP_SECONDS = 3
 class Executor(Protocol):
     """The process that does the work: this one, or a child of it."""
 
-    def run(self, kind: str, target: object) -> None: ...
+    def follow_hint(self, kind: str, target: object) -> None: ...
 
     def sweep(self, *, standby: bool, stop: threading.Event) -> None: ...
 
@@ -35,8 +35,8 @@ class Executor(Protocol):
 class LocalExecutor:
     """This process, which does not survive work that freezes or kills it."""
 
-    def run(self, kind: str, target: object) -> None:
-        run(kind, target)
+    def follow_hint(self, kind: str, target: object) -> None:
+        follow_hint(kind, target)
 
     def sweep(self, *, standby: bool, stop: threading.Event) -> None:
         catch_up(standby=standby, stop=stop)
@@ -99,7 +99,7 @@ class Worker:
     def _follow_hints(self) -> None:
         hints.change_listener_count(+1)
         while hint := hints.queue.take(self._ending):
-            _call_safely("work", lambda hint=hint: self._place.run(*hint))  # type: ignore[misc]
+            _call_safely("work", lambda hint=hint: self._place.follow_hint(*hint))  # type: ignore[misc]
         hints.change_listener_count(-1)
 
 
