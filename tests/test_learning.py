@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from asgiref.sync import async_to_sync
 from django.db import connection
+from django.db.models import Q
 from django.test import Client
 from pytest_django import Settings
 
@@ -16,8 +17,11 @@ from convo.errors import UpstreamError
 from convo.history import NewMessage
 from convo.jobs import hints
 from convo.memory import screen
+from convo.memory.learn import learn_by_rules
 from convo.models import ME, NOBODY, Evidence, Message, Person, Session, Turn, UserMemory, Work
 from tests.faults import wait_until
+from tests.support.statements import recorded_statements
+from tests.support.threads import in_thread
 from tests.talk import delete_last
 from tests.upstream import Upstream
 
@@ -514,6 +518,61 @@ def _learn_in_thread(turn: Turn) -> None:
         memory.learn(turn.pk)
     finally:
         connection.close()
+
+
+def test_many_turns_are_learned_from_together(person: Person, bob: Any) -> None:
+    other = Person.objects.get_or_create_by_ref(bob, ME)
+    said = [(person, "I live in Oslo."), (other, "I live in Rome."), (person, "My name is Anna.")]
+    told = [tell(new_session(who), text) for who, text in said]
+    learn_by_rules([turn.pk for turn in told])
+    assert facts(person) == ["Lives in Oslo", "Name is Anna"]
+    assert facts(other) == ["Lives in Rome"]
+    assert sorted(Session.objects.values_list("title", flat=True)) == sorted(text for _, text in said)
+    assert not Turn.objects.filter(Q(learned_at=None) | Q(indexed_at=None)).exists()
+
+
+def test_twenty_turns_take_as_many_statements_as_two(person: Person) -> None:
+    for number in (2, 20):
+        session = new_session(person, title="Weather")
+        told = [tell(session, f"It rained for {day} days.").pk for day in range(number)]
+        with recorded_statements() as statements:
+            learn_by_rules(told)
+        assert not Turn.objects.filter(learned_at=None).exists()
+        # Six to index them, seven to learn, and one that looks whether a summary is due in a longer session.
+        assert len(statements) <= 14, statements
+
+
+def test_of_turns_learned_together_those_that_changed_meanwhile_are_left(
+    session: Session, person: Person, bob: Any, model: Any, upstream: Upstream
+) -> None:
+    model("learner-held")
+    others = Person.objects.get_or_create_by_ref(bob, ME)
+    edited, forgotten, kept = session, new_session(others), new_session(person)
+    told = [tell(here, "Hi. [fact: Likes tea]").pk for here in (edited, forgotten, kept)]
+    working = in_thread(lambda: learn_by_rules(told))
+    wait_until(lambda: upstream.heard)
+    Session.objects.filter(pk=edited.pk).update(epoch=1)
+    Person.objects.filter(pk=others.pk).update(epoch=1)
+    upstream.release()
+    working.join(20)
+    assert facts(person) == ["Likes tea"]
+    assert facts(others) == []
+    assert Turn.objects.filter(learned_at__isnull=False).get().session == kept
+
+
+def test_a_turn_takes_one_hint_and_requests_the_summary_that_it_makes_due(session: Session) -> None:
+    hints.change_listener_count(+1)
+    try:
+        for number in range(60):
+            turn = tell(session, f"I said this, number {number}.")
+        assert len(hints.queue) == 1
+        hints.queue.clear()
+        jobs.follow_hint("learn_by_rules", turn.pk)
+        assert len(hints.queue) == 1
+        assert hints.queue.take(threading.Event()) == ("summarise", str(session.pk))
+    finally:
+        hints.queue.clear()
+        hints.change_listener_count(-1)
 
 
 def test_what_would_instruct_the_model_waits_for_review(session: Session, person: Person, model: Any) -> None:

@@ -253,10 +253,10 @@ def test_the_background_is_not_behind_for_it(alice: Any) -> None:
     mark_due()
 
     def behind() -> list[str]:
-        thinking = [kind for kind in registry.all_jobs() if kind.name in {"learn", "summarise"}]
+        thinking = [kind for kind in registry.all_jobs() if kind.name in {"learn_by_rules", "summarise"}]
         return [kind.name for kind in thinking if list(kind.overdue(1))]
 
-    assert sorted(behind()) == ["learn", "summarise"]
+    assert sorted(behind()) == ["learn_by_rules", "summarise"]
     turns.discard(session)
     mark_due()
     assert behind() == []
@@ -264,7 +264,7 @@ def test_the_background_is_not_behind_for_it(alice: Any) -> None:
     assert not session.summaries.exists()
     turns.restore(session.pk, alice)
     mark_due()
-    assert sorted(behind()) == ["learn", "summarise"]
+    assert sorted(behind()) == ["learn_by_rules", "summarise"]
     memory.summarise(session.pk)
     assert session.summaries.exists()
 

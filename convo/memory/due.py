@@ -38,7 +38,7 @@ def mark_due() -> int:
         for rows in (sessions.with_unchecked_changes(), sessions.checked_by_other_rules(rules_hash))
     ]
     sessions_by_key = {session.pk: session for batch in batches for session in batch}
-    due_keys = _sessions_due(sessions_by_key.values())
+    due_keys = sessions_due(sessions_by_key.values())
     for is_due in (True, False):
         group = [session for session in sessions_by_key.values() if (session.pk in due_keys) is is_due]
         for start in range(0, len(group), SESSIONS_PER_UPDATE):
@@ -47,13 +47,8 @@ def mark_due() -> int:
     return len(sessions_by_key) if SESSIONS_PER_SWEEP in map(len, batches) else 0
 
 
-def clear_due(session: Session) -> None:
-    """Record that a session has nothing to summarise, unless it has changed since it was read."""
-    if session.summary_due:
-        Session.objects.filter(_same_version(session)).update(summary_due=False)
-
-
-def _sessions_due(sessions: Iterable[Session]) -> set[UUID]:
+def sessions_due(sessions: Iterable[Session]) -> set[UUID]:
+    """Return the keys of those sessions that a summary is due in; only their keys and agents are read."""
     by_agent = defaultdict(list)
     for session in sessions:
         by_agent[agent_or_default(session.agent)].append(session.pk)
@@ -62,6 +57,12 @@ def _sessions_due(sessions: Iterable[Session]) -> set[UUID]:
         for agent, keys in by_agent.items()
         for place in due_range.due_sessions(agent, Session.objects.filter(pk__in=keys))
     }
+
+
+def clear_due(session: Session) -> None:
+    """Record that a session has nothing to summarise, unless it has changed since it was read."""
+    if session.summary_due:
+        Session.objects.filter(_same_version(session)).update(summary_due=False)
 
 
 @database.retry_conflicts

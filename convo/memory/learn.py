@@ -1,15 +1,18 @@
 """Learn from one turn in one request: its gist, a title for the session, and facts about the person."""
 
 import logging
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from uuid import UUID
 
 from django.db import transaction
 from django.db.models import QuerySet
 from django.db.models.functions import Now
 
 from convo import database, search
-from convo.jobs import job
-from convo.memory import model_requests, patterns, screen
+from convo.jobs import bulk_job, enqueue, job
+from convo.memory import due, model_requests, patterns, screen
 from convo.memory.facts import MAX_TITLE_LENGTH, Notes, one_line, request_notes
 from convo.memory.store import add_copies_as_evidence, learn_facts
 from convo.models import NOBODY, Message, Person, Session, Turn
@@ -18,8 +21,28 @@ from convo.models.messages import MessageQuerySet
 logger = logging.getLogger(__name__)
 
 
+# A transaction saves what at most this many turns taught: it locks their sessions, and appends wait for it.
+TURNS_PER_TRANSACTION = 25
+_SESSION_FIELDS = ("person", "kind", "storage", "state", "epoch", "title", "forked_from", "agent")
+_TURN_FIELDS = ("session", "number", "status", "agent", "gist", "indexed_at", "learned_at")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lesson:
+    """What a turn teaches, and what that is based on: the turn with its session, and the user's messages."""
+
+    turn: Turn
+    messages: Sequence[Message]
+    notes: Notes
+
+
 def overdue(limit: int) -> list[int]:
-    return list(_turns_to_learn_from().order_by("id").values_list("pk", flat=True)[:limit])
+    """Return the turns of which a model takes the notes."""
+    return _first_keys(_turns_to_learn_from().filter(model_requests.notes_by_model()), limit)
+
+
+def overdue_by_rules(limit: int) -> list[int]:
+    return _first_keys(_turns_to_learn_from().exclude(model_requests.notes_by_model()), limit)
 
 
 def has_unlearned_turns(person: Person) -> bool:
@@ -30,14 +53,43 @@ def has_unlearned_turns(person: Person) -> bool:
 @job("learn", overdue=overdue)
 def learn(turn_id: int) -> None:
     """Learn from the user's messages in this turn, once however often it is called."""
-    turn = Turn.objects.filter(pk=turn_id, learned_at=None).select_related("session__person").first()
-    if turn is None or not turn.has_ended or turn.session.state == Session.State.DELETED:
-        return
-    # The turn is indexed here so that searches find it at once; the sweep would index it later.
-    if turn.indexed_at is None:
-        search.index_turn_batch([turn.pk])
-    messages = _user_messages(turn).beginnings(screen.MAX_CHARACTERS)
-    _save_if_unchanged(turn, messages, _take_notes(turn, messages) if messages else Notes())
+    _learn([turn_id])
+
+
+@bulk_job("learn_by_rules", overdue=overdue_by_rules)
+def learn_by_rules(turn_ids: Sequence[int]) -> None:
+    """Learn from many turns at once, without a model."""
+    _learn(turn_ids)
+
+
+def _learn(turn_ids: Sequence[int]) -> None:
+    turns = [
+        turn for turn in _load(turn_ids) if turn.has_ended and turn.session.state != Session.State.DELETED
+    ]
+    # The turns are indexed here so that searches find them at once; the sweep would index them later.
+    if unindexed := [turn.pk for turn in turns if turn.indexed_at is None]:
+        search.index_turn_batch(unindexed)
+    messages = _messages_by_turn(turns)
+    lessons = [
+        Lesson(turn=turn, messages=rows, notes=_take_notes(turn, rows) if rows else Notes())
+        for turn in turns
+        for rows in [messages[turn.pk]]
+    ]
+    for batch in database.in_batches(lessons, TURNS_PER_TRANSACTION):
+        _save_if_unchanged(batch)
+    for session_id in due.sessions_due({turn.session_id: turn.session for turn in turns}.values()):
+        enqueue("summarise", session_id)
+
+
+def _load(turn_ids: Sequence[int]) -> Sequence[Turn]:
+    rows = Turn.objects.filter(pk__in=turn_ids, learned_at=None).select_related("session__person")
+    fields = [*_TURN_FIELDS, *(f"session__{name}" for name in _SESSION_FIELDS)]
+    # In the order of the sessions' keys, two concurrent writers of many sessions can't deadlock.
+    return list(rows.only(*fields, "session__person__epoch").order_by("session", "pk"))
+
+
+def _first_keys(turns: QuerySet[Turn], limit: int) -> list[int]:
+    return list(turns.order_by("id").values_list("pk", flat=True)[:limit])
 
 
 def _turns_to_learn_from() -> QuerySet[Turn]:
@@ -46,12 +98,23 @@ def _turns_to_learn_from() -> QuerySet[Turn]:
     return turns.exclude(status__in=[Turn.Status.QUEUED, Turn.Status.RUNNING])
 
 
-def _user_messages(turn: Turn) -> MessageQuerySet:
-    session = turn.session
-    if session.kind != Session.Kind.CONVERSATION or session.storage != Session.Storage.PERSISTENT:
-        return Message.objects.none()
-    rows = Message.objects.transcript(session).filter(turn=turn, role=Message.Role.USER, recallable=True)
-    return rows.filter(type="message").exclude(content="")
+def _messages_by_turn(turns: Sequence[Turn]) -> Mapping[int, list[Message]]:
+    """Return the beginnings of the messages that each of these turns is learned from."""
+    by_turn: dict[int, list[Message]] = defaultdict(list)
+    for message in _user_messages(turns).beginnings(screen.MAX_CHARACTERS):
+        by_turn[message.turn_id].append(message)
+    return by_turn
+
+
+def _user_messages(turns: Sequence[Turn]) -> MessageQuerySet:
+    turn_ids = [turn.pk for turn in turns if _teaches(turn.session)]
+    rows = Message.objects.filter(thread="", active=True, erased_at=None)
+    rows = rows.filter(turn__in=turn_ids, role=Message.Role.USER, recallable=True)
+    return rows.filter(type="message").exclude(content="").order_by("position")
+
+
+def _teaches(session: Session) -> bool:
+    return session.kind == Session.Kind.CONVERSATION and session.storage == Session.Storage.PERSISTENT
 
 
 def _take_notes(turn: Turn, messages: Sequence[Message]) -> Notes:
@@ -80,25 +143,49 @@ def _is_fork_copy(turn: Turn) -> bool:
 
 @database.retry_conflicts
 @transaction.atomic
-def _save_if_unchanged(snapshot: Turn, messages: Sequence[Message], notes: Notes) -> None:
-    """Save what was learned, unless something that it is based on has changed meanwhile."""
-    session = Session.objects.lock(snapshot.session_id)
-    if session is None or session.epoch != snapshot.session.epoch:
-        return
-    person = Person.objects.select_for_update(no_key=True).get(pk=session.person_id)
-    if person.epoch != snapshot.session.person.epoch:
-        return
-    turn = Turn.objects.filter(pk=snapshot.pk, learned_at=None).first()
-    if turn is None or list(_user_messages(turn).values_list("pk", flat=True)) != [
-        row.pk for row in messages
-    ]:
-        return
-    turn.gist, turn.learned_at = notes.gist, Now()
-    turn.save(update_fields=["gist", "learned_at"])
-    if notes.title and not session.title:
-        session.title, session.title_turn = notes.title, turn.number
-        session.save(update_fields=["title", "title_turn"])
-    if person.ref != NOBODY and model_requests.agent_or_default(turn.agent).memory:
-        learn_facts(person, notes.facts)
-        if _is_fork_copy(snapshot):
-            add_copies_as_evidence(person, messages)
+def _save_if_unchanged(lessons: Sequence[Lesson]) -> None:
+    """Save what was learned, except where something that it is based on has changed meanwhile."""
+    sessions = _lock_unchanged_sessions(lessons)
+    lessons = [lesson for lesson in lessons if lesson.turn.session_id in sessions]
+    people = _lock_unchanged_people(lessons)
+    lessons = [lesson for lesson in lessons if lesson.turn.session.person_id in people]
+    lessons = _still_true(lessons)
+    for lesson in lessons:
+        lesson.turn.gist, lesson.turn.learned_at = lesson.notes.gist, Now()
+    Turn.objects.bulk_update([lesson.turn for lesson in lessons], ["gist", "learned_at"])
+    for lesson in lessons:
+        session, person = sessions[lesson.turn.session_id], people[lesson.turn.session.person_id]
+        if lesson.notes.title and not session.title:
+            session.title, session.title_turn = lesson.notes.title, lesson.turn.number
+            session.save(update_fields=["title", "title_turn"])
+        if person.ref != NOBODY and model_requests.agent_or_default(lesson.turn.agent).memory:
+            learn_facts(person, lesson.notes.facts)
+            if _is_fork_copy(lesson.turn):
+                add_copies_as_evidence(person, lesson.messages)
+
+
+def _lock_unchanged_sessions(lessons: Sequence[Lesson]) -> Mapping[UUID, Session]:
+    epochs = {lesson.turn.session_id: lesson.turn.session.epoch for lesson in lessons}
+    rows = Session.objects.select_for_update().filter(pk__in=epochs).only("epoch", "title").order_by("pk")
+    return {row.pk: row for row in rows if row.epoch == epochs[row.pk]}
+
+
+def _lock_unchanged_people(lessons: Sequence[Lesson]) -> Mapping[int, Person]:
+    epochs = {lesson.turn.session.person_id: lesson.turn.session.person.epoch for lesson in lessons}
+    rows = Person.objects.select_for_update(no_key=True).filter(pk__in=epochs).order_by("pk")
+    return {row.pk: row for row in rows if row.epoch == epochs[row.pk]}
+
+
+def _still_true(lessons: Sequence[Lesson]) -> Sequence[Lesson]:
+    """Return those whose turn was not learned from meanwhile, and gained or lost no message."""
+    turns = [lesson.turn for lesson in lessons]
+    unlearned = Turn.objects.filter(pk__in=[turn.pk for turn in turns], learned_at=None)
+    waiting = set(unlearned.values_list("pk", flat=True))
+    keys: dict[int, list[int]] = defaultdict(list)
+    for turn_id, key in _user_messages(turns).values_list("turn", "pk"):
+        keys[turn_id].append(key)
+    return [
+        lesson
+        for lesson in lessons
+        if lesson.turn.pk in waiting and keys[lesson.turn.pk] == [row.pk for row in lesson.messages]
+    ]

@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Iterable, Mapping
 
 from asgiref.sync import async_to_sync
+from django.db.models import Q
 
 from convo import agents, database, llm, tokens
 from convo.agents import Agent
@@ -33,6 +34,22 @@ def model_for(agent: Agent) -> str:
     """Return the model for this agent's background work; '' stands for the built-in rules."""
     name = conf().background_model or agent.model_name
     return "" if conf().offline or name == BUILT_IN_RULES else name
+
+
+def asks_for_notes(agent: Agent) -> bool:
+    """Return True if a model takes the notes on this agent's turns."""
+    return agent.learn and bool(model_for(agent))
+
+
+def notes_by_model() -> Q:
+    """Return the condition that a model takes the notes on a turn."""
+    agents_by_name = agents.all_agents()
+    asking = [name for name, agent in agents_by_name.items() if asks_for_notes(agent)]
+    condition = Q(agent__in=asking)
+    if agents.default_name() in asking:
+        # A turn of an agent that agents.yaml no longer has is the default agent's.
+        condition |= ~Q(agent__in=agents_by_name)
+    return condition
 
 
 def data_budget(agent: Agent, *reserved: int) -> int:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from convo import jobs
-from convo.memory.model_requests import agent_or_default
+from convo.memory.model_requests import agent_or_default, asks_for_notes
 from convo.models import Session, Turn
 
 # Turns beyond this number are left to the sweep.
@@ -11,12 +11,19 @@ _MAX_TURNS = 20
 
 
 def schedule(session: Session, turns: Iterable[Turn]) -> None:
-    """Schedule learning from these turns of a session, and a summary that may be due, after the commit."""
+    """Schedule learning from these turns of a session, and a summary that may be due, after the commit.
+
+    A turn takes one hint: whoever learns from it requests the summary that it makes due.
+    """
     agent = agent_or_default(session.agent)
-    # The job also indexes the turn, so an agent that recalls messages needs it soon even if it doesn't learn.
+    # The jobs also index the turn, so an agent that recalls messages needs it soon even if it doesn't learn.
     # For all other agents the sweep indexes it.
-    if agent.learn or agent.recall:
-        for turn in list(turns)[:_MAX_TURNS]:
-            jobs.enqueue("learn", turn.pk)
-    if agent.summaries and session.message_count > agent.window_pairs:
+    turns = list(turns) if agent.learn or agent.recall else []
+    by_model = [turn for turn in turns if asks_for_notes(agent_or_default(turn.agent))]
+    for turn in by_model[:_MAX_TURNS]:
+        jobs.enqueue("learn", turn.pk)
+    if len(by_model) < len(turns):
+        # This job does all that waits.
+        jobs.enqueue("learn_by_rules", turns[0].pk)
+    if not turns and agent.summaries and session.message_count > agent.window_pairs:
         jobs.enqueue("summarise", session.pk)
