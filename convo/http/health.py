@@ -20,6 +20,8 @@ logger = logging.getLogger(__name__)
 TIMEOUT_SECONDS = 0.8
 FRESH_SECONDS = 5.0
 OK = "ok"
+# Of each kind of work that waits, so much is counted: a check takes milliseconds however far work is behind.
+MAX_COUNTED = 1000
 
 
 class HealthCheck:
@@ -119,7 +121,10 @@ def _check_background_work() -> str:
     if dead_count := jobs.count_dead():
         reasons.append(f"{dead_count} given up; see the admin or `manage.py retry`")
     if (lag := jobs.lag_seconds()) > limit_seconds:
-        reasons.append(f"overdue by {lag:.0f} s")
+        counts = jobs.count_waiting(MAX_COUNTED).items()
+        waiting = ", ".join(f"{count}{'+' if count == MAX_COUNTED else ''} {kind}" for kind, count in counts)
+        advice = "start more workers, and see `manage.py backlog`"
+        reasons.append(f"overdue by {lag:.0f} s ({waiting or 'nothing any more'}): {advice}")
     if jobs.is_sweep_late(max(limit_seconds, 2 * conf().sweep_seconds)):
         reasons.append("no sweep has caught up lately")
     return "; ".join(reasons) or OK
