@@ -80,7 +80,10 @@ def lexemes() -> set[str]:
             )
             cursor.execute("SELECT term FROM temp.held")
         else:
-            cursor.execute("SELECT unnest(tsvector_to_array(terms)) FROM convo_indexedmessage")
+            cursor.execute(
+                "SELECT unnest(tsvector_to_array(convo_index_terms(statement_terms, question_terms, "
+                "date_terms, scope_key, owner_key))) FROM convo_indexedmessage"
+            )
         return {term.partition(".")[2] for (term,) in cursor.fetchall()}
 
 

@@ -28,6 +28,8 @@ MAX_MATCHES_PER_WORD = 10_000
 # Words that one SQL statement looks up, at most.
 WORDS_AT_A_TIME = 100
 
+# PostgreSQL's text index holds the result of this function for each row, and no column does.
+_INDEX_TERMS = "convo_index_terms(statement_terms, question_terms, date_terms, scope_key, owner_key)"
 # The keys of the messages in a scope that contain a word. The scope key is part of the term that is looked
 # up, so nobody else's message is returned or counted. The keys come back as one string, because a row for
 # each would take longer than finding them. PostgreSQL materializes no more of its CTE than the LIMIT takes,
@@ -35,13 +37,15 @@ WORDS_AT_A_TIME = 100
 _MATCHING_KEYS_SQL = {
     "sqlite": """(SELECT group_concat(rowid) FROM (
         SELECT rowid FROM convo_terms WHERE convo_terms MATCH %s LIMIT {limit}))""",
-    "postgresql": """(
-        WITH matches AS MATERIALIZED (SELECT message_id FROM convo_indexedmessage WHERE terms @@ %s::tsquery)
-        SELECT array_agg(message_id)::text FROM (SELECT message_id FROM matches LIMIT {limit}) AS limited)""",
+    "postgresql": f"""(
+        WITH matches AS MATERIALIZED (
+            SELECT message_id FROM convo_indexedmessage WHERE {_INDEX_TERMS} @@ %s::tsquery
+        )
+        SELECT array_agg(message_id)::text FROM (SELECT message_id FROM matches LIMIT {{limit}}) limited)""",
 }
 _TERM_CONDITION_SQL = {
     "sqlite": "entry.message_id IN (SELECT rowid FROM convo_terms WHERE convo_terms MATCH %s)",
-    "postgresql": "entry.terms @@ %s::tsquery",
+    "postgresql": f"{_INDEX_TERMS} @@ %s::tsquery",
 }
 # A term, quoted for the query language of each database's text index. Terms contain no quotes.
 _TERM_QUOTING = {"sqlite": '"{}"', "postgresql": "'{}'"}
