@@ -518,7 +518,7 @@ def test_the_leases_of_many_rows_are_kept_while_the_work_goes_on(
     while working.is_alive():
         jobs.follow_hint("name", second.pk)
         time.sleep(0.1)
-    assert naming_many.batches == [[first.pk, second.pk]]
+    assert naming_many.began == [first.pk, second.pk]
 
 
 def test_one_hint_of_work_for_many_rows_waits_and_the_next_comes_after_a_pause(
