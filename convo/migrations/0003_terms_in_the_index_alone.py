@@ -45,7 +45,7 @@ def bring_terms_back(apps, schema_editor):
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('convo', '0001_convo'),
+        ('convo', '0002_fewer_indexes'),
     ]
 
     operations = [
