@@ -4,13 +4,17 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import Context
+from typing import Any
 
+import psycopg
 import pytest
 from django.db import connection
 
 from convo import request_context
 from convo.breaker import database_breaker
-from project.postgres.base import ANSWER_SECONDS
+from project.postgres.base import ANSWER_SECONDS, ANSWERING_SECONDS
+from tests.faults import wait_until
+from tests.support.damage import end_backends
 
 HELD = 12
 
@@ -35,13 +39,51 @@ def test_a_pool_full_of_dead_connections_serves_everybody_at_once() -> None:
     with ThreadPoolExecutor(HELD) as threads:
         before = set(threads.map(ask, [True] * HELD))
         assert len(before) == HELD
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT count(pg_terminate_backend(pid)) FROM unnest(%s) AS pid", [list(before)])
+        end_backends(list(before))
+        # The server has just answered this thread, so the threads check a connection only if it is cut.
         began = time.monotonic()
         after = set(threads.map(ask, [False] * HELD))
         assert time.monotonic() - began < 5
     assert after
     assert not after & before
+
+
+def last_statement(seconds: float) -> str:
+    """Take a connection of the pool after this rest; return the last statement that the server got on it."""
+    connection.close()
+    time.sleep(seconds)
+    connection.ensure_connection()
+    taken: Any = connection.connection
+    with psycopg.connect(taken.info.dsn, password=taken.info.password) as observer:
+        query = "SELECT query FROM pg_stat_activity WHERE pid = %s"
+        row = observer.execute(query, [taken.info.backend_pid]).fetchone()
+    return str(row and row[0])
+
+
+@pytest.mark.postgres
+@pytest.mark.django_db(transaction=True)
+def test_only_a_connection_that_has_rested_is_checked() -> None:
+    """A check is one round trip, and the limit on the time of statements another that is sent but once."""
+
+    def use() -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 'used'")
+
+    # After this, each connection of the pool has its limit.
+    connection.close()
+    connection.close_pool()  # type: ignore[attr-defined]
+    for _ in range(10):
+        last_statement(0.01)
+    for _ in range(3):
+        use()
+        assert last_statement(2 * ANSWERING_SECONDS) == ""
+
+    def is_unchecked() -> bool:
+        use()
+        return last_statement(0) == "SELECT 'used'"
+
+    # On a busy machine, more time than that may pass by itself.
+    wait_until(is_unchecked)
 
 
 def limit() -> str:

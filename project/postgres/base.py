@@ -5,6 +5,7 @@ less and less often. Here a failed connection attempt opens `database_breaker` a
 tries once a second whether the database is back.
 """
 
+import select
 import threading
 import time
 from collections.abc import Iterator
@@ -25,6 +26,11 @@ MAX_DEAD_CONNECTIONS = 4
 # A database that answers no connection for this long counts as away.
 ANSWER_SECONDS = 1.0
 RETRY_SECONDS = 1.0
+# A connection whose last answer is older is checked when it is taken: a firewall may have forgotten it.
+REST_SECONDS = 1.0
+# So is every connection, unless the server has answered some connection within this time. A server that
+# freezes then leaves a busy process most of its pool, which is how the process notices.
+ANSWERING_SECONDS = 0.02
 
 _answered_at = 0.0
 _failure_message = ""
@@ -33,16 +39,42 @@ _reconnect_thread: threading.Thread | None = None
 
 
 class Connection(psycopg.Connection[Any]):
-    """A connection that tells the breaker whether the database answered when it was opened."""
+    """A connection that knows when it answered last, and tells the breaker whether it could be opened."""
+
+    answered_at = 0.0
+    # The statement that set the limit on the time of statements.
+    time_limit: bytes | None = None
 
     @classmethod
     def connect(cls, conninfo: str = "", **options: Any) -> Self:
         with _watch_connection_attempt(options):
             return super().connect(conninfo, **options)
 
+    def wait(self, *args: Any, **options: Any) -> Any:
+        """Wait for the server's answer: every statement does it here."""
+        global _answered_at
+        result = super().wait(*args, **options)
+        self.answered_at = _answered_at = time.monotonic()
+        return result
+
+    def has_just_answered(self) -> bool:
+        """Return whether it need not be checked, because it was in use a moment ago and is not cut."""
+        now = time.monotonic()
+        return (
+            now - self.answered_at < REST_SECONDS
+            and now - _answered_at < ANSWERING_SECONDS
+            and not self._has_input()
+        )
+
+    def _has_input(self) -> bool:
+        # Nothing arrives on an idle connection, except its end.
+        poll = select.poll()
+        poll.register(self.fileno(), select.POLLIN)
+        return bool(poll.poll(0))
+
 
 class DatabaseWrapper(base.DatabaseWrapper):
-    """Checks a pooled connection when it is taken, in place of `CONN_HEALTH_CHECKS`.
+    """Checks a pooled connection that has rested when it is taken, in place of `CONN_HEALTH_CHECKS`.
 
     The pool's own check waits between two dead connections, twice as long each time: with more than three
     idle ones, as after a failover, the first requests would fail although the server is back.
@@ -57,10 +89,10 @@ class DatabaseWrapper(base.DatabaseWrapper):
         return super().pool
 
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
-        """Return a connection that has just answered."""
+        """Return a connection that has just answered, with the right limit on the time of statements."""
         for _ in range(MAX_DEAD_CONNECTIONS):
             connection = self._take_connection(conn_params)
-            if not self.pool or _is_alive(connection, self._check_statement(), conn_params):
+            if not self.pool or self._is_ready(connection, conn_params):
                 return connection
             pool = connection._pool
             pool.putconn(connection)
@@ -78,8 +110,17 @@ class DatabaseWrapper(base.DatabaseWrapper):
             # The database went away while this thread waited for a connection.
             raise OperationalError(_failure_message) from None
 
-    def _check_statement(self) -> bytes:
-        """Return the statement that checks a connection and limits how long a request's statements may take.
+    def _is_ready(self, connection: Connection, conn_params: dict[str, Any]) -> bool:
+        time_limit = self._time_limit()
+        if connection.time_limit == time_limit:
+            return connection.has_just_answered() or _is_alive(connection, b"", conn_params)
+        if not _is_alive(connection, time_limit, conn_params):
+            return False
+        connection.time_limit = time_limit
+        return True
+
+    def _time_limit(self) -> bytes:
+        """Return the statement that limits how long a request's statements may take.
 
         Migrations, sweeps and other background work may take as long as the role allows.
         """
@@ -91,7 +132,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
         return b"SET statement_timeout = %d" % (seconds * 1000)
 
 
-def _is_alive(connection: Any, statement: bytes, conn_params: dict[str, Any]) -> bool:
+def _is_alive(connection: Connection, statement: bytes, conn_params: dict[str, Any]) -> bool:
     started_at = time.monotonic()
     try:
         connection.pgconn.send_query(statement)

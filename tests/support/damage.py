@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 from django.db import connection
 
+from tests.faults import wait_until
 from tests.servers import Server
 
 
@@ -13,10 +14,23 @@ def cut_connections() -> int:
     """End all connections to this database but our own; how many there were."""
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
-            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
         )
-        return int(cursor.fetchone()[0])
+        pids = [pid for (pid,) in cursor.fetchall()]
+    end_backends(pids)
+    return len(pids)
+
+
+def end_backends(pids: list[int]) -> None:
+    """End these processes of PostgreSQL, and wait until they have closed their connections."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(pg_terminate_backend(pid)) FROM unnest(%s::int[]) AS pid", [pids])
+
+        def have_ended() -> bool:
+            cursor.execute("SELECT count(*) FROM pg_stat_activity WHERE pid = ANY(%s::int[])", [pids])
+            return not cursor.fetchone()[0]
+
+        wait_until(have_ended)
 
 
 @contextmanager
