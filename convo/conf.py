@@ -29,6 +29,7 @@ class Conf:
     redis_url: str = ""
     window_seconds: int = 1800
     processes: int = 1
+    request_threads: int = 200
     lease_seconds: float = 15.0
     heartbeat_seconds: float = 0.5
     checkpoint_seconds: float = 0.5

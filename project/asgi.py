@@ -2,11 +2,12 @@
 
 import os
 
-from django.core.asgi import get_asgi_application
+import django
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "project.settings")
-_django = get_asgi_application()
+django.setup(set_prefix=False)
 
 from convo.http.asgi import ConvoASGI  # noqa: E402  needs the settings and the models that the line above loads
+from convo.http.one_thread import django_application  # noqa: E402
 
-application = ConvoASGI(_django)
+application = ConvoASGI(django_application())

@@ -313,6 +313,7 @@ CONVO = {
     "REDIS_URL": redis_db(REDIS_URL, 0) if REDIS_URL else "",
     # WEB_CONCURRENCY tells web servers how many processes to start.
     "PROCESSES": whole("WEB_CONCURRENCY", 1, minimum=1),
+    "REQUEST_THREADS": whole("CONVO_REQUEST_THREADS", 200, maximum=10_000),
     "WINDOW_SECONDS": whole("CONVO_WINDOW_SECONDS", 1800, minimum=1),
     "LEASE_SECONDS": LEASE_SECONDS,
     "HEARTBEAT_SECONDS": HEARTBEAT_SECONDS,
