@@ -46,8 +46,9 @@ lint: $(TESTS) ## Check format, style, types, settings and migrations
 mutants: $(TESTS) ## Break every promise in turn and see that a test notices (ONLY=text for some)
 	$(BIN)/python -m tests.mutants --only "$(ONLY)"
 
-soak: $(TESTS) ## Clients at random while servers are killed (SECONDS=60, SEED=7 to see a run again)
-	$(BIN)/python -m benchmarks.soak --seconds "$(or $(SECONDS),60)" $(if $(SEED),--seed "$(SEED)")
+soak: $(TESTS) ## Clients at random while servers are killed (SECONDS=60, SEED=7 to see a run again, STOCK=1)
+	$(BIN)/python -m benchmarks.soak --seconds "$(or $(SECONDS),60)" $(if $(SEED),--seed "$(SEED)") \
+		$(if $(STOCK),--stock-handler)
 
 clean: ## Remove what was installed and cached here; the data and .env stay
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis test-artifacts

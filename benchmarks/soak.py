@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from django.contrib.auth import get_user_model
@@ -31,11 +32,12 @@ def soak(seed: int, seconds: float) -> int:
     return len(outcome.problems)
 
 
-def on_its_own(kind: str, *options: str) -> int:
-    """Run in a process that has a new database of this kind; its exit status."""
+def on_its_own(kind: str, *options: str, env: Mapping[str, str]) -> int:
+    """Run in a process that has a new database of this kind, and this environment; its exit status."""
     command = [sys.executable, "-m", "benchmarks.soak", "--here", *options]
     with database(kind) as url:
-        return subprocess.run(command, env={**os.environ, "DATABASE_URL": url}, check=False).returncode
+        whole_env = {**os.environ, **env, "DATABASE_URL": url}
+        return subprocess.run(command, env=whole_env, check=False).returncode
 
 
 def main() -> int:
@@ -43,12 +45,16 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=int.from_bytes(os.urandom(3)))
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--database", choices=("sqlite", "postgres"), action="append")
+    parser.add_argument(
+        "--stock-handler", action="store_true", help="with servers that use Django's own ASGI handler"
+    )
     parser.add_argument("--here", action="store_true", help="on the database of DATABASE_URL, which is new")
     given = parser.parse_args()
     if given.here:
         return 1 if soak(given.seed, given.seconds) else 0
     options = ["--seed", str(given.seed), "--seconds", str(given.seconds)]
-    return max(on_its_own(kind, *options) for kind in given.database or ("sqlite", "postgres"))
+    env = {"CONVO_REQUEST_THREADS": "0"} if given.stock_handler else {}
+    return max(on_its_own(kind, *options, env=env) for kind in given.database or ("sqlite", "postgres"))
 
 
 if __name__ == "__main__":

@@ -34,6 +34,13 @@ from tests.upstream import Upstream
 
 Serve = Callable[..., Server]
 KEY_SCOPES = ["read", "write", "memory:erase"]
+STOCK = "stock-handler"
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a test that is marked `both_handlers` with servers of each handler."""
+    if metafunc.definition.get_closest_marker("both_handlers"):
+        metafunc.parametrize("handler_env", ["", STOCK], ids=["one-thread", STOCK], indirect=True)
 
 
 @pytest.fixture(scope="session")
@@ -115,12 +122,19 @@ def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture
-def serve(transactional_db: None, tmp_path: Path) -> Iterator[Serve]:
+def handler_env(request: pytest.FixtureRequest) -> dict[str, str]:
+    """The environment of servers under the handler of this test: Django's own, or the one that is usual."""
+    return {"CONVO_REQUEST_THREADS": "0"} if getattr(request, "param", "") == STOCK else {}
+
+
+@pytest.fixture
+def serve(transactional_db: None, tmp_path: Path, handler_env: dict[str, str]) -> Iterator[Serve]:
     """Starts real servers, `serve(OPENAI_BASE_URL=upstream.url)` for one; they end with the test."""
     servers: list[Server] = []
 
     def start(*, port: int = 0, **env: str) -> Server:
-        servers.append(Server(tmp_path / f"server-{len(servers)}.log", port=port, **env))
+        log = tmp_path / f"server-{len(servers)}.log"
+        servers.append(Server(log, port=port, **{**handler_env, **env}))
         return servers[-1]
 
     yield start
@@ -139,7 +153,9 @@ def standing(django_db_setup: None, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 @pytest.fixture
-def share(transactional_db: None, standing: Standing, upstream: Upstream) -> Iterator[Serve]:
+def share(
+    transactional_db: None, standing: Standing, upstream: Upstream, handler_env: dict[str, str]
+) -> Iterator[Serve]:
     """Like `serve`, for tests that neither stop nor starve a server: it stays for those that come later.
 
     `share(**env)` and `share(number=1, **env)` are two servers. They do no background work; one that is
@@ -148,7 +164,7 @@ def share(transactional_db: None, standing: Standing, upstream: Upstream) -> Ite
     asked: dict[Server, int] = {}
 
     def find(*, number: int = 0, **env: str) -> Server:
-        server = standing.get(number, env)
+        server = standing.get(number, {**handler_env, **env})
         asked.setdefault(server, len(server.log()))
         return server
 

@@ -765,6 +765,7 @@ def test_a_body_that_says_it_is_too_large_is_refused_unread(server: Server, alic
     assert rows() == before
 
 
+@pytest.mark.both_handlers
 def test_a_chunked_body_is_read(wire: httpx2.Client) -> None:
     made = wire.post(
         SESSIONS,

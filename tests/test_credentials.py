@@ -157,6 +157,7 @@ def test_somebody_signed_in_who_is_disabled_hears_no_more(
         assert [name for name, _ in lasting][-1] == "turn.completed"
 
 
+@pytest.mark.both_handlers
 @pytest.mark.parametrize(
     ("path", "body"),
     [

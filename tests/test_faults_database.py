@@ -228,6 +228,7 @@ def test_a_reply_that_cannot_be_saved_is_not_called_complete(
     manage("verify", DATABASE_URL=postgres.url)
 
 
+@pytest.mark.both_handlers
 @pytest.mark.postgres
 @pytest.mark.django_db(transaction=True)
 def test_connections_that_are_cut_are_not_noticed(serve: Serve, alice_key: str, upstream: Upstream) -> None:

@@ -85,6 +85,7 @@ def test_values_that_postgresql_quotes_stay_out_of_the_log() -> None:
     assert "unique constraint" in why_not_unique
 
 
+@pytest.mark.both_handlers
 @pytest.mark.once
 @pytest.mark.parametrize("debug", ["0", "1"])
 @pytest.mark.django_db(transaction=True)
@@ -111,6 +112,7 @@ def test_a_refused_request_is_logged_once_with_time_id_and_key(
     assert strange == []
 
 
+@pytest.mark.both_handlers
 @pytest.mark.once
 @pytest.mark.django_db(transaction=True)
 def test_every_answer_names_its_request(share: Serve, alice_key: str) -> None:
@@ -152,6 +154,7 @@ def hidden_messages() -> Iterator[None]:
             cursor.execute("ALTER TABLE convo_hidden RENAME TO convo_message")
 
 
+@pytest.mark.both_handlers
 @pytest.mark.once
 @pytest.mark.django_db(transaction=True)
 def test_what_a_turn_logs_names_the_request_that_asked(

@@ -105,6 +105,7 @@ def status_of(raw: httpx2.Client, id: str) -> str:
 # Leaving.
 
 
+@pytest.mark.both_handlers
 def test_a_reader_who_leaves_a_stream_stops_it_and_what_was_said_stays(
     alices: OpenAI, upstream: Upstream
 ) -> None:
@@ -122,6 +123,7 @@ def test_a_reader_who_leaves_a_stream_stops_it_and_what_was_said_stays(
     assert prompt(upstream) == ["user: hi", "assistant: first second ", "user: go on"]
 
 
+@pytest.mark.both_handlers
 @pytest.mark.parametrize("stream", [True, False])
 def test_a_reader_who_leaves_before_the_first_word_stops_it_too(
     here: httpx2.Client, upstream: Upstream, stream: bool
@@ -134,6 +136,7 @@ def test_a_reader_who_leaves_before_the_first_word_stops_it_too(
     assert here.get(f"/v1/responses/{newest()}").json()["output"] == []
 
 
+@pytest.mark.both_handlers
 def test_a_reader_who_leaves_a_whole_answer_stops_it(here: httpx2.Client, upstream: Upstream) -> None:
     with pytest.raises(httpx2.ReadTimeout):
         here.post("/v1/responses", json={"model": "stall", "input": "hi"}, timeout=2)
@@ -143,6 +146,7 @@ def test_a_reader_who_leaves_a_whole_answer_stops_it(here: httpx2.Client, upstre
     assert shown["output"][0]["status"] == "incomplete"
 
 
+@pytest.mark.both_handlers
 def test_a_reader_who_leaves_the_queue_asks_nothing(alices: OpenAI, upstream: Upstream) -> None:
     conversation = alices.conversations.create().id
     with streaming(alices, "one", conversation=conversation) as held:
@@ -396,6 +400,7 @@ def test_a_response_whose_process_is_killed_has_failed_with_what_was_saved(
     assert prompt(upstream) == ["user: hello", "assistant: first second ", "user: go on"]
 
 
+@pytest.mark.both_handlers
 def test_a_server_that_is_told_to_end_ends_its_responses(
     serve: Serve, alice_key: str, upstream: Upstream
 ) -> None:

@@ -26,6 +26,7 @@ def streaming(client: httpx2.Client, message: str = "hello") -> Iterator[httpx2.
         yield response
 
 
+@pytest.mark.both_handlers
 def test_the_first_word_arrives_before_the_last_is_written(
     share: Serve, alice_key: str, upstream: Upstream
 ) -> None:
@@ -43,6 +44,7 @@ def test_the_first_word_arrives_before_the_last_is_written(
     assert rest[-1][1]["message"]["content"] == said
 
 
+@pytest.mark.both_handlers
 def test_a_silent_stream_has_a_heartbeat(share: Serve, alice_key: str, upstream: Upstream) -> None:
     server = share(OPENAI_BASE_URL=upstream.url, CONVO_MODEL="hold", CONVO_SSE_HEARTBEAT_SECONDS="0.1")
     with client_of(server, alice_key) as client, streaming(client) as response:
@@ -55,6 +57,7 @@ def test_a_silent_stream_has_a_heartbeat(share: Serve, alice_key: str, upstream:
     assert "event: turn.completed" in lines
 
 
+@pytest.mark.both_handlers
 @pytest.mark.parametrize("streamed", [True, False], ids=["streamed", "whole"])
 @pytest.mark.parametrize("leaves", ["before", "during", "after"])
 def test_a_reader_that_leaves_takes_nothing_with_it(
@@ -91,6 +94,7 @@ def _ask_and_leave(server: Server, key: str, message: str, *, leaves: str, strea
                 seen += reader.recv(65536)
 
 
+@pytest.mark.both_handlers
 @pytest.mark.postgres
 def test_150_streams_at_once_finish_on_a_postgresql_with_60_connections(
     serve: Serve, standing: Standing, alice_key: str, upstream: Upstream
