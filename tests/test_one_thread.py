@@ -9,7 +9,7 @@ from contextvars import ContextVar
 from typing import Any
 
 import pytest
-from asgiref.sync import async_to_sync
+from asgiref.sync import async_to_sync, sync_to_async
 from asgiref.testing import ApplicationCommunicator
 from django.core.handlers.asgi import ASGIHandler
 from django.core.signals import request_finished, request_started
@@ -117,6 +117,18 @@ def stream(request: HttpRequest) -> StreamingHttpResponse:
     return StreamingHttpResponse(words())
 
 
+def query_in_stream(request: HttpRequest) -> StreamingHttpResponse:
+    def connect() -> None:
+        connection.ensure_connection()
+        connections.append(connection._connections[connection._alias])  # type: ignore[attr-defined]
+
+    async def words() -> AsyncIterator[str]:
+        await sync_to_async(connect)()
+        yield "queried"
+
+    return StreamingHttpResponse(words())
+
+
 urlpatterns = [
     path("echo/", echo, name="echo"),
     path("fail/", fail),
@@ -127,6 +139,7 @@ urlpatterns = [
     path("remember/", remember),
     path("wait/", wait_forever),
     path("stream/", stream),
+    path("query/", query_in_stream),
 ]
 
 
@@ -297,6 +310,12 @@ def test_a_stream_holds_no_connection_and_ends_when_its_client_leaves(handler: A
         run(ask())
     assert seen == ["closed"]
     assert sent.count("started") == sent.count("finished")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_stream_closes_the_connections_that_it_has_opened_itself(handler: ASGIHandler) -> None:
+    assert run(whole(begin(handler, "/query/")))[2] == b"queried"
+    assert connections[0].connection is None
 
 
 def test_an_upload_takes_a_thread_when_it_is_complete() -> None:

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import IO, Any
 
-from asgiref.sync import sync_to_async
+from asgiref.sync import SyncToAsync, sync_to_async
 from django.core import signals
 from django.core.asgi import get_asgi_application
 from django.core.exceptions import RequestAborted
@@ -60,7 +60,13 @@ class OneThreadHandler(ASGIHandler):
         with suppress(asyncio.CancelledError):
             response = await responding
             if not response.closed:
-                await self._close_in_thread(response)
+                await self._close(response)
+
+    async def _close(self, response: HttpResponseBase) -> None:
+        # A stream's own `sync_to_async` opens connections in another thread, and only that can close them.
+        context = SyncToAsync.thread_sensitive_context.get(None)
+        has_other_thread = context in SyncToAsync.context_to_thread_executor
+        await (sync_to_async(_close) if has_other_thread else self._close_in_thread)(response)
 
     async def _respond_and_send(
         self, scope: dict[str, Any], body_file: IO[bytes], send: Any
