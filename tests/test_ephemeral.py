@@ -21,8 +21,9 @@ from pytest_django import Settings
 from convo import context, history, jobs, memory, turns, verify
 from convo.errors import ContentsExpired, InvalidRequest
 from convo.history import NewMessage
+from convo.history.turn_contents import Draft
 from convo.http.asgi import ConvoASGI
-from convo.models import Message, Session, Turn
+from convo.models import ItemOutline, Message, Session, Turn
 from convo.search import find
 from tests.conftest import Serve
 from tests.faults import QUICK, QUICK_LEASES, asking, free_port, wait_until
@@ -68,6 +69,10 @@ def caller(alice_key: str) -> Caller:
 def in_cache() -> str:
     """All that this process's cache of temporary chats holds."""
     return str(caches["ephemeral"]._cache)  # type: ignore[attr-defined]  # Django's in-process cache
+
+
+def save_draft(turn: Turn, text: str, chunks: list[ItemOutline]) -> None:
+    history.turn_contents.save_drafts([Draft(turn=turn, text=text, chunks=chunks)])
 
 
 def forget_all() -> None:
@@ -328,9 +333,7 @@ def test_of_a_reply_that_breaks_off_the_draft_is_in_the_cache_alone(
 ) -> None:
     model("hold")
     claim = begin(chat, "first")
-    history.turn_contents.save_draft(
-        claim.turn, "half a word", [{"index": 0, "kind": "message", "chunk_lengths": [11]}]
-    )
+    save_draft(claim.turn, "half a word", [{"index": 0, "kind": "message", "chunk_lengths": [11]}])
     assert told("half a word") == []
     lapse(claim.turn)
     turns.end_expired_turns()
@@ -341,11 +344,11 @@ def test_of_a_reply_that_breaks_off_the_draft_is_in_the_cache_alone(
 
 def test_a_draft_that_is_saved_too_late_is_not_kept(chat: Session) -> None:
     turn = begin(chat, "first").turn
-    history.turn_contents.save_draft(turn, "too early", [])
+    save_draft(turn, "too early", [])
     assert "too early" in in_cache()
     lapse(turn)
     turns.end_expired_turns()
-    history.turn_contents.save_draft(turn, "too late", [])
+    save_draft(turn, "too late", [])
     assert "too late" not in in_cache()
 
 

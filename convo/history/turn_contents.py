@@ -3,17 +3,54 @@
 Those of an ephemeral session are in the cache alone.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from convo.history import ephemeral
-from convo.models import ItemOutline, ReplyItem, Session, Turn, rebuild_draft_items
+from convo.history import ephemeral, turn_statements
+from convo.history.turn_statements import DraftColumns
+from convo.models import AgentVersion, ItemOutline, Manifest, ReplyItem, Session, Turn, rebuild_draft_items
 
 
-def save_draft(turn: Turn, text: str, chunks: list[ItemOutline]) -> None:
-    if turn.session.is_ephemeral:
-        ephemeral.save_draft(turn, text, chunks)
-    else:
-        Turn.objects.running().filter(pk=turn.pk).update(draft=text, chunks=chunks)
+@dataclass(frozen=True, kw_only=True)
+class PromptRecord:
+    """What is stored of a turn's prompt: the model, the agent's version, and the manifest without texts.
+
+    It is stored with the first part of the reply that is, or at the turn's end: whatever a model wrote can be
+    traced to the memories that it was given, and a short turn needs no statement of its own.
+    """
+
+    model: str
+    agent_version: AgentVersion
+    manifest: Manifest
+    cache_hit: bool | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Draft:
+    """A running turn's reply so far, and the record of its prompt until that is saved."""
+
+    turn: Turn
+    text: str
+    chunks: list[ItemOutline]
+    prompt: PromptRecord | None = None
+
+    @property
+    def columns(self) -> DraftColumns:
+        manifest, version = (
+            (self.prompt.manifest, self.prompt.agent_version.sha256) if self.prompt else (None, None)
+        )
+        return DraftColumns(self.turn.pk, self.text, self.chunks, manifest, version)
+
+
+def save_drafts(drafts: Sequence[Draft]) -> None:
+    """Save these drafts: those of persistent sessions in one statement, the others in the cache."""
+    rows = [draft.columns for draft in drafts if not draft.turn.session.is_ephemeral]
+    if rows:
+        turn_statements.save_drafts(rows)
+    for draft in drafts:
+        if draft.turn.session.is_ephemeral:
+            ephemeral.save_draft(draft.turn, draft.text, draft.chunks)
 
 
 def load_draft_items(turn: Turn) -> list[ReplyItem]:

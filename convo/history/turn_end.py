@@ -4,24 +4,26 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from django.db.models import F
-from django.db.models.expressions import Combinable
-from django.db.models.functions import Now
 
 from convo import database
 from convo.conf import conf
 from convo.errors import ContentsExpired, ConvoError, TurnInterrupted
-from convo.history import ephemeral, turn_contents
+from convo.history import ephemeral, turn_contents, turn_statements
 from convo.history.append import append
 from convo.history.branches import activate
 from convo.history.messages import NewMessage
-from convo.models import ItemOutline, Message, ReplyItem, Session, Turn, TurnRequest, UserMemory
+from convo.history.turn_contents import PromptRecord
+from convo.models import AgentVersion, ItemOutline, Message, ReplyItem, Session, Turn, TurnRequest
 
 MAX_ATTEMPTS = 3
 
 
 @dataclass(frozen=True, kw_only=True)
 class TurnEnding:
-    """The end of a turn: its status and error, its reply, the reply's tokens and time of the first chunk."""
+    """The end of a turn: its status and error, its reply, the reply's tokens, and the record of its prompt.
+
+    The reply's first chunk came `first_token_seconds` from now, which is a negative number.
+    """
 
     status: str
     error: Mapping[str, object] | None = None
@@ -30,15 +32,18 @@ class TurnEnding:
     input_tokens: int | None = None
     output_tokens: int | None = None
     cached_tokens: int | None = None
-    first_token_at: Combinable | None = None
+    first_token_seconds: float | None = None
+    prompt: PromptRecord | None = None
 
     @property
     def columns(self) -> dict[str, object]:
         """The columns of the turn's row to set; what is None here stays as it is."""
-        item_fields = {"items", "stored_items"}
-        return {
-            name: value for name, value in vars(self).items() if name not in item_fields and value is not None
-        }
+        names = ("status", "error", "input_tokens", "output_tokens", "cached_tokens")
+        columns: dict[str, object] = {name: getattr(self, name) for name in names}
+        if self.prompt:
+            columns |= {name: getattr(self.prompt, name) for name in ("model", "manifest", "cache_hit")}
+            columns["agent_version_id"] = self.prompt.agent_version.sha256
+        return {name: value for name, value in columns.items() if value is not None}
 
     @property
     def chunks(self) -> list[ItemOutline]:
@@ -51,18 +56,37 @@ class TurnEnding:
 
 
 def end_turn(session: Session, turn: Turn, ending: TurnEnding) -> list[Message] | None:
-    """End a turn of a locked session and insert its reply; return None if the turn had ended already."""
+    """End a turn of a locked session and insert its reply; return None if the turn had ended already.
+
+    Set the turn's attributes to what its row has then.
+    """
     if ending.stored_items and ephemeral.has_lost_contents(session):
         # The text of the question is lost, and a reply without it is useless.
         error = _error_json(ContentsExpired())
         ending = replace(ending, status=Turn.Status.FAILED, error=error, items=(), stored_items=())
     chunks = ending.chunks if session.storage == Session.Storage.PERSISTENT else []
-    unfinished_turns = Turn.objects.unfinished().filter(pk=turn.pk)
-    columns = {**ending.columns, "chunks": chunks, "draft": "", "lease_until": None, "finished_at": Now()}
-    if not unfinished_turns.update(**columns):
+    columns = {**ending.columns, "chunks": chunks}
+    if ending.prompt:
+        turn.manifest = ending.prompt.manifest
+    ended = turn_statements.end_turn(
+        turn.pk,
+        columns,
+        first_token_seconds=ending.first_token_seconds,
+        person_id=session.person_id,
+        memory_keys=turn.memory_keys if ending.stored_items else (),
+    )
+    if ended is None:
         return None
+    columns |= {"draft": "", "lease_until": None, "agent_version_id": ended.agent_version}
+    columns |= {name: getattr(ended, name) for name in ("started_at", "first_token_at", "finished_at")}
+    for name, value in columns.items():
+        setattr(turn, name, value)
+    if ending.prompt and ended.agent_version is None:
+        _save_agent_version(turn, ending.prompt.agent_version)
     reply = [NewMessage.from_reply(turn, item) for item in ending.stored_items]
-    if reply and _had_forgotten_memory(session, turn):
+    if ended.had_forgotten_memory:
+        # The text of a forgotten memory is erased and can't be looked for in the reply, so the whole reply
+        # counts as repeating it.
         reply = [replace(message, recallable=False) for message in reply]
     rows = append(session, [(turn, reply)])
     if session.is_ephemeral:
@@ -73,19 +97,12 @@ def end_turn(session: Session, turn: Turn, ending: TurnEnding) -> list[Message] 
     return rows
 
 
-def _had_forgotten_memory(session: Session, turn: Turn) -> bool:
-    """Return whether the prompt of this turn held a memory that was forgotten while the turn ran.
-
-    The text of a forgotten memory is erased and can't be looked for in the reply, so the whole reply counts
-    as repeating it.
-    """
-    forgotten_memories = UserMemory.objects.filter(
-        person=session.person_id, status=UserMemory.Status.FORGOTTEN
-    )
-    if not forgotten_memories.exists():
-        return False
-    memory_keys = Turn.objects.only("manifest").get(pk=turn.pk).memory_keys
-    return bool(memory_keys) and forgotten_memories.filter(key__in=memory_keys).exists()
+def _save_agent_version(turn: Turn, version: AgentVersion) -> None:
+    # Versions are never deleted, so this happens once for each.
+    turn.agent_version = AgentVersion.objects.get_or_create(
+        sha256=version.sha256, defaults={"name": version.name, "config": version.config}
+    )[0]
+    turn.save(update_fields=["agent_version"])
 
 
 def end_turn_from_draft(session: Session, turn: Turn, error: ConvoError, *, status: str = "") -> None:

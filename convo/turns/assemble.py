@@ -10,7 +10,8 @@ from convo import agents, context, history, llm
 from convo.agents import Agent
 from convo.context import Prompt
 from convo.history import NewMessage, TranscriptMessage
-from convo.models import AgentVersion, Message, Person, Session, Turn, TurnRequest
+from convo.history.turn_contents import PromptRecord
+from convo.models import AgentVersion, Message, Person, Session, TurnRequest
 from convo.turns.claim import Claim
 from convo.turns.prepare import agent_with_options, options_of
 
@@ -19,21 +20,23 @@ FORMS = {"text": context.single_query, "planning": context.for_planning}
 
 @dataclass(frozen=True)
 class AssembledRequest:
-    """A request that is ready to be sent, its prompt's tokens, and the newest messages of the transcript."""
+    """A request that is ready to be sent, the record of its prompt, and the newest messages before it."""
 
+    claim: Claim
     request: llm.ModelRequest
-    prompt_tokens: int
+    prompt: PromptRecord
     newest_messages: Sequence[TranscriptMessage]
 
 
 def assemble(claim: Claim) -> AssembledRequest:
-    """Choose agent, model and prompt for this turn, and save the choice with its manifest on the turn."""
+    """Choose agent, model and prompt for this turn, and store nothing yet."""
     options = options_of(claim.request)
     agent = agent_with_options(claim.agent, options, model=claim.turn.model)
     newest_messages: list[TranscriptMessage] = []
     cache_hit = None
     if options.messages is None:
-        _refresh_owner(claim.turn.session)
+        if agent.memory or agent.recall:
+            _load_person(claim.turn.session)
         newest_messages, cache_hit = history.look_up_newest(claim.session_id, claim.version, upto=claim.upto)
         prompt = _build_prompt(
             claim.turn.session,
@@ -47,7 +50,11 @@ def assemble(claim: Claim) -> AssembledRequest:
         )
     else:
         prompt = context.caller_prompt(agent.model_name, options.messages, budget=agent.context_tokens)
-    _save_manifest(claim, agents.get(claim.agent, model=agent.model), prompt, cache_hit=cache_hit)
+    named_agent = agents.get(claim.agent, model=agent.model)
+    version = AgentVersion(sha256=named_agent.version, name=named_agent.name, config=named_agent.config)
+    record = PromptRecord(
+        model=named_agent.model_name, agent_version=version, manifest=prompt.manifest, cache_hit=cache_hit
+    )
     request = llm.ModelRequest(
         model=agent.model_name,
         messages=prompt.messages,
@@ -55,22 +62,16 @@ def assemble(claim: Claim) -> AssembledRequest:
         max_output_tokens=agent.max_output_tokens,
         extra=options.extra,
     )
-    return AssembledRequest(request, prompt.manifest["total"], newest_messages)
+    return AssembledRequest(claim, request, record, newest_messages)
 
 
-def _refresh_owner(session: Session) -> None:
-    # The owner is read again, because a guest may have signed up meanwhile.
+def _load_person(session: Session) -> None:
+    """Load the session's person and owner in one statement, unless the claim has them already."""
+    if {"person", "owner"} <= session._state.fields_cache.keys():
+        return
+    # They are those of the row as it is now: a guest may have signed up since the session was locked.
     if person := Person.objects.select_related("owner").filter(sessions=session).first():
         session.person, session.owner = person, person.owner
-
-
-def _save_manifest(claim: Claim, agent: Agent, prompt: Prompt, *, cache_hit: bool | None) -> None:
-    AgentVersion.objects.get_or_create(
-        sha256=agent.version, defaults={"name": agent.name, "config": agent.config}
-    )
-    Turn.objects.running().filter(pk=claim.turn.pk).update(
-        model=agent.model_name, agent_version=agent.version, manifest=prompt.manifest, cache_hit=cache_hit
-    )
 
 
 def preview(

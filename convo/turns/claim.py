@@ -100,10 +100,20 @@ def _try_to_begin(
             if on_busy != OnBusy.QUEUE:
                 raise
             return attach_turn(key_row, _enqueue(history.lock(session.pk), prepared_turn))
+        _share_person(session, locked_session)
         prepared_turn.guard(locked_session)
         fields = {**running_fields(), **prepared_turn.turn_fields}
         turn = new_turn(locked_session, parent=last_turn, **fields)
         return attach_turn(key_row, claim_turn(locked_session, turn, prepared_turn.question, prepared_turn))
+
+
+def _share_person(session: Session, locked_session: Session) -> None:
+    """Give the locked session the person and owner that the caller has loaded, unless it has moved since."""
+    if session.person_id == locked_session.person_id:
+        loaded_rows = session._state.fields_cache
+        locked_session._state.fields_cache |= {
+            name: loaded_rows[name] for name in ("person", "owner") if name in loaded_rows
+        }
 
 
 def attach_turn(key_row: IdempotencyRecord | None, new_claim: Claim) -> Claim:

@@ -2,17 +2,19 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models.expressions import Combinable
 
 from convo import database, history, memory
 from convo.errors import ConvoError, ServerShutdown, TurnCancelled, error_from_json
 from convo.history import TranscriptMessage, TurnEnding
+from convo.history.turn_contents import PromptRecord
 from convo.jobs import quick_batch_job
 from convo.models import Message, Session, Turn
+from convo.turns.assemble import AssembledRequest
 from convo.turns.claim import Claim
 from convo.turns.reply import ReplyBuilder
 
@@ -44,9 +46,11 @@ class TurnResult:
 
 @database.retry_conflicts
 def finish(
-    claim: Claim, reply: ReplyBuilder, error: ConvoError | None, window: Sequence[TranscriptMessage]
+    claim: Claim, reply: ReplyBuilder, error: ConvoError | None, request: AssembledRequest | None = None
 ) -> TurnResult | None:
     """Store the reply and end the turn; None if the turn had ended before, or goes back into the queue."""
+    # The readers of the turn hold the claim's: this copy changes, and needs no reading again.
+    turn = copy(claim.turn)
     end_reason = error or reply.limit
     input_tokens, output_tokens, cached_tokens = reply.tokens()
     stored_items = reply.items_to_store(is_broken=error is not None)
@@ -65,22 +69,22 @@ def finish(
             input_tokens=input_tokens,
             output_tokens=output_tokens,
             cached_tokens=cached_tokens,
-            first_token_at=_database_time(reply.first_token_at),
+            # By the distance to now: the moment is one of this process's monotonic clock.
+            first_token_seconds=reply.first_token_at and reply.first_token_at - time.monotonic(),
+            prompt=_with_finish_word(request.prompt, reply.unknown_finish_reason) if request else None,
         )
-        rows = history.end_turn(session, claim.turn, ending)
+        rows = history.end_turn(session, turn, ending)
         if rows is None:
             return None
-        turn = Turn.objects.select_related("feedback").get(pk=claim.turn.pk)
-        if reply.unknown_finish_reason:
-            turn.manifest = {**(turn.manifest or {}), "finish_word": reply.unknown_finish_reason}
-            turn.save(update_fields=["manifest"])
+        turn.session, turn._state.fields_cache["feedback"] = session, None
         if end_reason and turn.error and turn.error["code"] == end_reason.code:
             # The waiting client gets the whole error, even if the row keeps only its code and general
             # message.
             turn.error = _error_json(end_reason)
         if is_kept and session.kind == Session.Kind.CONVERSATION:
             memory.schedule(session, [turn])
-    if window and is_kept and session.epoch == turn.epoch:
+    window = [*request.newest_messages, *claim.question] if request else []
+    if window and is_kept and session.epoch == claim.version[0]:
         messages = [*window, *map(TranscriptMessage.of, rows)]
         history.window.store(session.pk, session.version, messages)
     if any(message.agent for message in claim.question):
@@ -130,6 +134,8 @@ def _error_json(error: ConvoError | None) -> dict[str, object] | None:
     return {"code": error.code, "message": error.message, **stored_details}
 
 
-def _database_time(monotonic: float | None) -> Combinable | None:
-    """Convert a moment of this process's monotonic clock to the database's clock, by its distance to now."""
-    return None if monotonic is None else database.seconds_from_now(monotonic - time.monotonic())
+def _with_finish_word(prompt: PromptRecord, finish_word: str) -> PromptRecord:
+    """Return the record with the model server's own word for the end of its reply, if it is unknown."""
+    return (
+        replace(prompt, manifest={**prompt.manifest, "finish_word": finish_word}) if finish_word else prompt
+    )

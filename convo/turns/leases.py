@@ -3,10 +3,9 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import Context
-from functools import partial
 from weakref import WeakKeyDictionary
 
 from django.db import DatabaseError
@@ -14,46 +13,62 @@ from django.db import DatabaseError
 from convo import database
 from convo.conf import conf
 from convo.errors import ConvoError, ServerShutdown, TurnCancelled
-from convo.models import ItemOutline, Turn
+from convo.history import turn_statements
+from convo.history.turn_contents import Draft, save_drafts
+from convo.models import Session
+from convo.turns.assemble import AssembledRequest
+from convo.turns.claim import Claim
 from convo.turns.reply import ReplyBuilder
 
 logger = logging.getLogger(__name__)
 
-# Saves an unfinished reply: its text, and the lengths of the deltas of each item.
-SaveDraft = Callable[[str, list[ItemOutline]], None]
-
 
 class RunningTurn:
-    """A running turn of this process: its reply so far, and the task to cancel in order to stop it."""
+    """A running turn of this process: its request and its reply so far, once there are any."""
 
-    def __init__(self, task: asyncio.Task[None], reply: ReplyBuilder, save: SaveDraft | None) -> None:
-        self.task = task
-        self.reply = reply
-        self._save = save
+    def __init__(self, claim: Claim) -> None:
+        self.claim = claim
+        self.request: AssembledRequest | None = None
+        self.reply = ReplyBuilder()
         self.error: ConvoError = TurnCancelled()
+        self._task: asyncio.Task[None] | None = None
         self._saved_delta_count = 0
         self._saved_at = time.monotonic()
 
+    def start(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        """Start the task which asks the model; `stop` cancels it."""
+        self._task = asyncio.create_task(work)
+        return self._task
+
     def stop(self, error: ConvoError) -> None:
         self.error = error
-        self.task.cancel()
+        if self._task:
+            self._task.cancel()
 
-    def due_save(self) -> Callable[[], None] | None:
-        """Return a function that saves the draft, or None while nothing is new or no save is due."""
+    def due_draft(self) -> Draft | None:
+        """Return the draft to save, or None while nothing is new or no save is due."""
         delta_count, now = self.reply.delta_count, time.monotonic()
         # Save at the beat nearest to the due time: beats are never quite punctual, and the next one may be
         # just as late as this one is early.
         due_at = self._saved_at + conf().checkpoint_seconds - conf().heartbeat_seconds / 2
-        if self._save is None or delta_count == self._saved_delta_count or now < due_at:
+        if not may_store_texts(self.claim) or delta_count == self._saved_delta_count or now < due_at:
             return None
-        text, outlines = self.reply.text, [item.outline() for item in self.reply.items]
-        return partial(self._save_draft, delta_count, now, text, outlines)
+        return Draft(
+            turn=self.claim.turn,
+            text=self.reply.text,
+            chunks=[item.outline() for item in self.reply.items],
+            # Only the first save needs it: it doesn't change.
+            prompt=self.request.prompt if self.request and not self._saved_delta_count else None,
+        )
 
-    def _save_draft(self, delta_count: int, moment: float, text: str, outlines: list[ItemOutline]) -> None:
-        assert self._save is not None  # without it `due_save` returns None
-        self._save(text, outlines)
-        # These are set after the save, so that the next beat repeats a save that failed.
-        self._saved_delta_count, self._saved_at = delta_count, moment
+    def mark_saved(self, draft: Draft) -> None:
+        """Record that this draft is saved. One that could not be saved is repeated at the next beat."""
+        self._saved_delta_count = sum(len(outline["chunk_lengths"]) for outline in draft.chunks)
+        self._saved_at = time.monotonic()
+
+
+def may_store_texts(claim: Claim) -> bool:
+    return claim.turn.session.storage != Session.Storage.NONE
 
 
 class Heartbeat:
@@ -92,16 +107,24 @@ class Heartbeat:
 
     async def _beat(self) -> None:
         ids = list(self.turns)
-        saves = [save for running_turn in self.turns.values() if (save := running_turn.due_save())]
+        drafts = [
+            (running_turn, draft)
+            for running_turn in self.turns.values()
+            if (draft := running_turn.due_draft())
+        ]
         try:
-            active_ids = await database.run_on_heartbeat_thread(_renew_and_save, ids, saves)
+            active_ids = await database.run_on_heartbeat_thread(
+                _renew_and_save, ids, [draft for _, draft in drafts]
+            )
         except DatabaseError as error:
             # The lease outlasts many beats, so the next beat may reach the database in time.
             logger.warning("heartbeat missed: %s", database.describe_failure(error))
             return
+        for running_turn, draft in drafts:
+            running_turn.mark_saved(draft)
         for turn_id in set(ids) - active_ids:
-            if running_turn := self.turns.get(turn_id):
-                running_turn.stop(TurnCancelled())
+            if stopped_turn := self.turns.get(turn_id):
+                stopped_turn.stop(TurnCancelled())
 
 
 _heartbeats: WeakKeyDictionary[asyncio.AbstractEventLoop, Heartbeat] = WeakKeyDictionary()
@@ -130,10 +153,8 @@ def keep_lease(turn_id: int, running_turn: RunningTurn) -> Iterator[None]:
         del heartbeat().turns[turn_id]
 
 
-def _renew_and_save(ids: list[int], saves: Sequence[Callable[[], None]]) -> set[int]:
+def _renew_and_save(ids: list[int], drafts: Sequence[Draft]) -> set[int]:
     """Renew the leases, save the drafts, and return the ids of the turns that may go on."""
-    alive = Turn.objects.unfinished().filter(pk__in=ids)
-    alive.update(lease_until=database.seconds_from_now(conf().lease_seconds))
-    for save in saves:
-        save()
-    return set(alive.filter(cancel_requested=False).values_list("pk", flat=True))
+    active_ids = turn_statements.renew_leases(ids, conf().lease_seconds)
+    save_drafts(drafts)
+    return active_ids

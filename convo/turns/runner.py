@@ -16,13 +16,10 @@ from convo import database, events, llm
 from convo.conf import conf
 from convo.errors import ConvoError, DatabaseUnavailable, TurnCancelled, TurnInProgress
 from convo.events import Log
-from convo.history import TranscriptMessage, turn_contents
-from convo.models import Session
 from convo.turns.assemble import assemble
 from convo.turns.claim import Claim, start_queued
 from convo.turns.finish import TurnResult, finish
-from convo.turns.leases import RunningTurn, keep_lease
-from convo.turns.reply import ReplyBuilder
+from convo.turns.leases import RunningTurn, keep_lease, may_store_texts
 
 logger = logging.getLogger(__name__)
 
@@ -68,13 +65,9 @@ async def run_to_end(claim: Claim) -> TurnLog:
 def _create_log(claim: Claim) -> TurnLog:
     log = TurnLog()
     events.register(claim.turn.key, log)
-    if _may_store_texts(claim):
+    if may_store_texts(claim):
         events.mirror(claim.turn.key, log)
     return log
-
-
-def _may_store_texts(claim: Claim) -> bool:
-    return claim.turn.session.storage != Session.Storage.NONE
 
 
 async def answer(claim: Claim) -> TurnResult:
@@ -87,16 +80,14 @@ async def answer(claim: Claim) -> TurnResult:
 
 
 async def _run(claim: Claim, log: TurnLog) -> None:
-    reply = ReplyBuilder()
-    window: list[TranscriptMessage] = []
     outcome: Outcome = ConvoError()
-    save = partial(turn_contents.save_draft, claim.turn) if _may_store_texts(claim) else None
-    running_turn = RunningTurn(asyncio.create_task(_stream_reply(claim, reply, log, window)), reply, save)
+    running_turn = RunningTurn(claim)
+    task = running_turn.start(_stream_reply(running_turn, log))
     log.stop = partial(running_turn.stop, TurnCancelled())
     try:
         with keep_lease(claim.turn.pk, running_turn):
-            error = await _wait_for_error(running_turn)
-            result = await _finish_with_retries(claim, reply, error, window)
+            error = await _wait_for_error(running_turn, task)
+            result = await _finish_with_retries(running_turn, error)
         outcome = result or TurnCancelled(
             "This turn was ended from outside: its session was cleared or deleted."
         )
@@ -104,23 +95,23 @@ async def _run(claim: Claim, log: TurnLog) -> None:
         # The sweep ends the turn with its saved draft when the database is back.
         outcome = unavailable
     finally:
-        running_turn.task.cancel()
+        task.cancel()
         log.close(outcome)
         wake_first(claim.session_id)
 
 
-async def _wait_for_error(running_turn: RunningTurn) -> ConvoError | None:
+async def _wait_for_error(running_turn: RunningTurn, task: asyncio.Task[None]) -> ConvoError | None:
     """Wait for the task and return the error that ended it, if any.
 
     Every exception is caught, because nobody awaits the runner's task: an error would be lost.
     """
     try:
-        await running_turn.task
+        await task
     except ConvoError as error:
         return error
     except asyncio.CancelledError:
-        task = asyncio.current_task()
-        if task is not None and task.cancelling():
+        runner = asyncio.current_task()
+        if runner is not None and runner.cancelling():
             raise
         return running_turn.error
     except DatabaseError as error:
@@ -132,14 +123,14 @@ async def _wait_for_error(running_turn: RunningTurn) -> ConvoError | None:
     return None
 
 
-async def _finish_with_retries(
-    claim: Claim, reply: ReplyBuilder, error: ConvoError | None, window: list[TranscriptMessage]
-) -> TurnResult | None:
+async def _finish_with_retries(running_turn: RunningTurn, error: ConvoError | None) -> TurnResult | None:
     # The database may be unavailable: keep trying for as long as the lease may last.
     deadline = time.monotonic() + conf().lease_seconds
     while True:
         try:
-            return await database.run(finish, claim, reply, error, window)
+            return await database.run(
+                finish, running_turn.claim, running_turn.reply, error, running_turn.request
+            )
         except (DatabaseError, DatabaseUnavailable) as failure:
             logger.warning("a turn is not written yet: %s", database.describe_failure(failure))
             if time.monotonic() > deadline:
@@ -147,15 +138,13 @@ async def _finish_with_retries(
             await asyncio.sleep(FINISH_POLL_SECONDS)
 
 
-async def _stream_reply(
-    claim: Claim, reply: ReplyBuilder, log: TurnLog, window: list[TranscriptMessage]
-) -> None:
-    if claim.is_queued:
-        claim = await wait_in_queue(claim)
-    assembled_request = await database.run(assemble, claim)
-    window.extend([*assembled_request.newest_messages, *claim.question])
-    reply.model, reply.prompt_tokens = assembled_request.request.model, assembled_request.prompt_tokens
-    async for event in llm.stream(assembled_request.request, opened=log.mark_accepted):
+async def _stream_reply(running_turn: RunningTurn, log: TurnLog) -> None:
+    if running_turn.claim.is_queued:
+        running_turn.claim = await wait_in_queue(running_turn.claim)
+    assembled, reply = await database.run(assemble, running_turn.claim), running_turn.reply
+    running_turn.request = assembled
+    reply.model, reply.prompt_tokens = assembled.request.model, assembled.prompt.manifest["total"]
+    async for event in llm.stream(assembled.request, opened=log.mark_accepted):
         if deltas := reply.add(event):
             log.append(*deltas)
 

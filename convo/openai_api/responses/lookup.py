@@ -23,7 +23,10 @@ class StoredResponseView(V1View):
         rows = TurnRequest.objects.owned_by(owner, TurnRequest.Surface.RESPONSE)
         if (refs := self.person_refs(person)) is not None:
             rows = rows.filter(turn__session__person__ref__in=refs)
-        return rows.filter(turn__key=key).first() if key else None
+        turn_request = rows.filter(turn__key=key).first() if key else None
+        if turn_request:
+            turn_request.turn.session._state.fields_cache["owner"] = owner
+        return turn_request
 
     def previous_turn(self, id: str, person: str | None) -> Turn:
         """Return the ended turn that the request continues."""
