@@ -100,7 +100,7 @@ def invalid_results(session: Session | None, messages: Sequence[ToolItem]) -> It
     call_ids = {message.call_id for message in messages if message.type == RESULT}
     if not call_ids:
         return
-    stored_items = _tool_items(session, call_ids) if session else []
+    stored_items = _tool_items(session, item__call_id__in=list(call_ids)) if session else []
     start = stored_items[-1][0] + _GAP if stored_items else 0
     pairs = pair([*stored_items, *enumerate(messages, start)])
     final_position = _last_position_outside_questions(session) if session and pairs.earlier_results else 0
@@ -117,8 +117,8 @@ def invalid_results(session: Session | None, messages: Sequence[ToolItem]) -> It
 
 def pending_calls(session: Session, messages: Sequence[ToolItem]) -> list[str]:
     """Return the ids of calls without a result, near the session's end or among these new messages."""
-    rows = Message.objects.transcript(session).order_by("-position").only("position", "type", "item")
-    stored_items = [(row.position, row) for row in reversed(rows[:_MESSAGES_SEARCHED])]
+    newest = Message.objects.transcript(session).order_by("-position").values("pk")[:_MESSAGES_SEARCHED]
+    stored_items = _tool_items(session, pk__in=newest)
     items: list[tuple[int, ToolItem]] = [*stored_items, *enumerate(messages, session.last_position + _GAP)]
     unpaired_positions = pair(items).orphans
     return [
@@ -134,10 +134,10 @@ class _StoredItem:
     call_id: str
 
 
-def _tool_items(session: Session, call_ids: Iterable[str | None]) -> list[tuple[int, ToolItem]]:
-    rows = Message.objects.transcript(session).filter(
-        type__in=(CALL, RESULT), item__call_id__in=list(call_ids)
-    )
+def _tool_items(session: Session, **conditions: object) -> list[tuple[int, ToolItem]]:
+    if session.last_position == session.base_position:
+        return []
+    rows = Message.objects.transcript(session).filter(type__in=(CALL, RESULT), **conditions)
     values = rows.values_list("position", "type", "item__call_id")
     return [(position, _StoredItem(type, call_id)) for position, type, call_id in values]
 

@@ -61,7 +61,7 @@ def continue_from(
         except (_NoLongerLast, TurnInProgress):
             pass
         else:
-            Session.objects.filter(pk=previous.session_id).update(expires_at=_chain_expiry())
+            _renew_expiry(previous.session)
             return claim
     branch = forked_chain(
         previous, expires_at=_chain_expiry() if store else timezone.now() + UNSTORED_CHAIN_LIFETIME
@@ -104,6 +104,13 @@ def delete_expired_sessions() -> int:
     session_ids = list(expired_sessions.order_by("expires_at").values_list("pk", flat=True)[:_BATCH_SIZE])
     # A session may be continued or restored meanwhile, or another sweep may reach it first.
     return sum(history.remove_if(expired_sessions, session_id) for session_id in session_ids)
+
+
+def _renew_expiry(chain: Session) -> None:
+    expiry = _chain_expiry()
+    # It is renewed once a thirtieth of it has passed, by default a day, to save a write per turn.
+    if chain.expires_at is None or expiry - chain.expires_at > timedelta(days=conf().chain_days) / 30:
+        Session.objects.filter(pk=chain.pk).update(expires_at=expiry)
 
 
 def _chain_expiry() -> datetime:

@@ -6,25 +6,28 @@ answer, the client asks for another answer.
 """
 
 import json
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any, NamedTuple
 
+from convo import history
+from convo.conf import conf
 from convo.errors import InvalidContinuation, InvalidRequest
-from convo.history import NewMessage
+from convo.history import NewMessage, TranscriptMessage
 from convo.history.files import with_hashes
 from convo.history.tool_pairs import CALL, RESULT, invalid_results
 from convo.models import Message, Session, Turn
 from convo.openai_api.chat.messages import SYSTEM_ROLES, messages_from_chat
 from convo.unicode import normalize
 
-# The transcript is read this far back to find its last message and the question before that.
-_LOOKBACK = 200
+# The transcript is read back to this question: its last message, and the question before that, come later.
+_QUESTIONS = 2
 _SPOKEN_TYPES = {"message", CALL, RESULT}
 
-StoredOrNew = NewMessage | Message
+StoredOrNew = NewMessage | TranscriptMessage
 Group = list[NewMessage]
 
 
@@ -53,24 +56,29 @@ def find_new_input(session: Session, messages: Sequence[Mapping[str, Any]]) -> N
         new_messages = NewInput(_flatten(groups), version=session.version)
         check_results(None, new_messages.drafts)
         return new_messages
-    newest_rows = Message.objects.transcript(session).select_related("turn").order_by("-position")
-    rows = [
-        row
-        for row in reversed(newest_rows[:_LOOKBACK])
-        if row.type in _SPOKEN_TYPES and row.role not in SYSTEM_ROLES
-    ]
+    rows = _newest_messages(session)
     drafts = _flatten(_new_groups(groups, rows))
     if drafts:
         check_results(session, drafts)
         return NewInput(drafts, version=session.version)
-    turn = rows[-1].turn
-    is_recorded = turn.kind == Turn.Kind.RECORDED and rows[-1].role == Message.Role.ASSISTANT
+    is_recorded = not rows[-1].from_model_turn and rows[-1].role == Message.Role.ASSISTANT
     # A recorded answer is part of its question's turn: the question is asked again in a branch beside it.
     return NewInput(
         _flatten(_trailing_groups(groups)) if is_recorded else (),
-        turn_to_regenerate=turn,
+        turn_to_regenerate=Turn.objects.only("number").get(pk=rows[-1].turn),
         version=session.version,
     )
+
+
+def _newest_messages(session: Session) -> list[TranscriptMessage]:
+    # Most often the cache has all of them, and the prompt needs the same ones.
+    newest_messages, _ = history.look_up_newest(session.pk, session.version)
+    messages = history.recent_messages(
+        session.pk, newest_messages, pairs=_QUESTIONS, budget=sys.maxsize, model=conf().default_model
+    )
+    return [
+        message for message in messages if message.type in _SPOKEN_TYPES and message.role not in SYSTEM_ROLES
+    ]
 
 
 def groups_without_system(messages: Sequence[Mapping[str, Any]]) -> list[Group]:
@@ -92,7 +100,7 @@ def check_results(session: Session | None, drafts: Sequence[NewMessage]) -> None
         raise InvalidContinuation(reason, param="messages")
 
 
-def _new_groups(groups: list[Group], rows: list[Message]) -> list[Group]:
+def _new_groups(groups: list[Group], rows: list[TranscriptMessage]) -> list[Group]:
     last_message = _last_message(rows)
     likenesses = [_likeness(group) for group in groups]
     last_likeness = _likeness(last_message) if last_message else None
@@ -107,12 +115,12 @@ def _new_groups(groups: list[Group], rows: list[Message]) -> list[Group]:
     return tail[len(questions) :] if tail_start == questions else tail
 
 
-def _last_message(rows: list[Message]) -> list[Message]:
+def _last_message(rows: list[TranscriptMessage]) -> list[TranscriptMessage]:
     """Return the transcript's last message. A model's text and calls of one turn count as one message."""
     if not rows or rows[-1].role != Message.Role.ASSISTANT:
         return rows[-1:]
     last = rows[-1]
-    same_reply = takewhile(lambda row: row.role == last.role and row.turn_id == last.turn_id, reversed(rows))
+    same_reply = takewhile(lambda row: row.role == last.role and row.turn == last.turn, reversed(rows))
     return list(same_reply)[::-1]
 
 
@@ -133,7 +141,7 @@ def _trailing_groups(groups: list[Group]) -> list[Group]:
     return list(takewhile(lambda group: group[0].role != Message.Role.ASSISTANT, reversed(groups)))[::-1]
 
 
-def _trailing_rows(rows: list[Message]) -> list[Message]:
+def _trailing_rows(rows: list[TranscriptMessage]) -> list[TranscriptMessage]:
     return list(takewhile(lambda row: row.role != Message.Role.ASSISTANT, reversed(rows)))[::-1]
 
 
@@ -151,9 +159,7 @@ def _call_identity(message: StoredOrNew) -> tuple[str, ...]:
     """Identify a call or a result. A call's id is not enough, because another call may have the same."""
     if message.type != CALL:
         return (message.call_id,)
-    arguments = (
-        message.reply_text if isinstance(message, Message) else str((message.item or {}).get("arguments", ""))
-    )
+    arguments = str((message.item or {}).get("arguments", ""))
     # Clients send the same arguments with other spaces, or with their keys in another order.
     with suppress(ValueError, RecursionError):
         arguments = json.dumps(json.loads(arguments), sort_keys=True)

@@ -43,13 +43,17 @@ class StoredResponseView(V1View):
             )
         return turn
 
+    def last_position(self, turn: Turn) -> int:
+        """Return the position of the turn's last message, or 0 if all of them have been deleted."""
+        return max((row.position for row in history.messages_of(turn)), default=0)
+
     def session_and_position(
         self, response_request: ResponseRequest, person: str | None
     ) -> tuple[Session, int]:
         """Return the session that a request continues, and the last position it sees. Nothing is stored."""
         if response_request.previous_response_id:
             turn = self.previous_turn(response_request.previous_response_id, person)
-            return turn.session, max((row.position for row in history.messages_of(turn)), default=0)
+            return turn.session, self.last_position(turn)
         if response_request.conversation_id:
             session = self.conversation(response_request.conversation_id, person, param="conversation")
             return session, session.last_position

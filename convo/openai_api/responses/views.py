@@ -69,8 +69,10 @@ class ResponsesView(StoredResponseView):
         }
         if response_request.previous_response_id:
             previous = self.previous_turn(response_request.previous_response_id, person)
-            session, last_position = self.session_and_position(response_request, person)
-            question = [*compaction_items(response_request, question, session, last_position), *question]
+            if response_request.compact_threshold:
+                last_position = self.last_position(previous)
+                compactions = compaction_items(response_request, question, previous.session, last_position)
+                question = [*compactions, *question]
             try:
                 return turns.continue_from(previous, question, store=response_request.store, **options)
             except NotFound as error:
