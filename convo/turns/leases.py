@@ -100,7 +100,8 @@ class Heartbeat:
                 pause = conf().heartbeat_seconds
                 due_at = max(due_at + pause, time.monotonic() + pause / 2)
                 await asyncio.sleep(due_at - time.monotonic())
-                await self._beat()
+                if self.turns:
+                    await self._beat()
         finally:
             # A finished task that is still referenced would keep its event loop alive.
             self._task = None
