@@ -13,8 +13,8 @@ from django.utils import timezone
 from pytest_django import Settings
 
 from convo import database, turns
-from convo.history import statements
-from convo.history.statements import DraftColumns
+from convo.history import turn_statements
+from convo.history.turn_statements import DraftColumns
 from convo.models import AgentVersion, Person, Session, Turn, UserMemory
 from tests.support.leases import expire
 from tests.support.statements import recorded_statements
@@ -31,7 +31,7 @@ OWN = {"_state", "id", "key", "number", "session_id"}
 
 
 @pytest.fixture
-def session(alice: AbstractBaseUser) -> Session:
+def session(alice: Any) -> Session:
     person = Person.objects.get_or_create_by_ref(alice, "ann")
     return Session.objects.create(owner=alice, person=person, agent="assistant")
 
@@ -60,7 +60,7 @@ def test_renewing_leases_is_what_the_orm_does(session: Session) -> None:
     unfinished = Turn.objects.unfinished().filter(pk__in=[turn.pk for turn in named])
     renewed = set(unfinished.values_list("pk", flat=True))
     may_go_on = set(unfinished.filter(cancel_requested=False).values_list("pk", flat=True))
-    assert statements.renew_leases([turn.pk for turn in named], 15) == may_go_on
+    assert turn_statements.renew_leases([turn.pk for turn in named], 15) == may_go_on
     future = Turn.objects.filter(lease_until__gt=Now() + timedelta(seconds=10))
     assert set(future.values_list("pk", flat=True)) == renewed
     assert not Turn.objects.filter(lease_until__gt=Now() + timedelta(seconds=15)).exists()
@@ -84,10 +84,10 @@ def test_saving_drafts_is_what_the_orm_does(session: Session) -> None:
     for draft in drafts:
         running = next(turn for turn in rows if turn.pk == draft.turn_id)
         if running.status == "running":
-            running.draft, running.chunks = draft.draft, draft.chunks  # type: ignore[assignment]
-            running.manifest = draft.manifest or running.manifest  # type: ignore[assignment]
+            running.draft, running.chunks = draft.draft, draft.chunks
+            running.manifest = draft.manifest or running.manifest
             running.agent_version_id = draft.agent_version if draft.agent_version == "a" * 64 else None
-    statements.save_drafts(drafts)
+    turn_statements.save_drafts(drafts)
     for expected in rows:
         saved = Turn.objects.get(pk=expected.pk)
         assert {**vars(saved), "_state": None} == {**vars(expected), "_state": None}
@@ -117,7 +117,7 @@ def test_ending_a_turn_is_what_the_orm_does(session: Session, alice: AbstractBas
     seconds = choose.choice([None, -3.5])
     fields = {"status": choose.choice(["running", "queued", "cancelled"]), "started_at": LONG_AGO}
     by_hand, by_orm = (make_turn(session, random.Random(seed), **fields) for _ in range(2))
-    ended = statements.end_turn(
+    ended = turn_statements.end_turn(
         by_hand.pk,
         columns,
         first_token_seconds=seconds,

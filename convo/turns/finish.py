@@ -10,7 +10,7 @@ from django.db import transaction
 
 from convo import database, history, memory
 from convo.errors import ConvoError, ServerShutdown, TurnCancelled, error_from_json
-from convo.history import TranscriptMessage, TurnEnding
+from convo.history import TranscriptMessage, TurnEnding, statements
 from convo.history.turn_contents import PromptRecord
 from convo.jobs import quick_batch_job
 from convo.models import Message, Session, Turn
@@ -55,9 +55,10 @@ def finish(
     input_tokens, output_tokens, cached_tokens = reply.tokens()
     stored_items = reply.items_to_store(is_broken=error is not None)
     with transaction.atomic():
-        session = Session.objects.lock(claim.session_id)
-        if session is None:
+        locked = statements.lock_session(claim.session_id)
+        if locked is None:
             return None
+        session = locked.session
         is_kept = session.storage == Session.Storage.PERSISTENT
         if isinstance(error, ServerShutdown) and not stored_items and history.requeue(claim.turn):
             return None
