@@ -4,15 +4,19 @@ Counted are the statements without those that delimit transactions. A later feat
 most 2, with the statement that it needs named beside the number.
 """
 
+from typing import Any
+
 import pytest
 from django.contrib.auth.models import AbstractBaseUser
 from django.db import connection
+from pytest_django import Settings
 
 from convo import memory, search, turns
 from convo.history import NewMessage, window
 from convo.models import Message, Person, Session, Turn
 from tests.support.rest import Caller, assistant, ok, user
 from tests.support.statements import recorded_statements
+from tests.upstream import Upstream
 
 
 @pytest.fixture
@@ -138,3 +142,66 @@ def test_a_turn_begins_with_the_lock_and_one_statement(session: str) -> None:
     assert (claim.turn.number, claim.upto, claim.question[0].position) == (2, 2, 3)
     assert Turn.objects.get(number=2).parent == Turn.objects.get(number=1)
     assert len(statements) == 1 + insert_statements(), statements
+
+
+# Questions. On SQLite, whose WITH can't insert, a question and its reply take three statements more.
+
+
+@pytest.fixture
+def model(settings: Settings, upstream: Upstream, transactional_db: None) -> Upstream:
+    """A model that says fifty words, while no heartbeat is due."""
+    rare = {"HEARTBEAT_SECONDS": 1000.0, "CHECKPOINT_SECONDS": 1000.0}
+    settings.CONVO = {**settings.CONVO, "OPENAI_BASE_URL": upstream.url, "MODEL": "words-50", **rare}
+    return upstream
+
+
+def storing_statements() -> int:
+    """The statements that store a question and its reply, each with its turn and the session's counters."""
+    return 3 if connection.vendor == "postgresql" else 6
+
+
+def test_a_question_takes_ten_statements(session: str, alice_key: str, model: Upstream) -> None:
+    caller = Caller(alice_key)
+    caller.ask(session, "Is it far?")
+    with recorded_statements() as statements:
+        answer = caller.ask(session, "Is it deep?")
+    assert answer["message"]["content"].startswith("word1 word2")
+    assert answer["turn"]["usage"]["output_tokens"] == 50
+    assert "word50" in str(model.last["messages"])
+    # The key, the session, the lock, the summary with the facts, two to recall, and the lock at the end.
+    assert len(statements) <= 7 + storing_statements(), statements
+
+
+# The OpenAI-compatible API. Its requests are stored with their turns, by one statement more.
+
+
+def test_a_chat_in_a_session_takes_eight_statements(alice_key: str, model: Upstream) -> None:
+    caller = Caller(alice_key)
+    messages = [user("Where is the harbour?")]
+    path, body = "/v1/chat/completions", {"model": "words-50", "messages": messages}
+    ok(caller.send(path, body, headers={"X-Convo-Session": "new"}))
+    first = caller.send(path, {**body, "model": "words-9"}, headers={"X-Convo-Session": "new"})
+    headers = {"X-Convo-Session": first["X-Convo-Session"]}
+    messages += [ok(first)["choices"][0]["message"], user("Is it deep?")]
+    with recorded_statements() as statements:
+        answer = ok(caller.send(path, body, headers=headers))
+    assert answer["choices"][0]["message"]["content"].endswith("word50 ")
+    assert Message.objects.count() == 6
+    # The key, the session, the lock, and the lock at the end.
+    assert len(statements) <= 5 + storing_statements(), statements
+
+
+def test_a_response_takes_ten_statements(alice_key: str, model: Upstream) -> None:
+    caller = Caller(alice_key)
+    body: dict[str, Any] = {"model": "words-50", "input": "Where is the harbour?"}
+    ok(caller.send("/v1/responses", body))
+    with recorded_statements() as statements:
+        first = ok(caller.send("/v1/responses", body))
+    # The key, the person, the new session, the lock, the guard's calls, and the lock at the end.
+    assert len(statements) <= 7 + storing_statements(), statements
+    with recorded_statements() as statements:
+        second = ok(caller.send("/v1/responses", {**body, "previous_response_id": first["id"]}))
+    assert second["output"][0]["content"][0]["text"].endswith("word50 ")
+    assert len(model.last["messages"]) == 3
+    # The key, the response before, the lock, the guard's calls, and the lock at the end.
+    assert len(statements) <= 6 + storing_statements(), statements
