@@ -30,6 +30,7 @@ from convo.history.turn_end import (
     end_or_requeue,
     end_turn,
     end_turn_from_draft,
+    insert_ended_turn,
     requeue,
 )
 from convo.history.write_statements import LockedSession
@@ -58,6 +59,7 @@ __all__ = [
     "fork",
     "get_item",
     "get_turn",
+    "insert_ended_turn",
     "items_by_id",
     "lock",
     "lock_idle",

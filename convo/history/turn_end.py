@@ -13,6 +13,7 @@ from convo.history.append import append
 from convo.history.branches import activate
 from convo.history.messages import NewMessage
 from convo.history.turn_contents import PromptRecord
+from convo.history.turn_statements import EndedTurn
 from convo.models import AgentVersion, ItemOutline, Message, ReplyItem, Session, Turn, TurnRequest
 
 MAX_ATTEMPTS = 3
@@ -22,7 +23,8 @@ MAX_ATTEMPTS = 3
 class TurnEnding:
     """The end of a turn: its status and error, its reply, the reply's tokens, and the record of its prompt.
 
-    The reply's first chunk came `first_token_seconds` from now, which is a negative number.
+    The turn began `started_seconds` from now, and the reply's first chunk came `first_token_seconds` from
+    now: both are negative.
     """
 
     status: str
@@ -32,6 +34,7 @@ class TurnEnding:
     input_tokens: int | None = None
     output_tokens: int | None = None
     cached_tokens: int | None = None
+    started_seconds: float = 0
     first_token_seconds: float | None = None
     prompt: PromptRecord | None = None
 
@@ -77,12 +80,7 @@ def end_turn(session: Session, turn: Turn, ending: TurnEnding) -> list[Message] 
     )
     if ended is None:
         return None
-    columns |= {"draft": "", "lease_until": None, "agent_version_id": ended.agent_version}
-    columns |= {name: getattr(ended, name) for name in ("started_at", "first_token_at", "finished_at")}
-    for name, value in columns.items():
-        setattr(turn, name, value)
-    if ending.prompt and ended.agent_version is None:
-        _save_agent_version(turn, ending.prompt.agent_version)
+    _set_columns(turn, columns, ended, ending.prompt)
     reply = [NewMessage.from_reply(turn, item) for item in ending.stored_items]
     if ended.had_forgotten_memory:
         # The text of a forgotten memory is erased and can't be looked for in the reply, so the whole reply
@@ -95,6 +93,34 @@ def end_turn(session: Session, turn: Turn, ending: TurnEnding) -> list[Message] 
         # A regenerated reply, or an edited question with its reply, replaces the branch that was active.
         activate(session, turn)
     return rows
+
+
+def insert_ended_turn(session: Session, turn: Turn, ending: TurnEnding) -> list[Message]:
+    """Insert a turn that has ended, with its new session; return the reply, which is not stored."""
+    columns = ending.columns
+    for name, value in columns.items():
+        setattr(turn, name, value)
+    ended = turn_statements.insert_ended_turn(
+        session,
+        turn,
+        started_seconds=ending.started_seconds,
+        first_token_seconds=ending.first_token_seconds,
+    )
+    _set_columns(turn, columns, ended, ending.prompt)
+    messages = [NewMessage.from_reply(turn, item) for item in ending.stored_items]
+    return [message.row(session=session, turn=turn, position=0) for message in messages]
+
+
+def _set_columns(
+    turn: Turn, columns: Mapping[str, object], ended: EndedTurn, prompt: PromptRecord | None
+) -> None:
+    """Set the turn's attributes to what its row has now that it has ended."""
+    moments = {name: getattr(ended, name) for name in ("started_at", "first_token_at", "finished_at")}
+    new_values = {**columns, **moments, "draft": "", "lease_until": None}
+    for name, value in {**new_values, "agent_version_id": ended.agent_version}.items():
+        setattr(turn, name, value)
+    if prompt and ended.agent_version is None:
+        _save_agent_version(turn, prompt.agent_version)
 
 
 def _save_agent_version(turn: Turn, version: AgentVersion) -> None:

@@ -4,7 +4,7 @@ from convo.turns.ask import ask
 from convo.turns.assemble import FORMS, assemble, preview, preview_text
 from convo.turns.branches import activate, regenerate
 from convo.turns.chain import continue_from, delete_expired_sessions, delete_response, new_chain
-from convo.turns.claim import Claim, OnBusy, begin
+from convo.turns.claim import Claim, OnBusy, begin, begin_unstored
 from convo.turns.feedback import delete_feedback, save_feedback
 from convo.turns.finish import TurnResult, end_expired_turns, finish
 from convo.turns.follow import follow, result_of, wait_for_ending
@@ -33,6 +33,7 @@ __all__ = [
     "ask",
     "assemble",
     "begin",
+    "begin_unstored",
     "cancel",
     "check_title",
     "clear",

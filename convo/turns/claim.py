@@ -12,6 +12,7 @@ from uuid import UUID
 
 from django.db import transaction
 from django.db.models.functions import Now
+from django.utils import timezone
 
 from convo import database, history
 from convo.conf import conf
@@ -80,6 +81,18 @@ def begin(
         # earlier request with the same key.
         stop_running(error.details["turn"]["id"])
     return _try_to_begin(session, prepared_turn, on_busy=on_busy, key=key)
+
+
+def begin_unstored(session: Session, *, agent: str, request: TurnRequest) -> Claim:
+    """Begin the one turn of a new session that stores no messages, and store nothing.
+
+    The usage is stored when the turn has ended. Nobody can find the turn before, so no row is locked and no
+    lease renewed.
+    """
+    prepared_turn, now = PreparedTurn.prepare(agent, request=request), timezone.now()
+    times = {"started_at": now, "indexed_at": now, "learned_at": now}
+    turn = new_turn(session, status=Turn.Status.RUNNING, **prepared_turn.turn_fields, **times)
+    return Claim(turn=turn, session_id=session.pk, agent=turn.agent, request=prepared_turn.save_request(turn))
 
 
 def _try_to_begin(
@@ -298,5 +311,5 @@ def new_turn(session: Session, **fields: object) -> Turn:
     session.turn_count += 1
     if session.kind == Session.Kind.CHAIN or session.storage != Session.Storage.PERSISTENT:
         # Such a turn is neither indexed nor learned from afterwards.
-        fields |= {"indexed_at": Now(), "learned_at": Now()}
+        fields = {"indexed_at": Now(), "learned_at": Now(), **fields}
     return Turn(session=session, number=session.last_turn, epoch=session.epoch, **fields)

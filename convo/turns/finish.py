@@ -13,7 +13,7 @@ from convo.errors import ConvoError, ServerShutdown, TurnCancelled, error_from_j
 from convo.history import TranscriptMessage, TurnEnding, statements
 from convo.history.turn_contents import PromptRecord
 from convo.jobs import quick_batch_job
-from convo.models import Message, Session, Turn
+from convo.models import Message, Person, Session, Turn
 from convo.turns.assemble import AssembledRequest
 from convo.turns.claim import Claim
 from convo.turns.reply import ReplyBuilder
@@ -55,10 +55,9 @@ def finish(
     input_tokens, output_tokens, cached_tokens = reply.tokens()
     stored_items = reply.items_to_store(is_broken=error is not None)
     with transaction.atomic():
-        locked = statements.lock_session(claim.session_id)
-        if locked is None:
+        session = _locked_session(claim)
+        if session is None:
             return None
-        session = locked.session
         is_kept = session.storage == Session.Storage.PERSISTENT
         if isinstance(error, ServerShutdown) and not stored_items and history.requeue(claim.turn):
             return None
@@ -70,11 +69,13 @@ def finish(
             input_tokens=input_tokens,
             output_tokens=output_tokens,
             cached_tokens=cached_tokens,
-            # By the distance to now: the moment is one of this process's monotonic clock.
+            # By the distance to now: the moments are those of this process's monotonic clock.
+            started_seconds=reply.started_at - time.monotonic(),
             first_token_seconds=reply.first_token_at and reply.first_token_at - time.monotonic(),
             prompt=_with_finish_word(request.prompt, reply.unknown_finish_reason) if request else None,
         )
-        rows = history.end_turn(session, turn, ending)
+        is_new = turn._state.adding
+        rows = (history.insert_ended_turn if is_new else history.end_turn)(session, turn, ending)
         if rows is None:
             return None
         turn.session, turn._state.fields_cache["feedback"] = session, None
@@ -92,6 +93,16 @@ def finish(
         # Compaction items were appended with the question; include them in the result.
         rows = [row for row in history.messages_of(turn) if row.agent]
     return TurnResult(turn, rows)
+
+
+def _locked_session(claim: Claim) -> Session | None:
+    if not claim.turn._state.adding:
+        locked = statements.lock_session(claim.session_id)
+        return locked.session if locked else None
+    # Nobody else can know a session that is not stored yet.
+    session = claim.turn.session
+    session.person = Person.objects.get_or_create_by_ref(session.owner, session.person.ref)
+    return session
 
 
 @quick_batch_job

@@ -6,6 +6,7 @@ import time
 from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import Context
+from uuid import UUID
 from weakref import WeakKeyDictionary
 
 from django.db import DatabaseError
@@ -75,12 +76,12 @@ class Heartbeat:
     """The running turns of one event loop. One statement renews all leases, by default twice a second."""
 
     def __init__(self) -> None:
-        self.turns: dict[int, RunningTurn] = {}
+        self.turns: dict[UUID, RunningTurn] = {}
         self.is_stopping = False
         self._task: asyncio.Task[None] | None = None
 
-    def add(self, turn_id: int, running_turn: RunningTurn) -> None:
-        self.turns[turn_id] = running_turn
+    def add(self, running_turn: RunningTurn) -> None:
+        self.turns[running_turn.claim.turn.key] = running_turn
         if self.is_stopping:
             running_turn.stop(ServerShutdown())
         if self._task is None:
@@ -100,22 +101,20 @@ class Heartbeat:
                 pause = conf().heartbeat_seconds
                 due_at = max(due_at + pause, time.monotonic() + pause / 2)
                 await asyncio.sleep(due_at - time.monotonic())
-                if self.turns:
-                    await self._beat()
+                # A turn that stores only its usage has no row until its end, and nothing to renew.
+                if stored_turns := {id: turn for turn in self.turns.values() if (id := turn.claim.turn.pk)}:
+                    await self._beat(stored_turns)
         finally:
             # A finished task that is still referenced would keep its event loop alive.
             self._task = None
 
-    async def _beat(self) -> None:
-        ids = list(self.turns)
+    async def _beat(self, turns: dict[int, RunningTurn]) -> None:
         drafts = [
-            (running_turn, draft)
-            for running_turn in self.turns.values()
-            if (draft := running_turn.due_draft())
+            (running_turn, draft) for running_turn in turns.values() if (draft := running_turn.due_draft())
         ]
         try:
             active_ids = await database.run_on_heartbeat_thread(
-                _renew_and_save, ids, [draft for _, draft in drafts]
+                _renew_and_save, list(turns), [draft for _, draft in drafts]
             )
         except DatabaseError as error:
             # The lease outlasts many beats, so the next beat may reach the database in time.
@@ -123,9 +122,8 @@ class Heartbeat:
             return
         for running_turn, draft in drafts:
             running_turn.mark_saved(draft)
-        for turn_id in set(ids) - active_ids:
-            if stopped_turn := self.turns.get(turn_id):
-                stopped_turn.stop(TurnCancelled())
+        for turn_id in turns.keys() - active_ids:
+            turns[turn_id].stop(TurnCancelled())
 
 
 _heartbeats: WeakKeyDictionary[asyncio.AbstractEventLoop, Heartbeat] = WeakKeyDictionary()
@@ -145,13 +143,13 @@ def is_shutting_down() -> bool:
 
 
 @contextmanager
-def keep_lease(turn_id: int, running_turn: RunningTurn) -> Iterator[None]:
+def keep_lease(running_turn: RunningTurn) -> Iterator[None]:
     """Keep the turn's lease inside this context; cancel its task when the database says that it must stop."""
-    heartbeat().add(turn_id, running_turn)
+    heartbeat().add(running_turn)
     try:
         yield
     finally:
-        del heartbeat().turns[turn_id]
+        del heartbeat().turns[running_turn.claim.turn.key]
 
 
 def _renew_and_save(ids: list[int], drafts: Sequence[Draft]) -> set[int]:

@@ -25,6 +25,7 @@ class ReplyBuilder:
     unknown_finish_reason: str = ""  # a finish word that `llm` does not know
     model: str = ""
     prompt_tokens: int = 0
+    started_at: float = field(default_factory=time.monotonic)
     first_token_at: float | None = None
     _calls: dict[int, ReplyItem] = field(default_factory=dict)
     _waiting_calls: list[ReplyItem] = field(default_factory=list)

@@ -85,7 +85,7 @@ async def _run(claim: Claim, log: TurnLog) -> None:
     task = running_turn.start(_stream_reply(running_turn, log))
     log.stop = partial(running_turn.stop, TurnCancelled())
     try:
-        with keep_lease(claim.turn.pk, running_turn):
+        with keep_lease(running_turn):
             error = await _wait_for_error(running_turn, task)
             result = await _finish_with_retries(running_turn, error)
         outcome = result or TurnCancelled(

@@ -120,21 +120,18 @@ class CompletionsView(StoredCompletionsView):
         is_stored = stores_conversations(chat_request.agent) and (chat_request.store or key is not None)
         storage = Session.Storage.PERSISTENT if is_stored else Session.Storage.NONE
         chain = turns.new_chain(self.request.user, person or NOBODY, storage=storage)
+        request = chat_request.turn_request(messages=_prompt(chat_request))
         if not chat_request.store:
             chain.expires_at = timezone.now() + IdempotencyRecord.LIFETIME
+        if not is_stored and key is None:
+            return turns.begin_unstored(chain, agent=chat_request.agent, request=request)
         numbered_messages = enumerate(chat_request.messages) if is_stored else ()
         question = [
             draft
             for index, message in numbered_messages
             for draft in messages_from_chat(message, f"messages[{index}]")
         ]
-        return turns.begin(
-            chain,
-            question,
-            agent=chat_request.agent,
-            key=key,
-            request=chat_request.turn_request(messages=_prompt(chat_request)),
-        )
+        return turns.begin(chain, question, agent=chat_request.agent, key=key, request=request)
 
     def _begin_session(
         self,
