@@ -13,10 +13,12 @@ import pytest
 from django.utils import timezone
 from openai import OpenAI
 
-from convo.models import Message, Session, Turn, TurnRequest
+from convo import verify
+from convo.models import AgentVersion, Message, Session, Turn, TurnRequest
 from tests.conftest import Serve
 from tests.faults import wait_until
 from tests.servers import Server, client_of
+from tests.support.rest import rows
 from tests.upstream import Upstream
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.once]
@@ -128,6 +130,35 @@ def test_a_completion_sends_the_prompt_as_it_was_given_and_stores_nothing_of_it(
     assert not Message.objects.exists()
     assert not TurnRequest.objects.exists()
     assert Turn.objects.get().input_tokens == found.usage.prompt_tokens
+
+
+@pytest.mark.parametrize(("leaves", "status"), [(False, "complete"), (True, "cancelled")])
+def test_a_completion_leaves_its_usage_alone_and_at_its_end(
+    client: OpenAI, upstream: Upstream, leaves: bool, status: str
+) -> None:
+    client.chat.completions.create(model="words-1", messages=[user("Hi")])
+    before = rows(but=AgentVersion)
+    stream = client.chat.completions.create(model="hold", messages=[user("my secret")], stream=True)
+    next(iter(stream))
+    assert rows(but=AgentVersion) == before
+    if leaves:
+        stream.close()
+    else:
+        upstream.release()
+        list(stream)
+    wait_until(lambda: rows(but=AgentVersion) != before)
+    assert rows(but=AgentVersion) == {**before, "Session": before["Session"] + 1, "Turn": before["Turn"] + 1}
+    turn = Turn.objects.select_related("session__person").latest("pk")
+    assert turn.status == status
+    assert turn.output_tokens
+    assert turn.started_at
+    assert turn.first_token_at
+    assert turn.finished_at
+    assert turn.started_at < turn.first_token_at < turn.finished_at
+    assert (turn.session.storage, turn.session.person.ref) == ("none", "")
+    assert turn.agent_version_id
+    assert "secret" not in str([vars(turn), vars(turn.session)])
+    assert [finding for checked in verify.check_all() for finding in checked.findings] == []
 
 
 def test_what_is_for_convo_does_not_reach_the_model_server(client: OpenAI, upstream: Upstream) -> None:

@@ -191,6 +191,20 @@ def test_a_chat_in_a_session_takes_eight_statements(alice_key: str, model: Upstr
     assert len(statements) <= 5 + storing_statements(), statements
 
 
+def test_a_chat_that_is_passed_through_writes_its_usage_in_one_statement(
+    alice_key: str, model: Upstream
+) -> None:
+    caller = Caller(alice_key)
+    body = {"model": "words-50", "messages": [user("Where is the harbour?")]}
+    ok(caller.send("/v1/chat/completions", body))
+    with recorded_statements() as statements:
+        answer = ok(caller.send("/v1/chat/completions", body))
+    assert answer["usage"]["completion_tokens"] == 50
+    assert list(Turn.objects.values_list("output_tokens", "status")) == [(50, "complete")] * 2
+    # The key, the person, and the usage: SQLite, whose WITH can't insert, has its session before.
+    assert len(statements) <= (3 if connection.vendor == "postgresql" else 4), statements
+
+
 def test_a_response_takes_ten_statements(alice_key: str, model: Upstream) -> None:
     caller = Caller(alice_key)
     body: dict[str, Any] = {"model": "words-50", "input": "Where is the harbour?"}
