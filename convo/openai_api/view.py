@@ -113,7 +113,6 @@ class V1View(APIView):
         # Clients expect a conversation to last, so ephemeral ones exist in REST and on the pages only.
         if session is None or session.storage != Session.Storage.PERSISTENT:
             raise NotFound(f"Conversation with id '{id}' not found.", param=param)
-        session._state.fields_cache["owner"] = self.request.user
         return session
 
 

@@ -134,5 +134,4 @@ class ConvoViewSet(ConvoView, viewsets.GenericViewSet[Any]):
         session = history.find_session(self.request.user, session_id, person_refs=person_refs)
         if session is None:
             raise NotFound("There is no such session.", param="session")
-        session._state.fields_cache["owner"] = self.request.user
         return session

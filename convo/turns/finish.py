@@ -10,7 +10,7 @@ from django.db import transaction
 
 from convo import database, history, memory
 from convo.errors import ConvoError, ServerShutdown, TurnCancelled, error_from_json
-from convo.history import TranscriptMessage, TurnEnding, statements
+from convo.history import TranscriptMessage, TurnEnding, write_statements
 from convo.history.turn_contents import PromptRecord
 from convo.jobs import quick_batch_job
 from convo.models import Message, Person, Session, Turn
@@ -97,7 +97,7 @@ def finish(
 
 def _locked_session(claim: Claim) -> Session | None:
     if not claim.turn._state.adding:
-        locked = statements.lock_session(claim.session_id)
+        locked = write_statements.lock_session(claim.session_id)
         return locked.session if locked else None
     # Nobody else can know a session that is not stored yet.
     session = claim.turn.session
