@@ -15,7 +15,7 @@ from pytest_django import Settings
 from convo import database, turns
 from convo.history import turn_statements
 from convo.history.turn_statements import DraftColumns
-from convo.models import AgentVersion, Person, Session, Turn, UserMemory
+from convo.models import AgentVersion, Person, Session, Turn, TurnRequest, UserMemory
 from tests.support.leases import expire
 from tests.support.statements import recorded_statements
 from tests.talk import begin
@@ -209,6 +209,28 @@ def test_one_statement_renews_all_leases_and_one_saves_all_drafts(
     assert "SET lease_until" in later[0]
     assert set(Turn.objects.exclude(draft="").values_list("status", flat=True)) <= {"complete"}
     assert Turn.objects.filter(status="complete").count() == len(claims)
+
+
+def test_a_turn_without_a_row_ends_with_its_server(
+    alice: Any, settings: Settings, upstream: Upstream
+) -> None:
+    settings.CONVO = {**settings.CONVO, "OPENAI_BASE_URL": upstream.url, "MODEL": "held"}
+    chain = turns.new_chain(alice, "", storage=Session.Storage.NONE)
+    request = TurnRequest(options={"messages": [{"role": "user", "content": "hello"}]})
+    claim = turns.begin_unstored(chain, agent="passthrough", request=request)
+
+    async def shut_down() -> Any:
+        log = await turns.launch(claim)
+        while not upstream.heard:
+            await asyncio.sleep(0.02)
+        assert not await database.run(Session.objects.exists)
+        turns.shut_down()
+        return await log.wait_until_ended()
+
+    result = asyncio.run(shut_down())
+    assert (result.turn.status, result.turn.error["code"]) == ("failed", "server_shutdown")
+    assert Turn.objects.get().error == result.turn.error
+    assert not Turn.objects.get().lease_until
 
 
 async def until(find: Callable[[], Any]) -> Any:

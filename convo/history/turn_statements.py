@@ -1,6 +1,6 @@
-"""The hottest statements, as SQL by hand: building the same querysets anew costs most of a request's CPU.
+"""The statements that renew, save and end turns, written by hand.
 
-Each is held against the ORM's answer by tests/test_hot_statements.py.
+tests/test_ending_statements.py holds each of them against what the ORM does.
 """
 
 import json
@@ -41,9 +41,6 @@ def _fetch_all(sql: str, values: list[Any]) -> list[tuple[Any, ...]]:
     with connection.cursor() as cursor:
         cursor.execute(sql, values)
         return list(cursor.fetchall())
-
-
-# Ending a turn.
 
 
 class DraftColumns(NamedTuple):

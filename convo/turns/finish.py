@@ -59,7 +59,9 @@ def finish(
         if session is None:
             return None
         is_kept = session.storage == Session.Storage.PERSISTENT
-        if isinstance(error, ServerShutdown) and not stored_items and history.requeue(claim.turn):
+        is_new = turn._state.adding
+        is_shut_down = isinstance(error, ServerShutdown) and not stored_items
+        if is_shut_down and not is_new and history.requeue(turn):
             return None
         ending = TurnEnding(
             status=_status(end_reason, has_text=bool(stored_items)),
@@ -74,7 +76,6 @@ def finish(
             first_token_seconds=reply.first_token_at and reply.first_token_at - time.monotonic(),
             prompt=_with_finish_word(request.prompt, reply.unknown_finish_reason) if request else None,
         )
-        is_new = turn._state.adding
         rows = (history.insert_ended_turn if is_new else history.end_turn)(session, turn, ending)
         if rows is None:
             return None
