@@ -144,12 +144,14 @@ def test_what_is_being_indexed_meanwhile_is_not_written_for_the_guest(guest: Any
     assert_sound()
 
 
+@pytest.mark.parametrize("with_person", [True, False])
 def test_a_reply_that_is_being_written_is_finished_in_the_account(
-    guest: Any, alice: User, settings: Settings, upstream: Upstream
+    guest: Any, alice: User, settings: Settings, upstream: Upstream, with_person: bool
 ) -> None:
+    """The caller has loaded the session with its person, or without."""
     settings.CONVO = {**settings.CONVO, "OPENAI_BASE_URL": upstream.url, "MODEL": "words"}
     session = conversation(me(guest))
-    claim = begin(session, "hello")
+    claim = begin(session if with_person else Session.objects.get(), "hello")
     guests.merge_into_account(guest, alice)
     result = finish(claim)
     assert result.turn.status == Turn.Status.COMPLETE
