@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import AbstractBaseUser
+from django.db import transaction
 from django.db.models.functions import Now
 from django.utils import timezone
 from pytest_django import Settings
@@ -162,12 +163,16 @@ def model(settings: Settings, upstream: Upstream) -> None:
 def test_what_is_saved_of_a_reply_has_its_prompt_with_it(session: Session, upstream: Upstream) -> None:
     """Whatever a model wrote can be traced to what it was given, also if its process dies."""
 
+    @transaction.atomic  # so that no heartbeat renews the lease in between
+    def end_as_lost(draft: str) -> int:
+        expire(claim, draft=draft)
+        return turns.end_expired_turns()
+
     async def lose_the_process() -> None:
         log = await turns.launch(claim)
         turn = await until(lambda: Turn.objects.exclude(draft="").first())
         assert turn.manifest["parts"][-1]["part"] == "question"
-        await database.run(expire, claim, draft=turn.draft)
-        assert await database.run(turns.end_expired_turns) == 1
+        assert await database.run(end_as_lost, turn.draft) == 1
         upstream.release()
         await log.wait_until_ended()
 
