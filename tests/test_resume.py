@@ -19,7 +19,8 @@ from django.db import connection
 from pytest_django import Settings
 
 from convo import database, events, jobs
-from convo.events import ENDED_ELSEWHERE, Delta, Log
+from convo.errors import NotAuthenticated
+from convo.events import ENDED_ELSEWHERE, Delta, Log, LogReader
 from convo.events.mirror import stream_of
 from convo.models import ME, Message, Person, Session, Turn
 from tests.conftest import Serve
@@ -435,6 +436,57 @@ def test_a_reader_that_leaves_while_a_word_arrives_is_gone() -> None:
         assert reader.cancelled()
         # One that stays hears it.
         assert await heard(log, 1) == ["a"]
+
+    asyncio.run(read_along())
+
+
+def test_a_reader_hears_two_words_that_arrive_at_once() -> None:
+    async def read_along() -> None:
+        log: Log[Any] = Log()
+        reader = asyncio.create_task(heard(log, 2))
+        await asyncio.sleep(0)
+        log.append(*spoken("a"))
+        log.append(*spoken("b"))
+        assert await reader == ["a", "b"]
+
+    asyncio.run(read_along())
+
+
+def test_an_interrupted_reader_hears_no_more() -> None:
+    async def read_along() -> None:
+        log: Log[Any] = Log()
+        waiting, other = LogReader(log), asyncio.create_task(heard(log, 1))
+        batches = waiting.batches(heartbeat_seconds=SECONDS)
+        first = asyncio.ensure_future(anext(batches))
+        await asyncio.sleep(0)
+        waiting.interrupt(NotAuthenticated())
+        with pytest.raises(NotAuthenticated):
+            await first
+        log.append(*spoken("a"))
+        with pytest.raises(NotAuthenticated):
+            await anext(waiting.batches(heartbeat_seconds=SECONDS))
+        with pytest.raises(NotAuthenticated):
+            await waiting.wait_until_ended()
+        # Nobody else is interrupted.
+        assert await other == ["a"]
+
+    asyncio.run(read_along())
+
+
+def test_a_silent_log_beats_and_each_word_puts_the_beat_off() -> None:
+    async def read_along() -> None:
+        log: Log[Any] = Log()
+        batches = LogReader(log).batches(heartbeat_seconds=0.1)
+        assert await anext(batches) == []
+        writer = asyncio.create_task(write(log))
+        found = [await anext(batches) for _ in range(5)]
+        assert [len(batch) for batch in found] == [1, 1, 1, 1, 0]
+        await writer
+
+    async def write(log: Log[Any]) -> None:
+        for word in "abcd":
+            await asyncio.sleep(0.04)
+            log.append(*spoken(word))
 
     asyncio.run(read_along())
 

@@ -2,8 +2,11 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from contextlib import closing
+from functools import partial
 from typing import Generic, NamedTuple, TypeVar
 
+from convo.alarm import Alarm
 from convo.models import ReplyItem
 
 E = TypeVar("E")
@@ -38,7 +41,12 @@ class Log(Generic[E]):
         self._is_accepted = False
         # The writer of the log sets this; it stops the turn.
         self.stop: Callable[[], None] = lambda: None
-        self._readers: set[asyncio.Future[None]] = set()
+        self._waiting_readers: set[LogReader[E]] = set()
+
+    @property
+    def has_begun(self) -> bool:
+        """True once the model server has accepted the question, or the reply has ended without that."""
+        return self._is_accepted or bool(self.deltas) or self.ending is not None
 
     def mark_accepted(self) -> None:
         """Record that the model server has accepted the question."""
@@ -54,45 +62,74 @@ class Log(Generic[E]):
         self.ending = ending
         self._wake_readers()
 
-    async def follow(self, *, heartbeat_seconds: float) -> AsyncIterator[list[Delta]]:
-        """Yield all deltas in batches; an empty one as a heartbeat."""
-        start = 0
-        while True:
-            batch = self.deltas[start : start + MAX_BATCH_SIZE]
-            start += len(batch)
-            if batch:
-                yield batch
-            elif self.ending is not None:
-                return
-            elif not await self._wait_for_change(heartbeat_seconds):
-                yield []
+    def follow(self, *, heartbeat_seconds: float) -> AsyncIterator[list[Delta]]:
+        return LogReader(self).batches(heartbeat_seconds=heartbeat_seconds)
+
+    async def wait_until_ended(self) -> E:
+        return await LogReader(self).wait_until_ended()
+
+    def _wake_readers(self) -> None:
+        for reader in self._waiting_readers:
+            reader.wake()
+
+
+class LogReader(Generic[E]):
+    """One reader of a log, which can be interrupted."""
+
+    def __init__(self, log: Log[E]) -> None:
+        self._log = log
+        self._woken: asyncio.Future[bool] | None = None
+        self._error: Exception | None = None
+
+    def interrupt(self, error: Exception) -> None:
+        """Raise this error in the reader, at its next wait or in the one that is going on."""
+        self._error = error
+        self.wake()
+
+    def wake(self, *, for_heartbeat: bool = False) -> None:
+        if self._woken and not self._woken.done():
+            self._woken.set_result(for_heartbeat)
+
+    async def batches(self, *, heartbeat_seconds: float) -> AsyncIterator[list[Delta]]:
+        """Yield all deltas of the log in batches; an empty one as a heartbeat."""
+        log, start, now = self._log, 0, asyncio.get_running_loop().time
+        alarm = Alarm(partial(self.wake, for_heartbeat=True))
+        with closing(alarm):
+            while True:
+                self._raise_interruption()
+                batch = log.deltas[start : start + MAX_BATCH_SIZE]
+                start += len(batch)
+                if batch:
+                    yield batch
+                elif log.ending is not None:
+                    return
+                else:
+                    alarm.set(now() + heartbeat_seconds)
+                    if await self._wait_for_change():
+                        yield []
 
     async def wait_until_ended(self) -> E:
         """Wait for the end of the log and return its ending."""
-        while self.ending is None:
-            await self._wait_for_change(None)
-        return self.ending
+        while self._log.ending is None:
+            await self._wait_for_change()
+        return self._log.ending
 
     async def wait_until_begun(self) -> None:
-        """Wait until the model server has accepted the question, or the reply has ended without that."""
-        while not (self._is_accepted or self.deltas or self.ending is not None):
-            await self._wait_for_change(None)
+        while not self._log.has_begun:
+            await self._wait_for_change()
 
-    async def _wait_for_change(self, seconds: float | None) -> bool:
-        reader = asyncio.get_running_loop().create_future()
-        self._readers.add(reader)
+    async def _wait_for_change(self) -> bool:
+        """Wait until something has happened; return whether that is only that a heartbeat is due."""
+        self._raise_interruption()
+        self._woken = asyncio.get_running_loop().create_future()
+        self._log._waiting_readers.add(self)
         try:
-            # wait_for is not used: up to Python 3.11 it loses the cancellation of a reader that is just being
-            # woken.
-            async with asyncio.timeout(seconds):
-                await reader
-        except TimeoutError:
-            return False
+            is_for_heartbeat = await self._woken
         finally:
-            self._readers.discard(reader)
-        return True
+            self._log._waiting_readers.discard(self)
+        self._raise_interruption()
+        return is_for_heartbeat
 
-    def _wake_readers(self) -> None:
-        for reader in self._readers:
-            if not reader.done():
-                reader.set_result(None)
+    def _raise_interruption(self) -> None:
+        if self._error:
+            raise self._error

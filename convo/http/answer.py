@@ -4,9 +4,9 @@
 an idempotency key that was used before, it replays the earlier reply. Each surface renders with its `Reply`.
 """
 
-import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import ClassVar, TypeVar
 
@@ -20,7 +20,7 @@ from rest_framework.response import Response
 from convo import database, turns
 from convo.conf import conf
 from convo.errors import ConvoError, IdempotencyKeyInUse, NotAuthenticated, ResultDeleted
-from convo.events import Delta
+from convo.events import Delta, LogReader
 from convo.http.credentials import Credentials
 from convo.http.idempotency import (
     KEY_HEADER,
@@ -33,7 +33,6 @@ from convo.http.idempotency import (
 from convo.models import IdempotencyRecord, Turn, TurnRequest
 from convo.turns import AlreadyProcessed, Claim, IdempotencyKey, Outcome, TurnLog, TurnResult
 
-T = TypeVar("T")
 R = TypeVar("R", bound=HttpResponseBase)
 
 EVENT_STREAM, HEARTBEAT = "text/event-stream", b": hb\n\n"
@@ -87,6 +86,9 @@ class Reply(ABC):
         """Render the error for a client whose credentials have ended. It is not an event of the turn."""
 
 
+# Waits for something in the log of a turn that has just been started.
+Wait = Callable[[TurnLog], Awaitable[None]]
+
 # Makes the reply of a turn. For a turn that an earlier request claimed, the request is None.
 ReplyOf = Callable[[Turn, TurnRequest | None], Reply]
 
@@ -124,18 +126,34 @@ def follow(request: HttpRequest, reply: Reply) -> StreamingHttpResponse:
     return _event_stream_response(_events(reply, Credentials(request)))
 
 
-def start_turn(request: HttpRequest, claim: Claim) -> TurnLog:
-    """Start the turn, detached from this request, or run it to its end if the event loop is the request's."""
+def start_turn(request: HttpRequest, claim: Claim, wait: Wait | None = None) -> TurnLog:
+    """Start the turn, detached from this request, or run it to its end if the event loop is the request's.
+
+    Then wait as `wait` does. Starting and waiting take one switch to the event loop.
+    """
     # No database connection is held while the model works (docs/decisions/0001).
     database.close_connections()
     has_lasting_loop = isinstance(request, ASGIRequest)
-    return async_to_sync(turns.launch if has_lasting_loop else turns.run_to_end)(claim)
+    start = turns.launch if has_lasting_loop else turns.run_to_end
+
+    async def start_and_wait() -> TurnLog:
+        log = await start(claim)
+        if wait:
+            await wait(log)
+        return log
+
+    return async_to_sync(start_and_wait)()
 
 
 def wait_for_result(request: HttpRequest, claim: Claim) -> TurnResult:
     """Start the turn, wait for its end, and return its result or raise its failure."""
-    log, credentials = start_turn(request, claim), Credentials(request)
-    return result_or_raise(async_to_sync(_wait)(log.wait_until_ended(), log, credentials, stops=False))
+    credentials = Credentials(request)
+
+    async def wait(log: TurnLog) -> None:
+        with _reading(log, credentials, stops=False) as reader:
+            await reader.wait_until_ended()
+
+    return result_or_raise(_ending(start_turn(request, claim, wait)))
 
 
 def result_or_raise(ending: Outcome) -> TurnResult:
@@ -148,18 +166,29 @@ def result_or_raise(ending: Outcome) -> TurnResult:
 
 
 def _start_and_reply(request: HttpRequest, claim: Claim, reply: Reply) -> HttpResponseBase:
-    log, credentials = start_turn(request, claim), Credentials(request)
     if reply.is_background and not reply.is_streamed:
+        start_turn(request, claim)
         return reply.queued()
-    wait, stops = async_to_sync(_wait), reply.stops_on_disconnect
-    if reply.waits_for_model:
-        wait(log.wait_until_begun(), log, credentials, stops=stops)
-        if log.ending and not log.deltas:
-            result_or_raise(log.ending)
+    credentials, stops = Credentials(request), reply.stops_on_disconnect
+
+    async def wait(log: TurnLog) -> None:
+        with _reading(log, credentials, stops=stops) as reader:
+            if reply.waits_for_model:
+                await reader.wait_until_begun()
+                if log.ending and not log.deltas:
+                    result_or_raise(log.ending)
+            if not reply.is_streamed:
+                await reader.wait_until_ended()
+
+    log = start_turn(request, claim, wait)
     if not reply.is_streamed:
-        return reply.whole(wait(log.wait_until_ended(), log, credentials, stops=stops))
-    events = _events(reply, credentials, log)
-    return _event_stream_response(_stop_on_disconnect(events, log) if stops else events)
+        return reply.whole(_ending(log))
+    return _event_stream_response(_events(reply, credentials, log, stops=stops))
+
+
+def _ending(log: TurnLog) -> Outcome:
+    assert log.ending is not None  # its end was waited for
+    return log.ending
 
 
 def _replay(request: HttpRequest, row: IdempotencyRecord, reply_of: ReplyOf) -> HttpResponseBase:
@@ -195,44 +224,38 @@ def _event_stream_response(events: AsyncIterator[bytes]) -> StreamingHttpRespons
     return response
 
 
-async def _events(reply: Reply, credentials: Credentials, log: TurnLog | None = None) -> AsyncIterator[bytes]:
+async def _events(
+    reply: Reply, credentials: Credentials, log: TurnLog | None = None, *, stops: bool = False
+) -> AsyncIterator[bytes]:
     """Yield the events of a turn as they come, with heartbeats between them.
 
-    Without the log of this process, the turn is followed in whichever process it runs or ran.
+    Without the log of this process, the turn is followed in whichever process it runs or ran. With `stops`,
+    the turn is stopped if the client disconnects before its end.
     """
     log = log or await turns.follow(reply.turn)
-    yield await reply.first_events()
-    batches = log.follow(heartbeat_seconds=conf().sse_heartbeat_seconds)
     try:
-        while True:
-            async with credentials.while_valid():
-                deltas = await anext(batches, None)
-            if deltas is None:
-                break
-            yield reply.delta_events(deltas) if deltas else HEARTBEAT
+        with _reading(log, credentials, stops=stops) as reader:
+            yield await reply.first_events()
+            async for deltas in reader.batches(heartbeat_seconds=conf().sse_heartbeat_seconds):
+                yield reply.delta_events(deltas) if deltas else HEARTBEAT
     except NotAuthenticated as error:
         yield reply.access_error(error)
         return
     yield reply.last_events(await turns.wait_for_ending(reply.turn, log))
 
 
-async def _stop_on_disconnect(events: AsyncIterator[bytes], log: TurnLog) -> AsyncIterator[bytes]:
-    """Yield the same events, and stop the turn if the client disconnects before its end."""
-    try:
-        async for chunk in events:
-            yield chunk
-    finally:
-        if log.ending is None:
-            log.stop()
+@contextmanager
+def _reading(log: TurnLog, credentials: Credentials, *, stops: bool) -> Iterator[LogReader[Outcome]]:
+    """Yield a reader that raises NotAuthenticated when the credentials end.
 
-
-async def _wait(awaitable: Awaitable[T], log: TurnLog, credentials: Credentials, *, stops: bool) -> T:
-    """Wait for a result of this log; if the client disconnects, raise and, with `stops`, stop the turn."""
+    With `stops`, stop the turn if the client leaves before its end. A client whose credentials have ended
+    counts as one that has left.
+    """
+    reader = LogReader(log)
     try:
-        async with credentials.while_valid():
-            return await awaitable
-    except (asyncio.CancelledError, NotAuthenticated):
-        # A client whose credentials have ended counts as disconnected.
-        if stops:
+        with credentials.guard(reader):
+            yield reader
+    except BaseException:
+        if stops and log.ending is None:
             log.stop()
         raise

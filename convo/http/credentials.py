@@ -2,8 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 from weakref import WeakKeyDictionary, WeakSet
 
@@ -14,6 +14,7 @@ from django.http import HttpRequest
 from convo import database
 from convo.conf import conf
 from convo.errors import DatabaseUnavailable, NotAuthenticated
+from convo.events import LogReader
 from convo.models import ApiKey
 
 logger = logging.getLogger(__name__)
@@ -27,29 +28,25 @@ class Credentials:
         self.key_id: int | None = key.pk if isinstance(key, ApiKey) else None
         self.user_id: Any = request.user.pk
         self._has_ended = False
-        self._timeout: asyncio.Timeout | None = None
+        self._reader: LogReader[Any] | None = None
 
     def end(self) -> None:
-        """Interrupt the wait that is going on with these credentials, and refuse every later one."""
-        if self._timeout and not self._has_ended:
-            self._timeout.reschedule(0)
+        """Interrupt the reader that reads with these credentials, and refuse every later one."""
         self._has_ended = True
+        if self._reader:
+            self._reader.interrupt(NotAuthenticated(_ENDED_MESSAGE))
 
-    @asynccontextmanager
-    async def while_valid(self) -> AsyncIterator[None]:
-        """Guard the wait in this block: it raises NotAuthenticated once the credentials have ended."""
-        if self._has_ended:
-            raise NotAuthenticated(_ENDED_MESSAGE)
+    @contextmanager
+    def guard(self, reader: LogReader[Any]) -> Iterator[None]:
+        """Interrupt this reader with NotAuthenticated once the credentials have ended."""
         _checkers.setdefault(asyncio.get_running_loop(), _Checker()).add(self)
+        self._reader = reader
         try:
-            async with asyncio.timeout(None) as self._timeout:
-                yield
-        except TimeoutError:
             if self._has_ended:
-                raise NotAuthenticated(_ENDED_MESSAGE) from None
-            raise
+                self.end()
+            yield
         finally:
-            self._timeout = None
+            self._reader = None
 
 
 _ENDED_MESSAGE = (
