@@ -171,6 +171,18 @@ def test_replies_one_after_the_other_share_a_connection(server: Upstream) -> Non
     assert len({heard.port for heard in server.heard}) == 1
 
 
+@pytest.mark.parametrize(("excluded", "is_used"), [("", True), ("models.test", False)])
+def test_a_proxy_of_the_environment_is_used_unless_it_is_not_for_this_server(
+    server: Upstream, configure: Configure, monkeypatch: pytest.MonkeyPatch, excluded: str, is_used: bool
+) -> None:
+    monkeypatch.setenv("http_proxy", server.url.removesuffix("/v1"))
+    monkeypatch.setenv("no_proxy", excluded)
+    # No such host: only a proxy can be reached for it. The tests' server answers under its own paths alone.
+    configure(OPENAI_BASE_URL="http://models.test/v1")
+    failure_of("words", UpstreamRejected if is_used else UpstreamUnavailable)
+    assert len(server.heard) == is_used
+
+
 @pytest.mark.parametrize(
     ("base_url", "name"),
     [

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
+import aiohttp
 import httpx2
 import openai
 
@@ -75,7 +76,7 @@ def _translate(error: Exception) -> ConvoError:
             return UpstreamTimeout() if timed_out(error) else UpstreamUnavailable()
         case TimeoutError():
             return UpstreamTimeout()
-        case httpx2.TransportError() | OSError():
+        case httpx2.TransportError() | aiohttp.ClientError() | OSError():
             return ReplyTruncated()
         case _:
             return UpstreamProtocolError()

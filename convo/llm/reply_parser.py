@@ -105,28 +105,31 @@ class ReplyParser:
         self._is_in_deltas = False
         self._is_empty = True
 
-    def feed(self, data: bytes) -> Iterator[StreamEvent]:
-        """Yield what this frame adds to the reply; the usage and the finish are held back for `finish`."""
+    def feed(self, data: bytes) -> list[StreamEvent]:
+        """Return what this frame adds to the reply; the usage and the finish are held back for `finish`."""
         if data == DONE:
             self.is_done = True
-            return
-        frame = _parse(data)
+            return []
+        frame, events = _parse(data), list[StreamEvent]()
         if usage := frame.get("usage"):
             self._usage = _read_usage(usage)
         for choice in frame.get("choices") or ():
             self._has_choices = True
-            for event in self._read_choice(choice):
-                self._is_in_deltas = self._is_in_deltas or bool(choice.get("delta"))
-                self._is_empty = self._is_empty and isinstance(event, TextDelta) and event.kind == "reasoning"
-                yield event
+            choice_events = self._read_choice(choice)
+            if choice_events and choice.get("delta"):
+                self._is_in_deltas = True
+            if self._is_empty:
+                self._is_empty = all(map(_is_reasoning, choice_events))
+            events += choice_events
             if word := choice.get("finish_reason"):
                 self._finish = _read_finish(storable(word))
+        return events
 
-    def feed_last(self, data: bytes) -> Iterator[StreamEvent]:
-        """Yield what the last, unterminated frame adds; one that was cut in its middle adds nothing."""
+    def feed_last(self, data: bytes) -> list[StreamEvent]:
+        """Return what the last, unterminated frame adds; one that was cut in its middle adds nothing."""
         if self.is_done or not (data == DONE or is_json(data)):
-            return
-        yield from self.feed(data)
+            return []
+        return self.feed(data)
 
     def finish(self) -> Iterator[StreamEvent]:
         """Yield the last events of a complete reply.
@@ -147,29 +150,35 @@ class ReplyParser:
             raise ReplyTruncated
         yield finish
 
-    def _read_choice(self, choice: dict[str, Any]) -> Iterator[TextDelta | ToolCallDelta]:
+    def _read_choice(self, choice: dict[str, Any]) -> list[TextDelta | ToolCallDelta]:
         delta = choice.get("delta") or {}
         if not (delta or self._is_in_deltas):
             # Some servers stream the whole message at once, or speak the older completions API. After deltas
             # the message would only repeat them.
             delta = choice.get("message") or {"content": choice.get("text")}
-        if any((delta.get("function_call") or {}).values()):
+        if (function_call := delta.get("function_call")) and any(function_call.values()):
             raise UpstreamProtocolError(
                 "The model server answered with `function_call`, which OpenAI has replaced by `tool_calls`. "
                 "Use a model server that sends `tool_calls`."
             )
+        events: list[TextDelta | ToolCallDelta] = []
         for kind, names in _TEXT_FIELDS.items():
-            content = next((delta[name] for name in names if delta.get(name)), "")
-            for text, kind_of_text in _texts(content, kind):
-                yield from self._read_text(text, kind_of_text)
+            for name in names:
+                if content := delta.get(name):
+                    events += self._read_content(content, kind)
+                    break
         for position, call in enumerate(delta.get("tool_calls") or ()):
             index = call.get("index")
-            yield self._read_call(call, position if index is None else index)
+            events.append(self._read_call(call, position if index is None else index))
+        return events
 
-    def _read_text(self, text: str, kind: str) -> Iterator[TextDelta]:
-        if text := self._texts[kind].add(text):
-            self._count_bytes(text)
-            yield TextDelta(text, kind)
+    def _read_content(self, content: object, kind: str) -> Iterator[TextDelta]:
+        # Almost every frame has one plain text.
+        texts = ((content, kind),) if isinstance(content, str) else _texts(content, kind)
+        for text, kind_of_text in texts:
+            if storable_text := self._texts[kind_of_text].add(text):
+                self._count_bytes(storable_text)
+                yield TextDelta(storable_text, kind_of_text)
 
     def _read_call(self, call: dict[str, Any], index: int) -> ToolCallDelta:
         function = call.get("function") or {}
@@ -189,9 +198,14 @@ class ReplyParser:
             )
 
 
+def _is_reasoning(event: StreamEvent) -> bool:
+    return isinstance(event, TextDelta) and event.kind == "reasoning"
+
+
 def _parse(data: bytes) -> dict[str, Any]:
     try:
-        frame = json.loads(data)
+        # Left to find the encoding by itself, `json` takes a fifth longer.
+        frame = json.loads(data.decode(errors="surrogatepass"))
     except ValueError as error:
         raise UpstreamProtocolError("The model server sent a frame that is not JSON.") from error
     if isinstance(frame, list) or (isinstance(frame, dict) and frame.get("error")):

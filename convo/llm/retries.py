@@ -29,10 +29,10 @@ _breakers: defaultdict[str, Breaker] = defaultdict(
 )
 
 
-async def send_with_retry(server: openai.AsyncOpenAI, send: Callable[[], Awaitable[T]]) -> T:
+async def send_with_retry(base_url: str, send: Callable[[], Awaitable[T]]) -> T:
     """Return the answer to this request, which may be sent twice, as no answer has been received yet."""
     try:
-        with _breakers[str(server.base_url)]:
+        with _breakers[base_url]:
             return await _send_at_most_twice(send)
     except BreakerOpen as error:
         raise UpstreamUnavailable(retry_after=error.retry_after) from None

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 # A message in the form of OpenAI's chat completions; one that a caller wrote may have any fields.
 ChatMessage = Mapping[str, object]
@@ -19,8 +20,7 @@ class ModelRequest:
     extra: Mapping[str, object] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class TextDelta:
+class TextDelta(NamedTuple):
     """The next words of the reply: never empty, and without characters that a database refuses."""
 
     text: str

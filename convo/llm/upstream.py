@@ -2,23 +2,21 @@
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, suppress
-from typing import TypeVar
+from collections.abc import AsyncGenerator, Callable, Sequence
 from urllib.parse import urlsplit
 
-from openai import APIStatusError, AsyncAPIResponse, AsyncOpenAI, AsyncStream
-from openai.types.chat import ChatCompletionChunk
+from aiohttp import ClientResponse
+from openai import APIStatusError
 
 from convo.conf import conf
-from convo.errors import NotConfigured, ReplyTruncated, UpstreamProtocolError, UpstreamTimeout
-from convo.llm.clients import OPENAI_URL, client
+from convo.errors import NotConfigured, ReplyTruncated, UpstreamProtocolError
+from convo.llm.clients import OPENAI_URL, ModelServer, model_server
+from convo.llm.deadlines import Body, Deadlines
 from convo.llm.failures import translate_errors
 from convo.llm.reply_parser import ReplyParser
 from convo.llm.retries import send_with_retry
 from convo.llm.types import ModelRequest, StreamEvent
 
-DRAIN_SECONDS = 0.1
 # These OpenAI models reason by default, and while they do, they refuse these fields of a chat completion.
 _REASONS_BY_DEFAULT = re.compile(r"gpt-6-(luna|sol)\b")
 _REFUSED_WHILE_REASONING = {"tools", "temperature", "top_p"}
@@ -27,21 +25,16 @@ _REFUSED_WHILE_REASONING = {"tools", "temperature", "top_p"}
 _refuse_stream_options: set[str] = set()
 
 
-T = TypeVar("T")
-
-
 async def reply(ask: ModelRequest, opened: Callable[[], None]) -> AsyncGenerator[StreamEvent, None]:
     """Stream the reply; every way in which it can fail raises one of our errors, and none is silent."""
     max_bytes = conf().max_reply_bytes
     frames, parser = FrameSplitter(max_bytes=max_bytes), ReplyParser(max_bytes=max_bytes)
     with translate_errors():
-        server = await client()
-        deadlines = Deadlines()
-        async with AsyncExitStack() as stack:
-            response = await deadlines.wait_for(send_with_retry(server, lambda: _open(server, ask, stack)))
+        server, deadlines = await model_server(), Deadlines()
+        response = await deadlines.wait_for(send_with_retry(server.base_url, lambda: _open(server, ask)))
+        with Body(response, deadlines) as body:
             opened()
-            chunks = response.iter_bytes()
-            while not parser.is_done and (chunk := await deadlines.wait_for(anext(chunks, b""))):
+            while not parser.is_done and (chunk := await body.read()):
                 for data in frames.feed(chunk):
                     deadlines.start_reply()
                     for event in parser.feed(data):
@@ -51,7 +44,7 @@ async def reply(ask: ModelRequest, opened: Callable[[], None]) -> AsyncGenerator
                     yield event
             for event in parser.finish():
                 yield event
-            await _drain(chunks)
+            await body.drain()
 
 
 async def embed(texts: Sequence[str]) -> list[list[float]]:
@@ -63,52 +56,43 @@ async def embed(texts: Sequence[str]) -> list[list[float]]:
     if not texts:
         return []
     with translate_errors():
-        server = await client()
+        server = await model_server()
+        create, model = server.client.embeddings.create, conf().embedding_model
         async with asyncio.timeout(conf().first_byte_seconds):
-            response = await send_with_retry(
-                server, lambda: server.embeddings.create(model=conf().embedding_model, input=list(texts))
-            )
+            response = await send_with_retry(server.base_url, lambda: create(model=model, input=list(texts)))
         vectors = [item.embedding for item in sorted(response.data, key=lambda item: item.index)]
         if len(vectors) != len(texts):
             raise UpstreamProtocolError(f"The model server sent {len(vectors)} vectors, not {len(texts)}.")
         return vectors
 
 
-async def _open(
-    server: AsyncOpenAI, ask: ModelRequest, stack: AsyncExitStack
-) -> AsyncAPIResponse[AsyncStream[ChatCompletionChunk]]:
-    """Return the response, its body still unread; the exit stack closes it together with its connection.
+async def _open(server: ModelServer, ask: ModelRequest) -> ClientResponse:
+    """Return the response, its body still unread.
 
     A server that refuses `stream_options` is asked once more without them, and from then on always. Convo
     then counts its tokens.
     """
-    body, url = _body(ask), str(server.base_url)
+    body, url = _body(ask), server.base_url
     if url not in _refuse_stream_options:
         try:
-            return await _send(server, ask.model, body, stack)
+            return await _send(server, body)
         except APIStatusError as error:
             # Servers that name the refused field do so in different places.
             if error.status_code not in (400, 422) or "stream_options" not in str(error.body):
                 raise
     del body["stream_options"]
-    response = await _send(server, ask.model, body, stack)
+    response = await _send(server, body)
     _refuse_stream_options.add(url)
     return response
 
 
-async def _send(
-    server: AsyncOpenAI, model: str, body: dict[str, object], stack: AsyncExitStack
-) -> AsyncAPIResponse[AsyncStream[ChatCompletionChunk]]:
-    completions = server.chat.completions.with_streaming_response
-    # `extra_body` is sent as it is. The client checks its arguments against its types, message by message,
-    # which for twenty messages takes longer than all the rest of a reply.
-    request = completions.create(model=model, messages=[], stream=True, extra_body=body)
-    response = await stack.enter_async_context(request)
-    content_type = response.headers.get("content-type", "")
-    if not content_type.lower().startswith("text/event-stream"):
+async def _send(server: ModelServer, body: dict[str, object]) -> ClientResponse:
+    response = await server.post("chat/completions", body)
+    if response.content_type != "text/event-stream":
+        response.close()
         raise UpstreamProtocolError(
-            f"The model server answered with {content_type or 'no type'} in place of an event stream. "
-            "Check OPENAI_BASE_URL; it usually ends in /v1."
+            f"The model server answered with {response.headers.get('Content-Type') or 'no type'} in place of "
+            "an event stream. Check OPENAI_BASE_URL; it usually ends in /v1."
         )
     return response
 
@@ -119,6 +103,8 @@ def _body(ask: ModelRequest) -> dict[str, object]:
         **{name: value for name, value in options.items() if value is not None},
         # The options of this turn override those of its agent.
         **ask.extra,
+        "model": ask.model,
+        "stream": True,
         "messages": list(ask.messages),
         "stream_options": {"include_usage": True},
     }
@@ -136,49 +122,6 @@ def max_tokens_field() -> str:
     host = urlsplit(conf().openai_base_url or OPENAI_URL).hostname or ""
     at_openai = host.endswith((".openai.com", ".openai.azure.com"))
     return "max_completion_tokens" if at_openai else "max_tokens"
-
-
-async def _drain(chunks: AsyncIterator[bytes]) -> None:
-    """Read the few bytes after a whole reply, so that its connection can serve the next one.
-
-    A failure here costs only the connection, as the reply is complete.
-    """
-    with suppress(Exception):
-        async with asyncio.timeout(DRAIN_SECONDS):
-            async for _ in chunks:
-                pass
-
-
-class Deadlines:
-    """The deadlines of one reply. They run only while we wait for the server, never for a slow reader.
-
-    A server that is too slow raises UpstreamTimeout; one that still writes after the total raises Truncated.
-    """
-
-    def __init__(self) -> None:
-        self._clock = asyncio.get_running_loop().time
-        self._chunk_seconds = conf().between_chunks_seconds
-        self._final_deadline = self._clock() + conf().total_seconds
-        self._first_deadline = min(self._clock() + conf().first_byte_seconds, self._final_deadline)
-        self._has_started = False
-
-    def start_reply(self) -> None:
-        """Note that the server has begun its answer: from now on the limit between two chunks applies."""
-        self._has_started = True
-
-    async def wait_for(self, awaitable: Awaitable[T]) -> T:
-        deadline = (
-            min(self._clock() + self._chunk_seconds, self._final_deadline)
-            if self._has_started
-            else self._first_deadline
-        )
-        try:
-            async with asyncio.timeout_at(deadline):
-                return await awaitable
-        except TimeoutError as error:
-            if self._has_started and self._clock() >= self._final_deadline:
-                raise ReplyTruncated("The model's answer took longer than CONVO_TOTAL_SECONDS.") from error
-            raise UpstreamTimeout from error
 
 
 class FrameSplitter:

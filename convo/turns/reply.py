@@ -34,7 +34,8 @@ class ReplyBuilder:
         deltas: list[Delta] = []
         match event:
             case llm.TextDelta():
-                deltas = [*self._open_waiting_calls(), *self._add_text(event)]
+                deltas = self._open_waiting_calls() if self._waiting_calls else []
+                deltas.append(self._add_text(event))
             case llm.ToolCallDelta():
                 deltas = self._add_call(event)
             case llm.Usage():
@@ -46,10 +47,10 @@ class ReplyBuilder:
             self.first_token_at = time.monotonic()
         return deltas
 
-    def _add_text(self, event: llm.TextDelta) -> list[Delta]:
+    def _add_text(self, event: llm.TextDelta) -> Delta:
         if not self.items or self.items[-1].kind != event.kind:
             self.items.append(ReplyItem(event.kind, index=len(self.items)))
-        return [self._extend_last_item(event.text)]
+        return self._extend_last_item(event.text)
 
     def _add_call(self, event: llm.ToolCallDelta) -> list[Delta]:
         call = self._calls.get(event.index)
