@@ -121,7 +121,9 @@ def test_every_call_is_in_the_reference(client: Client) -> None:
 
 
 def test_every_event_is_in_the_reference() -> None:
-    sent = re.findall(r'(?:frame\(\w.*?, |\[\(|\), \()"([\w.]+)"', read("convo/rest/reply.py"))
+    code = read("convo/rest/reply.py")
+    sent = re.findall(r'(?:frame\(\w.*?, |\[\(|\), \()"([\w.]+)"', code)
+    sent += re.findall(r"event: (\w+)\\n", code)
     assert {bare(row[0]) for row in table("docs/reference/rest-api.md", "Event")} == set(sent)
 
 

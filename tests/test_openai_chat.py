@@ -654,6 +654,20 @@ def test_a_stream_that_breaks_off_is_never_a_whole_answer(
     assert failed.value.status_code == 502
 
 
+def test_each_chunk_has_the_bytes_of_its_json(http: httpx2.Client) -> None:
+    """All chunks but the first are made from a template."""
+    said = 'a "b" \\ <c>\n\u2028 家👩 \x7f' * 3
+    body = {"model": "parrot", "messages": [user(said)], "stream": True}
+    for options in ({}, {"stream_options": {"include_usage": True}}):
+        lines = http.post("/v1/chat/completions", json={**body, **options}).text.split("\n\n")[:-2]
+        chunks = [json.loads(line.removeprefix("data: ")) for line in lines]
+        assert lines == [f"data: {json.dumps(chunk, ensure_ascii=False)}" for chunk in chunks]
+        deltas = [choice["delta"] for chunk in chunks for choice in chunk["choices"]]
+        assert "".join(delta.get("content") or "" for delta in deltas) == said
+        assert len(deltas) > 10
+        assert {len(chunk) for chunk in chunks[:-1]} == {5 + len(options)}
+
+
 @pytest.mark.parametrize("in_session", [True, False], ids=["in a session", "alone"])
 @pytest.mark.parametrize("streamed", [True, False], ids=["streamed", "whole"])
 @pytest.mark.parametrize("model", ["hold", "first-byte-never"])

@@ -452,6 +452,20 @@ def test_a_policy_that_is_none_is_refused(session: str, caller: Caller, on_busy:
     ok(caller.send(f"{session}query/", {"message": "hello", "on_busy": "queue"}))
 
 
+def test_each_delta_has_the_bytes_of_its_json(share: Serve, alice_key: str, upstream: Upstream) -> None:
+    said = 'a "b" \\ <c>\n\u2028 家👩 \x7f' * 3
+    server = share(OPENAI_BASE_URL=upstream.url, CONVO_MODEL="parrot")
+    with client_of(server, alice_key) as client:
+        text = client.post(QUERY, json={"message": said, "stream": True}).text
+    events = [event for event in text.split("\n\n") if "event: delta\n" in event]
+    texts = [json.loads(event.partition("data: ")[2])["text"] for event in events]
+    assert "".join(texts) == said
+    assert events == [
+        f"id: {id}\nevent: delta\ndata: {json.dumps({'text': text}, ensure_ascii=False)}"
+        for id, text in enumerate(texts, 1)
+    ]
+
+
 @pytest.mark.parametrize("streamed", [True, False], ids=["streamed", "whole"])
 @pytest.mark.parametrize(("policy", "ending"), [("cancel", "cancelled"), ("finish", "complete")])
 def test_a_reader_that_leaves_stops_the_reply_only_where_it_said_so(

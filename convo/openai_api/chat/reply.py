@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from json.encoder import encode_basestring as encode_text
 from typing import Any
 
 from rest_framework.response import Response
@@ -44,6 +45,8 @@ class CompletionReply(Reply):
         self._shared_fields = _shared_fields(self.turn, self._model, "chat.completion.chunk")
         self._is_started = False
         self._calls: list[int] = []
+        # A chunk with text of this kind, cut where the text stands.
+        self._templates: dict[str, tuple[str, str]] = {}
 
     @property
     def headers(self) -> Mapping[str, str]:
@@ -64,7 +67,7 @@ class CompletionReply(Reply):
         return b""
 
     def delta_events(self, deltas: Sequence[Delta]) -> bytes:
-        return b"".join(_encode_event(self._delta_chunk(delta)) for delta in deltas)
+        return b"".join(map(self._delta_event, deltas))
 
     def last_events(self, ending: Outcome) -> bytes:
         """Render the last chunks. A reply that broke off ends with an error, and so without `[DONE]`."""
@@ -78,6 +81,18 @@ class CompletionReply(Reply):
 
     def access_error(self, error: NotAuthenticated) -> bytes:
         return _encode_event(v1_envelope(error))
+
+    def _delta_event(self, delta: Delta) -> bytes:
+        if not self._is_started or delta.kind == ReplyItem.CALL:
+            return _encode_event(self._delta_chunk(delta))
+        before, after = self._templates.get(delta.kind) or self._template(delta.kind)
+        return f"{before}{encode_text(delta.text)}{after}".encode()
+
+    def _template(self, kind: str) -> tuple[str, str]:
+        event = _encode_event(self._chunk({_MESSAGE_FIELDS[kind]: "\0"})).decode()
+        before, _, after = event.rpartition('"\\u0000"')
+        self._templates[kind] = before, after
+        return before, after
 
     def _delta_chunk(self, delta: Delta) -> dict[str, Any]:
         is_call = delta.kind == ReplyItem.CALL

@@ -6,7 +6,7 @@ from convo import agents, history, memory, turns
 from convo.errors import TurnInProgress
 from convo.history import NewMessage
 from convo.history.tool_pairs import RESULT
-from convo.models import Message, Session, Turn, TurnRequest
+from convo.models import Message, Session, Turn
 from convo.openai_api.responses.request import ResponseRequest
 from convo.openai_api.signed_text import sign_text
 
@@ -67,10 +67,8 @@ def with_unchanged_check(
     return check_unchanged
 
 
-def leading_compactions(turn: Turn, turn_request: TurnRequest) -> list[Message]:
+def leading_compactions(turn: Turn) -> list[Message]:
     """Return the compaction items of a response, which precede its model's output."""
-    if not turn_request.params.get("context_management"):
-        return []
     return [row for row in turns.result_of(turn).messages if row.type == COMPACTION]
 
 

@@ -59,7 +59,9 @@ class ResponseReply(Reply):
 
     async def first_events(self) -> bytes:
         self._events = ResponseEvents(self.turn.key, self._json(self.turn))
-        compactions = await database.run(leading_compactions, self.turn, self.turn_request)
+        # Only a request with `context_management` can have them; others need no thread for the database.
+        may_have_compactions = bool(self.turn_request.params.get("context_management"))
+        compactions = await database.run(leading_compactions, self.turn) if may_have_compactions else []
         return self._encode(self._events.begin([item_json(row) for row in compactions]))
 
     def delta_events(self, deltas: Sequence[Delta]) -> bytes:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 from uuid import UUID
 
@@ -34,13 +35,14 @@ _ITEM_EVENTS = {
     ReplyItem.REASONING: ("response.reasoning_text", "text"),
     ReplyItem.CALL: ("response.function_call_arguments", "arguments"),
 }
+_encoder = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 # JSON does not escape these characters, and some stream parsers take them for the end of a line.
 _LINE_ENDS = {ord(sign): f"\\u{ord(sign):04x}" for sign in "\x85\u2028\u2029"}
 
 
 def encode_event(event: Event) -> bytes:
     """Encode one event for the wire, with its data on one line."""
-    line = json.dumps(event, ensure_ascii=False, separators=(",", ":"))
+    line = _encoder.encode(event)
     if not line.isascii():
         line = line.translate(_LINE_ENDS)
     return f"event: {event['type']}\ndata: {line}\n\n".encode()
@@ -76,6 +78,12 @@ class _StreamedItem:
     @property
     def text(self) -> str:
         return "".join(self.chunks)
+
+    @cached_property
+    def delta_event(self) -> Event:
+        """The event of each delta, without its number and its text."""
+        type = f"{_ITEM_EVENTS[self.kind][0]}.delta"
+        return {"type": type, "sequence_number": 0, **self.location, "delta": "", **_logprobs(self)}
 
     @property
     def location(self) -> dict[str, Any]:
@@ -170,9 +178,8 @@ class ResponseEvents:
 
     def _extend_item(self, item: _StreamedItem, text: str) -> list[Event]:
         item.chunks.append(text)
-        name, _ = _ITEM_EVENTS[item.kind]
         # A call may begin without arguments, and some servers send empty deltas: neither makes an event.
-        return [self._event(f"{name}.delta", **item.location, delta=text, **_logprobs(item))] if text else []
+        return [{**item.delta_event, "sequence_number": self._take_number(), "delta": text}] if text else []
 
     def _close_item(self, status: str | None) -> list[Event]:
         """Return the events that end the open item, if there is one. Without a status there are none."""
@@ -206,8 +213,11 @@ class ResponseEvents:
         ]
 
     def _event(self, type: str, **fields: Any) -> Event:
+        return {"type": type, "sequence_number": self._take_number(), **fields}
+
+    def _take_number(self) -> int:
         number, self._next_number = self._next_number, self._next_number + 1
-        return {"type": type, "sequence_number": number, **fields}
+        return number
 
 
 def _logprobs(item: _StreamedItem) -> dict[str, Any]:
