@@ -22,7 +22,7 @@ _LOCKED = Columns(
     *("id", "owner", "person", "kind", "storage", "agent", "title_turn", "state", "epoch", "base_position"),
     *("last_position", "last_turn", "message_count", "turn_count", "token_count"),
 )
-_LAST_TURN = Columns(Turn, "id", "number", "kind", "indexed_at")
+_LAST_TURN = Columns(Turn, "id", "number", "kind", "agent", "indexed_at")
 _LOCK_SQL = f"""
     SELECT {_LOCKED.sql("session")}, {_LAST_TURN.sql("turn")},
         EXISTS (
