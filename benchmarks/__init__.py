@@ -14,5 +14,7 @@ if not apps.ready:
         HTTPS="0",
         ALLOWED_HOSTS="127.0.0.1,localhost,testserver",
     )
+    # A server that may not keep what it has compiled takes twice as long to start.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "project.settings")
     django.setup()

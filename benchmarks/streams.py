@@ -1,0 +1,253 @@
+"""Streamed replies of 50 chunks: Convo's three interfaces beside what does less.
+
+Beside them stand the model server itself (the load generator's own ceiling), a byte pass-through that stores
+nothing, and LiteLLM's proxy. `chunks` come at once, `paced` ones every 20 ms, which takes 1.0 s by itself.
+"""
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from importlib.metadata import PackageNotFoundError
+from typing import Any
+
+from benchmarks import stage
+from benchmarks.processes import Load, Peak, Result, Server, fire, request, warm_up
+from benchmarks.report import Section, Table, ratio, shown
+from benchmarks.running import main
+from benchmarks.stage import Sizes
+
+NAME = "streams"
+DIRECT, LITELLM = "the model server itself", "LiteLLM's proxy"
+# Targets refer to the first: like Convo, it hands on each chunk by itself.
+PIPE, JOINED = "byte pass-through", "byte pass-through, chunks joined"
+REST, RESPONSES, CHAT = "Convo: REST", "Convo: /v1/responses", "Convo: chat in a session"
+UNSTORED = "Convo: chat, store: false"
+STORED = (REST, RESPONSES, CHAT)
+# The first word of a reply comes at once; a paced reply's last one after 49 pauses.
+PACES = {"chunks": "all at once", "paced": "20 ms apart"}
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One way to a streamed reply: the requests of each client, and the text at the end of a response."""
+
+    server: Server
+    end: str
+    requests: dict[str, list[str]]
+
+
+def chat(model: str, **fields: object) -> dict[str, object]:
+    messages = [{"role": "user", "content": "Which of them is lighter?"}]
+    return {"model": model, "messages": messages, "stream": True, **fields}
+
+
+def peer(server: Server, path: str, key: str = "") -> Subject:
+    requests = {
+        model: [request("POST", path, key=key, body=chat(model), headers={"Accept": "text/event-stream"})]
+        for model in PACES
+    }
+    return Subject(server, "[DONE]", requests)
+
+
+def convo_subjects(server: Server, sessions: int) -> dict[str, Subject]:
+    user = stage.owner()
+    key = stage.issue_key(user)
+    names = [str(session.pk) for session in stage.new_sessions(user, sessions)]
+    agents = {"chunks": "assistant", "paced": "paced"}
+
+    def of(path: str, end: str, body: Any, headers: Sequence[dict[str, str]] = ({},)) -> Subject:
+        return Subject(
+            server,
+            end,
+            {
+                model: [request("POST", path, key=key, body=body(model), headers=each) for each in headers]
+                for model in PACES
+            },
+        )
+
+    in_session = [{"X-Convo-Session": name} for name in names]
+    question = "Which of them is lighter?"
+    return {
+        REST: of(
+            "/api/v1/query/",
+            "turn.completed",
+            lambda model: {"message": question, "stream": True, "agent": agents[model]},
+        ),
+        RESPONSES: of(
+            "/v1/responses",
+            "response.completed",
+            lambda model: {"model": model, "input": question, "stream": True},
+        ),
+        CHAT: of("/v1/chat/completions", "[DONE]", chat, in_session),
+        UNSTORED: of("/v1/chat/completions", "[DONE]", lambda model: chat(model, store=False)),
+    }
+
+
+def load_of(subject: Subject, model: str, clients: int, **options: Any) -> Load:
+    return Load(subject.requests[model], clients, first="word1 ", end=subject.end, **options)
+
+
+Found = dict[tuple[str, str, int], Result]
+
+
+def at_once(subjects: dict[str, Subject], sizes: Sizes) -> Iterator[tuple[tuple[str, str, int], Result]]:
+    """Yield the streams whose chunks come at once, for so many seconds each."""
+    for clients in sizes.streams:
+        results = {name: Result() for name in subjects}
+        for number in range(sizes.rounds):
+            for name, subject in subjects.items():
+                load = load_of(subject, "chunks", clients, seconds=sizes.seconds)
+                if number == 0:
+                    warm_up(subject.server.port, load)
+                results[name].add(fire(subject.server.port, subject.server.tree, load))
+        for name, result in results.items():
+            yield (name, "chunks", clients), result
+
+
+def paced(
+    subjects: dict[str, Subject], clients: int, rounds: int
+) -> Iterator[tuple[tuple[str, str, int], Result]]:
+    """Yield some paced streams of each client, one after the other."""
+    for name, subject in subjects.items():
+        load = load_of(subject, "paced", clients, seconds=60, count=rounds * clients)
+        yield (name, "paced", clients), fire(subject.server.port, subject.server.tree, load)
+
+
+def measure(sizes: Sizes) -> Section:
+    section = Section(NAME)
+    found: Found = {}
+    with ExitStack() as stack:
+        model, redis = stack.enter_context(stage.upstream(sizes.pause)), stack.enter_context(stage.valkey())
+        subjects = {DIRECT: peer(model, "/v1/chat/completions")}
+        pipe = stack.enter_context(stage.pass_through(model))
+        subjects |= {PIPE: peer(pipe, "/"), JOINED: peer(pipe, "/joined")}
+        try:
+            proxy = stack.enter_context(stage.litellm(model))
+            subjects[LITELLM] = peer(proxy, "/v1/chat/completions", stage.LITELLM_KEY)
+        except (FileNotFoundError, RuntimeError, PackageNotFoundError) as error:
+            section.notes.append(f"{LITELLM}: not measured: {str(error).splitlines()[0]}.")
+        server = stack.enter_context(stage.convo(model.url, redis))
+        subjects |= convo_subjects(server, max(*sizes.streams, *sizes.paced))
+        stage.progress("streams whose chunks come at once")
+        found |= dict(at_once(subjects, sizes))
+        for clients in sizes.paced:
+            stage.progress(f"{clients} paced streams")
+            found |= dict(paced(subjects, clients, sizes.rounds))
+        stage.progress(f"{sizes.crowd} paced streams")
+        floors = {name: subjects[name] for name in (DIRECT, PIPE)}
+        found |= dict(paced(floors, sizes.crowd, sizes.rounds))
+        with Peak(server.tree) as peak:
+            found |= dict(paced({REST: subjects[REST]}, sizes.crowd, sizes.rounds))
+        per_stream = (peak.most - peak.before) / sizes.crowd / 1000
+    tables(section, found, sizes)
+    targets(section, found, sizes)
+    headlines(section, found, sizes)
+    section.at_most(f"memory of each of {sizes.crowd:,} open streams", per_stream, 60, "kB")
+    if sizes.processes > 1:
+        stage.progress(f"{sizes.processes} processes")
+        measure_processes(section, found[REST, "chunks", middle(sizes)], sizes)
+    return section
+
+
+def middle(sizes: Sizes) -> int:
+    """Return the number of streams at once that most targets are about."""
+    return sorted(sizes.streams)[min(1, len(sizes.streams) - 1)]
+
+
+def measure_processes(section: Section, one: Result, sizes: Sizes) -> None:
+    """Compare what a stream costs one process with what it costs several that share the load."""
+    with (
+        stage.upstream() as model,
+        stage.valkey() as redis,
+        stage.convo(model.url, redis, processes=sizes.processes) as server,
+    ):
+        subjects = {REST: convo_subjects(server, 1)[REST]}
+        alone = replace(sizes, streams=(middle(sizes),))
+        # Each process loads what it needs at its first requests, and it isn't known which of them gets one.
+        list(at_once(subjects, alone))
+        (result,) = dict(at_once(subjects, alone)).values()
+    columns = ["processes", "per second", "web CPU ms", "PostgreSQL CPU ms", "both, × one"]
+    made = Table("What a stream costs one process and several", columns)
+    first = one.server_ms + one.postgres_ms
+    for count, each in ((1, one), (sizes.processes, result)):
+        both = ratio(each.server_ms + each.postgres_ms, first)
+        made.add(count, each.rate, each.server_ms, each.postgres_ms, both)
+    section.tables.append(made)
+    section.at_most("CPU per stream, two processes × one", both, 1.1)
+
+
+def tables(section: Section, found: Found, sizes: Sizes) -> None:
+    ceiling = found[DIRECT, "chunks", max(sizes.streams)]
+    section.notes.append(
+        f"The load generator and the model server alone: {ceiling.rate:,.0f} streams a second at "
+        f"{max(sizes.streams)} at once; {1000 * ceiling.load_cpu / max(ceiling.done, 1):.2f} ms CPU of the "
+        f"load generator for each. {os.cpu_count()} cores serve everything."
+    )
+    for model, clients in sorted({(model, clients) for _, model, clients in found}):
+        title = f"Streams of 50 chunks, {PACES[model]}, {clients:,} at once"
+        columns = [
+            "stream",
+            "per second",
+            "p50 ms",
+            "first chunk ms",
+            "web CPU ms",
+            "PostgreSQL CPU ms",
+            "failed",
+        ]
+        shown = "p50 ms" if model == "paced" else "per second"
+        made = Table(title, columns, bars=[shown] if clients > 1 else [])
+        for (name, kind, count), result in found.items():
+            if (kind, count) == (model, clients):
+                failed = ", ".join(f"{times} × {why}" for why, times in result.failures.items()) or "0"
+                costs = result.p50, result.first, result.server_ms, result.postgres_ms
+                made.add(name, result.rate, *costs, failed)
+        section.tables.append(made)
+
+
+def headlines(section: Section, found: Found, sizes: Sizes) -> None:
+    clients = middle(sizes)
+    others = [
+        f"{name.removeprefix('the ')} {shown(found[name, 'chunks', clients].rate)}"
+        for name in (LITELLM, PIPE)
+        if (name, "chunks", clients) in found
+    ]
+    for name in STORED:
+        rate = f"{shown(found[name, 'chunks', clients].rate)} streams/s"
+        what = f"50 chunks streamed and stored, {name.removeprefix('Convo: ')}, {clients} at once"
+        section.headlines.append([what, rate, ", ".join(others)])
+
+
+def targets(section: Section, found: Found, sizes: Sizes) -> None:
+    clients = middle(sizes)
+    pipe = found[PIPE, "chunks", clients]
+    proxy = found.get((LITELLM, "chunks", clients))
+    for name in STORED:
+        mine = found[name, "chunks", clients]
+        what = f"{name}, {clients} at once"
+        if proxy:
+            section.at_least(f"{what}, × LiteLLM (goal 8)", ratio(mine.rate, proxy.rate), 4)
+        else:
+            section.expect(f"{what}, × LiteLLM (goal 8)", "not measured", "≥ 4 ×", None)
+        section.at_least(f"{what}, × the byte pass-through (goal 0.25)", ratio(mine.rate, pipe.rate), 0.12)
+        section.at_most(f"{what}, web CPU (goal 5)", mine.server_ms, 10, "ms")
+        section.at_most(f"{what}, PostgreSQL CPU (goal 3)", mine.postgres_ms, 6, "ms")
+    unstored = ratio(found[UNSTORED, "chunks", clients].rate, pipe.rate)
+    section.at_least(f"{UNSTORED}, {clients} at once, × the byte pass-through", unstored, 0.4)
+    lone = min(sizes.streams)
+    for name in STORED:
+        late = found[name, "chunks", lone].first - found[DIRECT, "chunks", lone].first
+        section.at_most(f"{name}, first chunk over direct, {lone} at once", late, 8, "ms")
+    for clients, most in zip(sizes.paced, (1.10, 1.25), strict=False):
+        pipe = found[PIPE, "paced", clients]
+        for name in STORED:
+            value = ratio(found[name, "paced", clients].p50, pipe.p50)
+            section.at_most(f"{name}, {clients} paced, p50 × the byte pass-through's", value, most)
+    crowd = found[REST, "paced", sizes.crowd]
+    failed = sum(crowd.failures.values())
+    section.at_most(f"{sizes.crowd:,} paced streams on one process that failed", failed, 0, "")
+
+
+if __name__ == "__main__":
+    sys.exit(main(__spec__.name, measure, __doc__))
