@@ -9,13 +9,15 @@ MANAGE := $(BIN)/python manage.py
 # Stamps: each says which requirements file was installed last.
 RUNS := $(VENV)/installed
 TESTS := $(VENV)/installed-for-tests
+# The peers that Convo is measured beside have an environment of their own, for the sake of their pins.
+PEERS := $(VENV)/peers
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run dev test check lint mutants soak clean
+.PHONY: help run dev test check lint mutants soak bench bench-growth endurance clean
 
 help: ## Say what there is
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
 
 run: $(RUNS) .env ## Serve Convo on http://127.0.0.1:8000/ (PORT=9000 for another port)
 	@$(MANAGE) migrate --verbosity 0
@@ -50,6 +52,15 @@ soak: $(TESTS) ## Clients at random while servers are killed (SECONDS=60, SEED=7
 	$(BIN)/python -m benchmarks.soak --seconds "$(or $(SECONDS),60)" $(if $(SEED),--seed "$(SEED)") \
 		$(if $(STOCK),--stock-handler)
 
+bench: $(TESTS) $(PEERS)/installed ## Measure Convo beside its peers, for 15 minutes (ONLY=streams for a part)
+	$(BIN)/python -m benchmarks --only "$(ONLY)"
+
+bench-growth: $(TESTS) ## The same requests among 1 and 10 million messages, for an hour; asks first
+	$(BIN)/python -m benchmarks.growth --most "$(or $(MOST),10000000)"
+
+endurance: $(TESTS) ## Mixed load with a worker: does anything grow? (SECONDS=1800)
+	$(BIN)/python -m benchmarks.endurance --seconds "$(or $(SECONDS),1800)"
+
 clean: ## Remove what was installed and cached here; the data and .env stay
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis test-artifacts
 	find . -name __pycache__ -prune -exec rm -rf {} +
@@ -60,6 +71,13 @@ $(RUNS): requirements.txt
 $(TESTS): requirements.txt tests/requirements.txt
 	@$(call install,tests/requirements.txt)
 	@touch $(RUNS)
+
+# Without the peers the tables say that they were not measured.
+$(PEERS)/installed: benchmarks/requirements.txt | $(TESTS)
+	@echo "Installing $< into $(PEERS), once …"
+	@{ test -x $(PEERS)/bin/pip || $(BIN)/python -m venv $(PEERS); } && \
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -r $< && touch $@ || \
+	echo "The peers could not be installed, so their figures will be missing." >&2
 
 define install
 test -n "$(PYTHON)" || { echo "Convo needs Python 3.11 or newer, and there is none on your PATH." >&2; exit 1; }; \
