@@ -175,13 +175,13 @@ def test_who_waits_for_the_whole_answer_gets_a_401(
         ThreadPoolExecutor() as threads,
     ):
         hers, his = (threads.submit(client.post, path, json=body) for client in (alice, bob))
-        wait_until(lambda: Turn.objects.running().count() == 2)
+        wait_until(lambda: upstream.active == 2)
         end("revoked")
         refused = hers.result(SECONDS)
         assert (refused.status_code, refused.json()["error"]["code"]) == (401, "invalid_api_key")
         # Clients of /v1 stop a reply by leaving, those of REST don't.
         stops = path.startswith("/v1/")
-        wait_until(lambda: Turn.objects.running().count() == (1 if stops else 2))
+        wait_until(lambda: upstream.active == (1 if stops else 2))
         upstream.release()
         assert his.result(SECONDS).status_code == 200
     wait_until(lambda: not Turn.objects.unfinished().exists())
@@ -197,7 +197,7 @@ def test_a_stream_of_chat_completions_ends_with_the_error(
         end("revoked")
         *_, (_, last) = arriving
     assert (last["error"]["code"], last["error"]["type"]) == REFUSED
-    wait_until(lambda: Turn.objects.get().status == "cancelled")
+    wait_until(lambda: Turn.objects.filter(status="cancelled").exists())
 
 
 @pytest.mark.parametrize("background", [False, True])

@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from asgiref.sync import async_to_sync
 from django.db import IntegrityError, connection, transaction
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
@@ -269,12 +270,13 @@ def test_the_background_is_not_behind_for_it(alice: Any) -> None:
     assert session.summaries.exists()
 
 
+@pytest.mark.django_db(transaction=True)
 def test_what_a_prompt_held_of_it_is_not_told_while_it_is_gone(alice: Any) -> None:
     session = conversation(alice, FACT)
     index()
     other = turns.store_session(turns.new_session(alice, ME))[0]
     claim = turns.begin(other, [NewMessage(role="user", content=QUERY)])
-    turns.assemble(claim)
+    async_to_sync(turns.answer)(claim)
     turn = Turn.objects.get(pk=claim.turn.pk)
     assert FACT in str(replay(turn))
     turns.discard(session)

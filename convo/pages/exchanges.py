@@ -97,6 +97,9 @@ def build_exchanges(session: Session, messages: Sequence[Message], unfinished: T
     turns_by_id = Turn.objects.in_bulk({rows[-1].turn_id for rows in groups})
     groups = [rows for rows in groups if rows[-1].turn_id in turns_by_id]
     turns = [turns_by_id[rows[-1].turn_id] for rows in groups]
+    for turn, rows in zip(turns, groups, strict=True):
+        # A turn that ended after its messages were read has no reply here: it is followed to its end.
+        turn.status = rows[-1].turn.status
     siblings = history.alternatives(session, turns)
     feedback_by_turn = {row.turn_id: row for row in Feedback.objects.filter(turn__in=turns)}
     exchange_list = [
