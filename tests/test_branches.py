@@ -343,3 +343,17 @@ def test_what_is_shown_can_be_answered_again_although_the_answer_before_it_is_de
     ask(session, "third")
     finish(turns.regenerate(session, 4))
     assert questions(upstream.last["messages"]) == ["first", "second", "third"]
+
+
+@pytest.mark.parametrize("question", ["", "edited"])
+def test_a_branch_that_got_no_text_leaves_the_next_prompt_as_it_was(
+    session: Session, model: Callable[[str], None], upstream: Upstream, question: str
+) -> None:
+    for text in ("first", "second", "third"):
+        ask(session, text)
+    model("500")
+    failed = finish(turns.regenerate(session, 1, user(question) if question else []))
+    assert failed.turn.status == "failed"
+    model("words-3")
+    ask(session, "fourth")
+    assert questions(upstream.last["messages"]) == ["first", "second", "third", "fourth"]

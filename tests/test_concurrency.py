@@ -3,11 +3,16 @@
 from typing import Any
 
 import pytest
+from django.db import connection, transaction
 
 from benchmarks import writers
-from convo import verify
-from convo.models import ME, Person, Session
+from convo import search, turns, verify
+from convo.history import NewMessage
+from convo.models import ME, IndexedMessage, Person, Session, Turn
+from convo.search import index
+from tests.faults import wait_until
 from tests.servers import database_url
+from tests.support.threads import in_thread
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -64,3 +69,25 @@ ALL = [*pair("0/0"), *pair("1/0"), *pair("0/1")]
 def test_the_judge_sees_each_fault(stored: list[tuple[str, str]], faults: tuple[int, ...]) -> None:
     verdict = writers.judge(["0/0", "1/0", "0/1"], stored)
     assert (verdict.lost, verdict.duplicated, verdict.split, verdict.out_of_order) == faults
+
+
+def test_a_message_that_waited_for_the_index_is_indexed(session: Session) -> None:
+    turns.record(session, [NewMessage(role="user", content="The harbour is blue.")])
+    prepared = index.build_index_batch(list(Turn.objects.values_list("pk", flat=True)))
+    reply = [NewMessage(role="assistant", content="The lighthouse is red.")]
+    with transaction.atomic():
+        # As when its hint is followed between the two messages: the session is locked and not saved.
+        index._write_batch([session.pk], prepared)
+        appending = in_thread(lambda: turns.record(session, reply))
+        if connection.vendor == "postgresql":
+            wait_until(waits_for_a_lock)
+    appending.join()
+    while search.index_turns():
+        pass
+    assert IndexedMessage.objects.count() == 2
+
+
+def waits_for_a_lock() -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT EXISTS (SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock')")
+        return bool(cursor.fetchone()[0])

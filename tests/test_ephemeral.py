@@ -23,7 +23,7 @@ from convo.errors import ContentsExpired, InvalidRequest
 from convo.history import NewMessage
 from convo.history.turn_contents import Draft
 from convo.http.asgi import ConvoASGI
-from convo.models import ItemOutline, Message, Session, Turn
+from convo.models import ME, ItemOutline, Message, Person, Session, Turn
 from convo.search import find
 from tests.conftest import Serve
 from tests.faults import QUICK, QUICK_LEASES, asking, free_port, wait_until
@@ -585,3 +585,21 @@ def _started() -> str:
 
     asyncio.run(ConvoASGI(application)({"type": "lifespan"}, receive, send))
     return said[0]
+
+
+@pytest.mark.parametrize("storage", ["persistent", "ephemeral"])
+def test_a_turn_that_ends_from_its_draft_has_its_prompt(alice: Any, storage: str) -> None:
+    session = Session.objects.create(
+        owner=alice, person=Person.objects.get_or_create_by_ref(alice, ME), agent="assistant", storage=storage
+    )
+    claim = begin(session, "hello")
+    chunks: list[ItemOutline] = [{"index": 0, "kind": "message", "chunk_lengths": [3]}]
+    draft = Draft(turn=claim.turn, text="abc", chunks=chunks, prompt=turns.assemble(claim).prompt)
+    history.turn_contents.save_drafts([draft])
+    Turn.objects.update(lease_until=timezone.now() - timedelta(seconds=1))
+    assert turns.end_expired_turns() == 1
+    turn = Turn.objects.get()
+    assert turn.manifest
+    assert turn.agent_version
+    assert [row.content for row in history.messages_of(turn)] == ["hello", "abc"]
+    assert ("abc" in str(Message.objects.values_list("content"))) == (storage == "persistent")

@@ -443,6 +443,14 @@ def naming_many(settings: Settings) -> NamingMany:
     return work
 
 
+def test_a_hint_leaves_what_stays_overdue_to_the_sweep(naming_many: NamingMany, session: Session) -> None:
+    naming_many.do = lambda pk: None  # type: ignore[method-assign]
+    began = time.monotonic()
+    jobs.follow_hint("name", session.pk)
+    assert naming_many.batches == [[session.pk]]
+    assert time.monotonic() - began < 10
+
+
 def test_a_hint_of_work_for_many_rows_does_all_that_waits_at_once(
     naming_many: NamingMany, make: Callable[[], Session]
 ) -> None:

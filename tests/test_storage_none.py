@@ -8,9 +8,14 @@ from django.contrib.auth.models import User
 from django.test import Client
 from pytest_django import Settings
 
-from convo import turns, verify
+from convo import guests, llm, turns, verify
 from convo.errors import NotFound, TurnCancelled
-from convo.models import Session, Turn
+from convo.models import Guest, Session, Turn, TurnRequest
+from convo.turns import Claim
+from convo.turns.chain import new_chain
+from convo.turns.claim import begin_unstored
+from convo.turns.finish import finish as end
+from convo.turns.reply import ReplyBuilder
 from tests.support.ephemeral import SECRET, new_chat, told
 from tests.support.rest import Caller, ok
 from tests.talk import ask, begin, finish, user
@@ -191,3 +196,32 @@ def test_questions_are_numbered_in_a_session_of_any_storage_and_kind(alice: User
             turns.store_session(turns.new_chain(alice, "", storage=storage))[0],
         ):
             assert [finish(turns.begin(session, user("hi"))).turn.number for _ in range(3)] == [1, 2, 3]
+
+
+def passed_through(owner: User) -> tuple[Claim, ReplyBuilder]:
+    """A chat that has just been passed through, of which nothing is stored yet."""
+    options = {"messages": [{"role": "user", "content": "hello"}], "model": "echo"}
+    request = TurnRequest(options=options, params={"model": "echo"})
+    claim = begin_unstored(new_chain(owner, "", storage="none"), agent="passthrough", request=request)
+    reply = ReplyBuilder()
+    reply.add(llm.TextDelta("hello"))
+    return claim, reply
+
+
+def test_a_chat_whose_guest_has_signed_in_is_answered(alice: User) -> None:
+    guest = User.objects.create(username="guest")
+    Guest.objects.create(user=guest)
+    claim, reply = passed_through(User.objects.get(pk=guest.pk))
+    guests.merge_into_account(guest, alice)
+    result = end(claim, reply, None)
+    assert result
+    assert result.message
+    assert (result.message.content, result.turn.status) == ("hello", "complete")
+    assert not Turn.objects.exists()
+
+
+def test_a_chat_whose_commit_was_not_heard_of_is_stored_once(alice: User) -> None:
+    claim, reply = passed_through(alice)
+    results = [end(claim, reply, None) for _ in range(2)]
+    assert [result and result.message and result.message.content for result in results] == ["hello", "hello"]
+    assert Turn.objects.get().status == "complete"

@@ -32,6 +32,7 @@ from convo.history.turn_end import (
     end_turn_from_draft,
     insert_ended_turn,
     requeue,
+    set_ending,
 )
 from convo.history.write_statements import LockedSession
 
@@ -77,6 +78,7 @@ __all__ = [
     "reset_title",
     "restore_cleared",
     "set_aside",
+    "set_ending",
     "tool_pairs",
     "turn_contents",
     "window",

@@ -35,7 +35,6 @@ def append(
     # The session is saved in every case: even one that stores no messages stores its turns, which are
     # counted, and by the changed row a writer that waits for the lock knows that its view is old.
     session.last_activity = timezone.now()
-    _mark_unindexed([turn for turn, messages in turns if messages])
     remaining_rows = iter(stored_rows)
     for turn, messages in turns:
         if parent := turn._state.fields_cache.get("parent"):
@@ -60,13 +59,3 @@ def _store_contents(session: Session, rows: list[Message]) -> list[Message]:
         ephemeral.save_contents(session, rows)
         return list(map(ephemeral.without_contents, rows))
     return []
-
-
-def _mark_unindexed(turns: Sequence[Turn]) -> None:
-    """Mark the recorded turns that new messages continue as not indexed, if they were indexed before.
-
-    Memories need not be learned again: they come from user messages, and each of those opens a new turn.
-    """
-    for turn in turns:
-        if turn.pk and turn.kind == Turn.Kind.RECORDED and turn.indexed_at:
-            Turn.objects.filter(pk=turn.pk).update(indexed_at=None)

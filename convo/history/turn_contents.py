@@ -40,12 +40,16 @@ class Draft:
         manifest, version = (
             (self.prompt.manifest, self.prompt.agent_version.sha256) if self.prompt else (None, None)
         )
-        return DraftColumns(self.turn.pk, self.text, self.chunks, manifest, version)
+        text, chunks = ("", []) if self.turn.session.is_ephemeral else (self.text, self.chunks)
+        return DraftColumns(self.turn.pk, text, chunks, manifest, version)
 
 
 def save_drafts(drafts: Sequence[Draft]) -> None:
-    """Save these drafts: those of persistent sessions in one statement, the others in the cache."""
-    rows = [draft.columns for draft in drafts if not draft.turn.session.is_ephemeral]
+    """Save these drafts in one statement; of ephemeral sessions, texts go to the cache instead."""
+    versions = [draft.prompt.agent_version for draft in drafts if draft.prompt]
+    # Most turns end before their first draft is saved, and the end stores an agent version only if it is new.
+    AgentVersion.objects.bulk_create(versions, ignore_conflicts=True)
+    rows = [draft.columns for draft in drafts if draft.prompt or not draft.turn.session.is_ephemeral]
     if rows:
         turn_statements.save_drafts(rows)
     for draft in drafts:

@@ -97,16 +97,21 @@ def end_turn(session: Session, turn: Turn, ending: TurnEnding) -> list[Message] 
 
 def insert_ended_turn(session: Session, turn: Turn, ending: TurnEnding) -> list[Message]:
     """Insert a turn that has ended, with its new session; return the reply, which is not stored."""
-    columns = ending.columns
-    for name, value in columns.items():
-        setattr(turn, name, value)
+    messages = set_ending(session, turn, ending)
     ended = turn_statements.insert_ended_turn(
         session,
         turn,
         started_seconds=ending.started_seconds,
         first_token_seconds=ending.first_token_seconds,
     )
-    _set_columns(turn, columns, ended, ending.prompt)
+    _set_columns(turn, ending.columns, ended, ending.prompt)
+    return messages
+
+
+def set_ending(session: Session, turn: Turn, ending: TurnEnding) -> list[Message]:
+    """Set the columns of a turn that has ended, and return its reply; nothing is stored."""
+    for name, value in ending.columns.items():
+        setattr(turn, name, value)
     messages = [NewMessage.from_reply(turn, item) for item in ending.stored_items]
     return [message.row(session=session, turn=turn, position=0) for message in messages]
 

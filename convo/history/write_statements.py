@@ -22,7 +22,7 @@ _LOCKED = Columns(
     *("id", "owner", "person", "kind", "storage", "agent", "title_turn", "state", "epoch", "base_position"),
     *("last_position", "last_turn", "message_count", "turn_count", "token_count"),
 )
-_LAST_TURN = Columns(Turn, "id", "number", "kind", "agent", "indexed_at")
+_LAST_TURN = Columns(Turn, "id", "number", "kind", "agent")
 _LOCK_SQL = f"""
     SELECT {_LOCKED.sql("session")}, {_LAST_TURN.sql("turn")},
         EXISTS (
@@ -93,6 +93,8 @@ def _insert_at_once(session: Session | None, turn: Turn, messages: Sequence[Mess
         turn_id = {"turn": "(SELECT id FROM new_turn)"} if turns else {}
         parts["new_message"] = _insert(_joined(turn, messages), **turn_id)
     selects = [f"SELECT {rank} AS rank, id FROM {name}" for rank, name in enumerate(parts)]
+    if _is_continued(turn, messages):
+        parts["unindexed"] = _mark_unindexed(turn)
     if session:
         parts["counters"] = _save_counters(session)
     commons = ", ".join(f"{name} AS ({sql})" for name, (sql, _) in parts.items())
@@ -106,6 +108,8 @@ def _insert_in_order(session: Session | None, turn: Turn, messages: Sequence[Mes
     """Do the same on SQLite, whose WITH can't insert."""
     if turn._state.adding:
         _set_ids([turn], [id for (id,) in _fetch_all(*_insert([turn]))])
+    elif _is_continued(turn, messages):
+        _fetch_all(*_mark_unindexed(turn))
     if messages:
         ids = _fetch_all(*_insert(_joined(turn, messages)))
         _set_ids(messages, sorted(id for (id,) in ids))
@@ -131,7 +135,21 @@ def insert_if_absent(row: Model) -> bool:
     return bool(ids)
 
 
+def _is_continued(turn: Turn, messages: Sequence[Message]) -> bool:
+    """Return whether these messages continue a recorded turn that is stored."""
+    return bool(messages) and not turn._state.adding and turn.kind == Turn.Kind.RECORDED
+
+
 _Sql = tuple[str, list[Any]]
+
+
+def _mark_unindexed(turn: Turn) -> _Sql:
+    """Return the SQL that marks a continued turn as not indexed.
+
+    The lock could not tell whether it is indexed: the indexer locks the session too, and does not save it.
+    Memories need not be learned again: they come from user messages, and each of those opens a new turn.
+    """
+    return "UPDATE convo_turn SET indexed_at = NULL WHERE id = %s AND indexed_at IS NOT NULL", [turn.pk]
 
 
 def _insert(rows: Sequence[Model], **expressions: str) -> _Sql:

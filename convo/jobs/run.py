@@ -43,10 +43,13 @@ def follow_hint(name: str, pk: object) -> None:
         run(name, pk)
         return
     end = time.monotonic() + HINT_SECONDS
+    processed: set[str] = set()
     # Most hints find that the one before them has taken their work along. They cost this one statement.
     while any(kind.overdue(1)) and time.monotonic() < end:
-        if not (targets := due_targets(kind, ROWS_PER_ATTEMPT)):
+        # What is overdue still is left to the sweep, or this would never end.
+        if not (targets := due_targets(kind, ROWS_PER_ATTEMPT, exclude=processed)):
             return
+        processed.update(targets)
         run_many(kind, targets)
 
 

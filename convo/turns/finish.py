@@ -1,12 +1,13 @@
 """End turns: the reply's messages are written once, at the end, unless something else ended the turn."""
 
+import logging
 import time
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from uuid import UUID
 
-from django.db import transaction
+from django.db import IntegrityError, transaction
 
 from convo import database, history, memory
 from convo.errors import ConvoError, ServerShutdown, TurnCancelled, error_from_json
@@ -17,6 +18,8 @@ from convo.models import Message, Person, Session, Turn
 from convo.turns.assemble import AssembledRequest
 from convo.turns.claim import Claim
 from convo.turns.reply import ReplyBuilder
+
+logger = logging.getLogger(__name__)
 
 # These details of an error are stored with its code and message, so that it can be raised again as it was.
 _STORED_DETAILS = ("retry_after", "upstream_status", "upstream_code", "upstream_param")
@@ -44,56 +47,78 @@ class TurnResult:
         return None if error.status < 400 else error
 
 
-@database.retry_conflicts
 def finish(
     claim: Claim, reply: ReplyBuilder, error: ConvoError | None, request: AssembledRequest | None = None
 ) -> TurnResult | None:
     """Store the reply and end the turn; None if the turn had ended before, or goes back into the queue."""
+    try:
+        return _finish(claim, reply, error, request)
+    except IntegrityError as failure:
+        if not claim.turn._state.adding:
+            raise
+        # A passed-through chat stores nothing until now. Its owner is gone, such as a guest who has signed
+        # in, or an earlier attempt was committed although its answer was lost.
+        logger.warning("the usage of a chat was not written: %s", database.describe_failure(failure))
+        turn, ending = copy(claim.turn), _ending(claim.turn.session, reply, error, request)
+        return TurnResult(turn, history.set_ending(turn.session, turn, ending))
+
+
+@database.retry_conflicts
+def _finish(
+    claim: Claim, reply: ReplyBuilder, error: ConvoError | None, request: AssembledRequest | None
+) -> TurnResult | None:
     # The readers of the turn hold the claim's: this copy changes, and needs no reading again.
     turn = copy(claim.turn)
-    end_reason = error or reply.limit
-    input_tokens, output_tokens, cached_tokens = reply.tokens()
-    stored_items = reply.items_to_store(is_broken=error is not None)
     with transaction.atomic():
         session = _locked_session(claim)
         if session is None:
             return None
         is_kept = session.storage == Session.Storage.PERSISTENT
         is_new = turn._state.adding
-        is_shut_down = isinstance(error, ServerShutdown) and not stored_items
+        ending = _ending(session, reply, error, request)
+        is_shut_down = isinstance(error, ServerShutdown) and not ending.stored_items
         if is_shut_down and not is_new and history.requeue(turn):
             return None
-        ending = TurnEnding(
-            status=_status(end_reason, has_text=bool(stored_items)),
-            error=_stored_error(session, end_reason),
-            items=reply.items,
-            stored_items=stored_items,
-            input_tokens=input_tokens,
-            output_tokens=output_tokens,
-            cached_tokens=cached_tokens,
-            # By the distance to now: the moments are those of this process's monotonic clock.
-            started_seconds=reply.started_at - time.monotonic(),
-            first_token_seconds=reply.first_token_at and reply.first_token_at - time.monotonic(),
-            prompt=_with_finish_word(request.prompt, reply.unknown_finish_reason) if request else None,
-        )
         rows = (history.insert_ended_turn if is_new else history.end_turn)(session, turn, ending)
         if rows is None:
             return None
         turn.session, turn._state.fields_cache["feedback"] = session, None
-        if end_reason and turn.error and turn.error["code"] == end_reason.code:
+        if (end_reason := error or reply.limit) and turn.error and turn.error["code"] == end_reason.code:
             # The waiting client gets the whole error, even if the row keeps only its code and general
             # message.
             turn.error = _error_json(end_reason)
         if is_kept and session.kind == Session.Kind.CONVERSATION:
             memory.schedule(session, [turn])
     window = [*request.newest_messages, *claim.question] if request else []
-    if window and is_kept and session.epoch == claim.version[0]:
+    # The window of a regenerated reply ends where it branches off, and without a text it is no branch.
+    if window and is_kept and session.epoch == claim.version[0] and turn.question_turn_id is None:
         messages = [*window, *map(TranscriptMessage.of, rows)]
         history.window.store(session.pk, session.version, messages)
     if any(message.agent for message in claim.question):
         # Compaction items were appended with the question; include them in the result.
         rows = [row for row in history.messages_of(turn) if row.agent]
     return TurnResult(turn, rows)
+
+
+def _ending(
+    session: Session, reply: ReplyBuilder, error: ConvoError | None, request: AssembledRequest | None
+) -> TurnEnding:
+    end_reason = error or reply.limit
+    input_tokens, output_tokens, cached_tokens = reply.tokens()
+    stored_items = reply.items_to_store(is_broken=error is not None)
+    return TurnEnding(
+        status=_status(end_reason, has_text=bool(stored_items)),
+        error=_stored_error(session, end_reason),
+        items=reply.items,
+        stored_items=stored_items,
+        input_tokens=input_tokens,
+        output_tokens=output_tokens,
+        cached_tokens=cached_tokens,
+        # By the distance to now: the moments are those of this process's monotonic clock.
+        started_seconds=reply.started_at - time.monotonic(),
+        first_token_seconds=reply.first_token_at and reply.first_token_at - time.monotonic(),
+        prompt=_with_finish_word(request.prompt, reply.unknown_finish_reason) if request else None,
+    )
 
 
 def _locked_session(claim: Claim) -> Session | None:
