@@ -1,8 +1,10 @@
 """The model's reply arrives piece by piece, and whatever can go wrong on the way is loud and has a name."""
 
 import asyncio
+import gc
 import json
 import socket
+import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -23,8 +25,10 @@ from convo.errors import (
     UpstreamTimeout,
     UpstreamUnavailable,
 )
+from convo.llm.deadlines import Body
 from convo.llm.upstream import FrameSplitter, max_tokens_field
 from convo.tokens import count
+from tests.door import Door
 from tests.upstream import Upstream
 
 pytestmark = pytest.mark.once
@@ -181,6 +185,47 @@ def test_a_proxy_of_the_environment_is_used_unless_it_is_not_for_this_server(
     configure(OPENAI_BASE_URL="http://models.test/v1")
     failure_of("words", UpstreamRejected if is_used else UpstreamUnavailable)
     assert len(server.heard) == is_used
+
+
+def test_a_proxy_is_not_told_the_key(configure: Configure, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as proxy:
+        # Without a scheme, as in many environments.
+        monkeypatch.setenv("https_proxy", f"127.0.0.1:{proxy.getsockname()[1]}")
+        configure(OPENAI_BASE_URL="https://models.test/v1", OPENAI_API_KEY="alices-own-key")
+        configure(CONNECT_SECONDS=0.5)
+        heard: list[bytes] = []
+
+        def refuse() -> None:
+            connection, _ = proxy.accept()
+            with connection:
+                heard.append(connection.recv(10_000))
+
+        thread = threading.Thread(target=refuse)
+        thread.start()
+        failure_of("words", UpstreamError)
+        thread.join()
+    assert heard[0].startswith(b"CONNECT models.test:443 ")
+    assert b"alices-own-key" not in heard[0]
+
+
+def test_a_reply_that_misses_its_deadline_leaves_nothing_behind(
+    server: Upstream, configure: Configure
+) -> None:
+    configure(BETWEEN_CHUNKS_SECONDS=0.05, FIRST_BYTE_SECONDS=0.05)
+    for _ in range(3):
+        failure_of("hold", UpstreamError)
+    gc.collect()
+    assert not any(isinstance(value, Body) for value in gc.get_objects())
+
+
+def test_a_refusal_with_a_header_beyond_ascii_keeps_its_meaning(
+    server: Upstream, configure: Configure
+) -> None:
+    refusal = b"HTTP/1.1 429 No\r\nRetry-After: 7\r\nX-Note: \xc3\xa9\r\nContent-Length: 2\r\n\r\n{}"
+    with Door(server.url, *[refusal] * 9) as door:
+        configure(OPENAI_BASE_URL=door.url)
+        _, error = failure_of("words", UpstreamRateLimited)
+    assert error.retry_after == 7
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,7 @@ class ModelServer:
 
     client: AsyncOpenAI
     session: aiohttp.ClientSession
+    headers: Mapping[str, str]
 
     @property
     def base_url(self) -> str:
@@ -41,7 +42,7 @@ class ModelServer:
         """Return the response, its body still unread."""
         data = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
         try:
-            response = await self.session.post(f"{self.base_url}{path}", data=data)
+            response = await self.session.post(f"{self.base_url}{path}", data=data, headers=self.headers)
             if response.status >= 400:
                 raise self._status_error(response, await response.text(errors="replace"))
         except (aiohttp.ClientError, TimeoutError) as error:
@@ -51,8 +52,8 @@ class ModelServer:
     def _status_error(self, response: aiohttp.ClientResponse, text: str) -> openai.APIStatusError:
         failed_response = httpx2.Response(
             response.status,
-            headers=list(response.headers.items()),
-            request=self._failed_request(response.url.path),
+            headers=list(response.raw_headers),
+            request=self._failed_request("chat/completions"),
         )
         try:
             body = json.loads(text)
@@ -91,13 +92,14 @@ def _create_server(api_key: str, base_url: str) -> ModelServer:
     headers = {**client.default_headers, **client.auth_headers}
     session = aiohttp.ClientSession(
         connector=_connector(base_url),
-        # The client marks headers that it leaves out.
-        headers={name: value for name, value in headers.items() if isinstance(value, str)},
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=conf().connect_seconds),
         cookie_jar=aiohttp.DummyCookieJar(),
         proxy=_proxy(base_url),
     )
-    return ModelServer(client, session)
+    # The client marks headers that it leaves out. Headers of the session would go to a proxy as well.
+    return ModelServer(
+        client, session, {name: value for name, value in headers.items() if isinstance(value, str)}
+    )
 
 
 def _connector(base_url: str) -> aiohttp.TCPConnector:
@@ -109,9 +111,10 @@ def _connector(base_url: str) -> aiohttp.TCPConnector:
 def _proxy(base_url: str) -> str | None:
     """Return the proxy that HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY name for this server."""
     parts, proxies = urlsplit(base_url), getproxies()
-    if proxy_bypass(parts.hostname or ""):
+    if proxy_bypass(parts.netloc.rpartition("@")[2]):
         return None
-    return proxies.get(parts.scheme) or proxies.get("all")
+    proxy = proxies.get(parts.scheme) or proxies.get("all")
+    return proxy if proxy is None or "://" in proxy else f"http://{proxy}"
 
 
 async def _close_with_loop(key: Key, server: ModelServer) -> AsyncGenerator[None, None]:

@@ -61,7 +61,6 @@ class Body:
         self._response = response
         self._deadlines = deadlines
         self._alarm = Alarm(self._cut_off)
-        self._is_cut_off = False
 
     def __enter__(self) -> Self:
         return self
@@ -77,10 +76,6 @@ class Body:
         self._alarm.set(self._deadlines.next())
         try:
             return await self._response.content.readany()
-        except aiohttp.ClientError as error:
-            if self._is_cut_off:
-                raise self._deadlines.error() from error
-            raise
         finally:
             self._alarm.pause()
 
@@ -97,5 +92,5 @@ class Body:
                     pass
 
     def _cut_off(self) -> None:
-        self._is_cut_off = True
+        self._response.content.set_exception(self._deadlines.error())
         self._response.close()

@@ -88,7 +88,7 @@ async def _open(server: ModelServer, ask: ModelRequest) -> ClientResponse:
 
 async def _send(server: ModelServer, body: dict[str, object]) -> ClientResponse:
     response = await server.post("chat/completions", body)
-    if response.content_type != "text/event-stream":
+    if not response.content_type.startswith("text/event-stream"):
         response.close()
         raise UpstreamProtocolError(
             f"The model server answered with {response.headers.get('Content-Type') or 'no type'} in place of "
