@@ -34,6 +34,7 @@ TEMPLATES = [{"BACKEND": "django.template.backends.django.DjangoTemplates"}]
 threads: list[int] = []
 seen: list[str] = []
 connections: list[BaseDatabaseWrapper] = []
+may_go_on = threading.Event()
 
 
 def record_thread(get_response: Callable[[HttpRequest], HttpResponseBase]) -> Any:
@@ -102,6 +103,18 @@ def wait_forever(request: HttpRequest) -> HttpResponse:
     return HttpResponse("never")
 
 
+def stream_late(request: HttpRequest) -> StreamingHttpResponse:
+    seen.append("works")
+    may_go_on.wait(SECONDS)
+
+    async def words() -> AsyncIterator[str]:
+        yield "never"
+
+    response = StreamingHttpResponse(words())
+    response._resource_closers.append(lambda: seen.append("closed"))  # type: ignore[attr-defined]
+    return response
+
+
 def stream(request: HttpRequest) -> StreamingHttpResponse:
     connection.ensure_connection()
     connections.append(connection._connections[connection._alias])  # type: ignore[attr-defined]
@@ -138,7 +151,9 @@ urlpatterns = [
     path("async/", answer_async),
     path("remember/", remember),
     path("wait/", wait_forever),
+    path("healthz", lambda request: HttpResponse(status=204)),
     path("stream/", stream),
+    path("late/", stream_late),
     path("query/", query_in_stream),
 ]
 
@@ -290,6 +305,38 @@ def test_a_view_that_waits_is_cancelled_when_its_client_leaves(handler: ASGIHand
         run(ask())
     assert seen == ["waits", "cancelled"]
     assert sent == ["started", "finished"]
+
+
+def test_a_stream_that_comes_after_its_client_has_left_is_closed() -> None:
+    may_go_on.clear()
+
+    async def ask() -> None:
+        asked = begin(OneThreadHandler(1), "/late/")
+        await asked.send_input({"type": "http.request"})
+        await wait_for(lambda: seen)
+        await asked.send_input({"type": "http.disconnect"})
+        await asked.wait(SECONDS)
+        may_go_on.set()
+        await wait_for(lambda: len(seen) == 2)
+
+    with signals_sent() as sent:
+        run(ask())
+    assert seen == ["works", "closed"]
+    assert sent == ["started", "finished"]
+
+
+def test_a_probe_is_answered_while_all_threads_wait() -> None:
+    async def ask() -> None:
+        handler = OneThreadHandler(1)
+        waiting = begin(handler, "/wait/")
+        await waiting.send_input({"type": "http.request"})
+        await wait_for(lambda: seen)
+        probe = begin(handler, "/healthz")
+        await probe.send_input({"type": "http.request"})
+        assert (await probe.receive_output(SECONDS))["status"] == 204
+        await leave(waiting, "cancelled")
+
+    run(ask())
 
 
 @pytest.mark.django_db(transaction=True)

@@ -2,8 +2,10 @@
 
 import json
 import socket
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -466,20 +468,42 @@ def test_each_delta_has_the_bytes_of_its_json(share: Serve, alice_key: str, upst
     ]
 
 
+@contextmanager
+def sending(server: Server, key: str, fields: dict[str, Any]) -> Iterator[None]:
+    """Send a question, and leave without reading the reply."""
+    place = urlsplit(server.url)
+    body = json.dumps({"message": "hello", **fields}).encode()
+    head = (
+        f"POST {QUERY} HTTP/1.1\r\nHost: {place.netloc}\r\nAuthorization: Bearer {key}\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    with socket.create_connection((place.hostname, place.port)) as reader:
+        reader.sendall(head.encode() + body)
+        yield
+
+
+@pytest.mark.parametrize("streamed", [True, False], ids=["streamed", "whole"])
+def test_readers_that_leave_while_their_turn_begins_stop_it(
+    server: Server, alice_key: str, upstream: Upstream, streamed: bool
+) -> None:
+    for milliseconds in range(1, 25, 2):
+        with sending(server, alice_key, {"stream": streamed, "on_disconnect": "cancel"}):
+            time.sleep(milliseconds / 1000)
+    time.sleep(3)
+    print("STAT", list(Turn.objects.values_list("status", "draft")))
+    # Some left before their turn was stored, but not all.
+    wait_until(lambda: Turn.objects.filter(status="cancelled").exists())
+    wait_until(lambda: not Turn.objects.unfinished().exists())
+    assert not Turn.objects.filter(status="complete").exists()
+
+
 @pytest.mark.parametrize("streamed", [True, False], ids=["streamed", "whole"])
 @pytest.mark.parametrize(("policy", "ending"), [("cancel", "cancelled"), ("finish", "complete")])
 def test_a_reader_that_leaves_stops_the_reply_only_where_it_said_so(
     server: Server, alice_key: str, upstream: Upstream, policy: str, ending: str, streamed: bool
 ) -> None:
     """F17a."""
-    place = urlsplit(server.url)
-    body = json.dumps({"message": "hello", "stream": streamed, "on_disconnect": policy}).encode()
-    head = (
-        f"POST {QUERY} HTTP/1.1\r\nHost: {place.netloc}\r\nAuthorization: Bearer {alice_key}\r\n"
-        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-    )
-    with socket.create_connection((place.hostname, place.port)) as reader:
-        reader.sendall(head.encode() + body)
+    with sending(server, alice_key, {"stream": streamed, "on_disconnect": policy}):
         wait_until(lambda: Turn.objects.filter(draft=WRITTEN).exists())
     if policy == "cancel":
         assert upstream.idle.wait(5)

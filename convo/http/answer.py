@@ -4,10 +4,12 @@
 an idempotency key that was used before, it replays the earlier reply. Each surface renders with its `Reply`.
 """
 
+import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar, TypeVar
 
 from asgiref.sync import async_to_sync
@@ -30,6 +32,7 @@ from convo.http.idempotency import (
     store_error,
     stored_response,
 )
+from convo.http.one_thread import HAS_LEFT
 from convo.models import IdempotencyRecord, Turn, TurnRequest
 from convo.turns import AlreadyProcessed, Claim, IdempotencyKey, Outcome, TurnLog, TurnResult
 
@@ -173,6 +176,10 @@ def _start_and_reply(request: HttpRequest, claim: Claim, reply: Reply) -> HttpRe
 
     async def wait(log: TurnLog) -> None:
         with _reading(log, credentials, stops=stops) as reader:
+            # The turn can be stopped once its task has begun to run.
+            await asyncio.sleep(0)
+            if _has_left(request):
+                raise asyncio.CancelledError
             if reply.waits_for_model:
                 await reader.wait_until_begun()
                 if log.ending and not log.deltas:
@@ -183,7 +190,25 @@ def _start_and_reply(request: HttpRequest, claim: Claim, reply: Reply) -> HttpRe
     log = start_turn(request, claim, wait)
     if not reply.is_streamed:
         return reply.whole(_ending(log))
-    return _event_stream_response(_events(reply, credentials, log, stops=stops))
+    response = _event_stream_response(_events(reply, credentials, log, stops=stops))
+    if stops:
+        # Events that nobody began to read can't stop the turn.
+        response._resource_closers.append(partial(_stop_unless_ended, log))  # type: ignore[attr-defined]
+    return response
+
+
+def _has_left(request: HttpRequest) -> bool:
+    """Return whether the client disconnected, so that a wait which begins now would not be cancelled."""
+    has_left: Callable[[], bool] | None = getattr(request, "scope", {}).get(HAS_LEFT)
+    return has_left is not None and has_left()
+
+
+def _stop_unless_ended(log: TurnLog) -> None:
+    async def stop() -> None:
+        log.stop()
+
+    if log.ending is None:
+        async_to_sync(stop)()
 
 
 def _ending(log: TurnLog) -> Outcome:

@@ -25,6 +25,13 @@ def django_application() -> ASGIHandler:
     return OneThreadHandler(threads) if threads else get_asgi_application()
 
 
+# In the scope of a request: a function that says whether its client has disconnected.
+HAS_LEFT = "convo.has_left"
+HEALTH_PATHS = {"/healthz", "/readyz"}
+# The response of a request while it streams.
+Streams = dict[int, HttpResponseBase]
+
+
 class OneThreadHandler(ASGIHandler):
     """An ASGIHandler that runs middleware, view and signals of a request in one thread of a pool.
 
@@ -36,9 +43,14 @@ class OneThreadHandler(ASGIHandler):
     def __init__(self, threads: int) -> None:
         super().__init__()
         pool = ThreadPoolExecutor(threads, thread_name_prefix="convo-request")
+        # Probes are answered even while all other threads wait for a model.
+        health_pool = ThreadPoolExecutor(2, thread_name_prefix="convo-health")
         # asgiref runs the thread in a copy of this request's context, and has its `async_to_sync` use this
         # event loop and end when the request is cancelled.
-        self._respond_in_thread = sync_to_async(self._respond, thread_sensitive=False, executor=pool)
+        self._respond_in_thread, self._answer_probe = (
+            sync_to_async(self._respond, thread_sensitive=False, executor=threads)
+            for threads in (pool, health_pool)
+        )
         self._close_in_thread = sync_to_async(_close, thread_sensitive=False, executor=pool)
 
     def load_middleware(self, is_async: bool = False) -> None:
@@ -51,15 +63,19 @@ class OneThreadHandler(ASGIHandler):
         except RequestAborted:
             return
         listening = asyncio.create_task(self.listen_for_disconnect(receive))
-        responding = asyncio.create_task(self._respond_and_send(scope, body_file, send))
+        scope[HAS_LEFT] = listening.done
+        streams: Streams = {}
+        responding = asyncio.create_task(self._respond_and_send(scope, body_file, send, streams))
         await asyncio.wait((listening, responding), return_when=asyncio.FIRST_COMPLETED)
         for task in (listening, responding):
             task.cancel()
         with suppress(asyncio.CancelledError, RequestAborted):
             await listening
-        with suppress(asyncio.CancelledError):
-            response = await responding
-            if not response.closed:
+        try:
+            with suppress(asyncio.CancelledError):
+                await responding
+        finally:
+            if response := streams.pop(0, None):
                 await self._close(response)
 
     async def _close(self, response: HttpResponseBase) -> None:
@@ -69,16 +85,13 @@ class OneThreadHandler(ASGIHandler):
         await (sync_to_async(_close) if has_other_thread else self._close_in_thread)(response)
 
     async def _respond_and_send(
-        self, scope: dict[str, Any], body_file: IO[bytes], send: Any
-    ) -> HttpResponseBase:
-        response = await self._respond_in_thread(scope, body_file)
-        # A response whose client disconnects has to be closed all the same.
-        with suppress(asyncio.CancelledError):
-            await self.send_response(response, send)
-        return response
+        self, scope: dict[str, Any], body_file: IO[bytes], send: Any, streams: Streams
+    ) -> None:
+        respond = self._answer_probe if scope["path"] in HEALTH_PATHS else self._respond_in_thread
+        await self.send_response(await respond(scope, body_file, streams), send)
 
-    def _respond(self, scope: dict[str, Any], body_file: IO[bytes]) -> HttpResponseBase:
-        """Return the response, closed unless it streams; this thread keeps no connection to a database."""
+    def _respond(self, scope: dict[str, Any], body_file: IO[bytes], streams: Streams) -> HttpResponseBase:
+        """Return the response, closed unless it is put into `streams`; keep no connection to a database."""
         try:
             response = self._response_to(scope, body_file)
         except BaseException:
@@ -88,6 +101,10 @@ class OneThreadHandler(ASGIHandler):
             raise
         if isinstance(response, StreamingHttpResponse) and response.is_async:
             database.close_connections()
+            streams[0] = response
+            # A cancelled request doesn't wait for its thread. The one of the two that comes last closes it.
+            if scope[HAS_LEFT]() and streams.pop(0, None):
+                response.close()
             return response
         try:
             _read_sync_content(response)
