@@ -30,6 +30,7 @@ from tests.servers import ROOT, Server, Standing, client_of
 from tests.static_files import listed_once
 from tests.support.rest import SESSIONS, Caller, ok
 from tests.support.routes import APPEND, ASK, remember
+from tests.support.rows import session  # noqa: F401  a fixture
 from tests.upstream import Upstream
 
 Serve = Callable[..., Server]

@@ -25,6 +25,7 @@ from convo.history.read import (
     with_inline_data,
 )
 from convo.history.session_row import lock, reset_title
+from convo.history.statements import LockedSession
 from convo.history.turn_end import (
     TurnEnding,
     end_or_requeue,
@@ -34,7 +35,6 @@ from convo.history.turn_end import (
     requeue,
     set_ending,
 )
-from convo.history.write_statements import LockedSession
 
 __all__ = [
     "LockedSession",

@@ -5,7 +5,7 @@ from itertools import count, islice
 
 from django.utils import timezone
 
-from convo.history import ephemeral, write_statements
+from convo.history import ephemeral, statements
 from convo.history.files import attachments
 from convo.history.messages import NewMessage
 from convo.models import Message, Session, Turn
@@ -41,7 +41,7 @@ def append(
             # It may have been inserted a moment ago, and assigning it again copies its new id.
             turn.parent = parent
         turn_rows = list(islice(remaining_rows, len(messages)))
-        write_statements.insert_turn(session, turn, turn_rows, saves_counters=turn is turns[-1][0])
+        statements.insert_turn(session, turn, turn_rows, saves_counters=turn is turns[-1][0])
     for row in rows:
         row.turn = row.turn
     if session.storage == Session.Storage.PERSISTENT:

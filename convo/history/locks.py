@@ -6,9 +6,9 @@ from uuid import UUID
 from django.db.models.functions import Now
 
 from convo.errors import NotFound, TurnInProgress
-from convo.history import write_statements
+from convo.history import statements
+from convo.history.statements import LockedSession
 from convo.history.turn_end import end_or_requeue
-from convo.history.write_statements import LockedSession
 from convo.models import Session, Turn
 
 
@@ -32,7 +32,7 @@ def lock_to_append(session_id: UUID, *, queued_turn: Turn | None = None) -> Lock
 
 
 def _lock(session_id: UUID) -> LockedSession:
-    locked = write_statements.lock_session(session_id)
+    locked = statements.lock_session(session_id)
     if locked is None or locked.session.state == Session.State.DELETED:
         raise NotFound("There is no such session.")
     return locked

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from convo.history import ephemeral, turn_statements
-from convo.history.turn_statements import DraftColumns
+from convo.history import ephemeral, statements
+from convo.history.statements import DraftColumns
 from convo.models import AgentVersion, ItemOutline, Manifest, ReplyItem, Session, Turn, rebuild_draft_items
 
 
@@ -51,7 +51,7 @@ def save_drafts(drafts: Sequence[Draft]) -> None:
     AgentVersion.objects.bulk_create(versions, ignore_conflicts=True)
     rows = [draft.columns for draft in drafts if draft.prompt or not draft.turn.session.is_ephemeral]
     if rows:
-        turn_statements.save_drafts(rows)
+        statements.save_drafts(rows)
     for draft in drafts:
         if draft.turn.session.is_ephemeral:
             ephemeral.save_draft(draft.turn, draft.text, draft.chunks)

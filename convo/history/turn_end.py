@@ -8,12 +8,12 @@ from django.db.models import F
 from convo import database
 from convo.conf import conf
 from convo.errors import ContentsExpired, ConvoError, TurnInterrupted
-from convo.history import ephemeral, turn_contents, turn_statements
+from convo.history import ephemeral, statements, turn_contents
 from convo.history.append import append
 from convo.history.branches import activate
 from convo.history.messages import NewMessage
+from convo.history.statements import EndedTurn
 from convo.history.turn_contents import PromptRecord
-from convo.history.turn_statements import EndedTurn
 from convo.models import AgentVersion, ItemOutline, Message, ReplyItem, Session, Turn, TurnRequest
 
 MAX_ATTEMPTS = 3
@@ -71,7 +71,7 @@ def end_turn(session: Session, turn: Turn, ending: TurnEnding) -> list[Message] 
     columns = {**ending.columns, "chunks": chunks}
     if ending.prompt:
         turn.manifest = ending.prompt.manifest
-    ended = turn_statements.end_turn(
+    ended = statements.end_turn(
         turn.pk,
         columns,
         first_token_seconds=ending.first_token_seconds,
@@ -98,7 +98,7 @@ def end_turn(session: Session, turn: Turn, ending: TurnEnding) -> list[Message] 
 def insert_ended_turn(session: Session, turn: Turn, ending: TurnEnding) -> list[Message]:
     """Insert a turn that has ended, with its new session; return the reply, which is not stored."""
     messages = set_ending(session, turn, ending)
-    ended = turn_statements.insert_ended_turn(
+    ended = statements.insert_ended_turn(
         session,
         turn,
         started_seconds=ending.started_seconds,

@@ -11,7 +11,7 @@ from django.db import IntegrityError, transaction
 
 from convo import database, history, memory
 from convo.errors import ConvoError, ServerShutdown, TurnCancelled, error_from_json
-from convo.history import TranscriptMessage, TurnEnding, write_statements
+from convo.history import TranscriptMessage, TurnEnding, statements
 from convo.history.turn_contents import PromptRecord
 from convo.jobs import quick_batch_job
 from convo.models import Message, Person, Session, Turn
@@ -123,7 +123,7 @@ def _ending(
 
 def _locked_session(claim: Claim) -> Session | None:
     if not claim.turn._state.adding:
-        locked = write_statements.lock_session(claim.session_id)
+        locked = statements.lock_session(claim.session_id)
         return locked.session if locked else None
     # Nobody else can know a session that is not stored yet.
     session = claim.turn.session

@@ -5,7 +5,7 @@ from typing import Any
 
 from convo import history
 from convo.errors import IdempotencyKeyReused, ResultDeleted, class_by_code
-from convo.history import write_statements
+from convo.history import statements
 from convo.jobs import quick_batch_job
 from convo.models import IdempotencyRecord, Session, Turn
 
@@ -49,7 +49,7 @@ def _get_or_insert(key: IdempotencyKey) -> tuple[IdempotencyRecord, bool]:
     lookup = {"owner": key.owner, "person": key.person, "key": key.key}
     new_row = IdempotencyRecord(**lookup, fingerprint=key.fingerprint)
     # The usual key is new, so it is inserted without a look. An expired row makes room for it.
-    while not write_statements.insert_if_absent(new_row):
+    while not statements.insert_if_absent(new_row):
         IdempotencyRecord.objects.expired().filter(**lookup).delete()
         rows = IdempotencyRecord.objects.select_related("turn__session")
         if row := rows.filter(**lookup).first():

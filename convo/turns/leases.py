@@ -14,7 +14,7 @@ from django.db import DatabaseError
 from convo import database
 from convo.conf import conf
 from convo.errors import ConvoError, ServerShutdown, TurnCancelled
-from convo.history import turn_statements
+from convo.history import statements
 from convo.history.turn_contents import Draft, save_drafts
 from convo.models import Session
 from convo.turns.assemble import AssembledRequest
@@ -154,6 +154,6 @@ def keep_lease(running_turn: RunningTurn) -> Iterator[None]:
 
 def _renew_and_save(ids: list[int], drafts: Sequence[Draft]) -> set[int]:
     """Renew the leases, save the drafts, and return the ids of the turns that may go on."""
-    active_ids = turn_statements.renew_leases(ids, conf().lease_seconds)
+    active_ids = statements.renew_leases(ids, conf().lease_seconds)
     save_drafts(drafts)
     return active_ids

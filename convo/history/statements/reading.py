@@ -1,8 +1,4 @@
-"""The hottest statements, written by hand: Django takes longer to build them than databases to answer them.
-
-A page of twenty messages takes 0.5 ms instead of 2.0. tests/test_history_statements.py holds each statement
-against the ORM's answer, so that a later column or another rule of the querysets is not forgotten here.
-"""
+"""Read sessions, pages and prompts: a page of twenty messages takes 0.5 ms of CPU instead of 2.0."""
 
 import json
 from typing import Any, NamedTuple
@@ -16,8 +12,6 @@ from convo.models import Message, Person, Session, Summary, Turn, UserMemory
 
 # The key of a memory, its terms, and its vector with the vector's model and dimension.
 IndexEntry = tuple[int, str, bytes | memoryview | None, str, int]
-
-# Reading.
 
 _SESSION, _PERSON = Columns(Session), Columns(Person)
 _SESSION_SQL = f"""

@@ -22,10 +22,7 @@ from convo.models import (
     Turn,
     UserMemory,
 )
-
-# Reading.
-
-ITEM = {"type": "function_call", "call_id": "call_1", "name": "weather", "arguments": "{}", "z": [1, None]}
+from tests.support.rows import new_rows
 
 
 def columns(row: Model, *names: str) -> dict[str, Any]:
@@ -41,25 +38,13 @@ def make_session(owner: Any, seed: int, **fields: Any) -> Session:
     session = Session.objects.create(
         owner=owner, person=person, agent="helper", metadata={"topic": "tea", "a": "1"}, **fields
     )
-    turn = None
-    for position in range(1, choose.randint(5, 40)):
-        if turn is None or choose.random() < 0.5:
-            number = turn.number + 1 if turn else 1
-            kind, status = choose.choice(Turn.Kind.values), choose.choice(["complete", "partial"])
-            turn = Turn.objects.create(session=session, number=number, kind=kind, status=status, agent="x")
-        Message.objects.create(
-            session=session,
-            turn=turn,
-            position=position,
-            item_id=f"msg_{position}",
-            role=choose.choice(Message.Role.values),
-            content=choose.choice(["Hello", "Ünïcode 🎈", "It's 100 %"]),
-            item=choose.choice([None, ITEM]),
-            tokens=choose.randint(1, 9),
-            thread=choose.choice(["", "", "", "other"]),
-            active=choose.random() < 0.8,
-            erased_at=timezone.now() if choose.random() < 0.2 else None,
-        )
+    position = 1
+    for number in range(1, choose.randint(4, 16)):
+        positions = range(position, position + choose.randint(1, 4))
+        turn, messages = new_rows(session, choose, number=number, positions=positions)
+        turn.save()
+        Message.objects.bulk_create(messages)
+        position = positions.stop
     return session
 
 

@@ -14,8 +14,8 @@ from django.utils import timezone
 from pytest_django import Settings
 
 from convo import database, turns
-from convo.history import turn_statements
-from convo.history.turn_statements import DraftColumns
+from convo.history import statements
+from convo.history.statements import DraftColumns
 from convo.models import AgentVersion, Person, Session, Turn, TurnRequest, UserMemory
 from tests.support.leases import expire
 from tests.support.statements import recorded_statements
@@ -29,12 +29,6 @@ CHUNKS = [{"index": 0, "kind": "message", "chunk_lengths": [3, 9]}]
 MANIFEST = {"total": 3, "parts": [{"part": "question", "why": "it's 100 % \\ new", "tokens": 3}]}
 # The attributes that the two ways to end a turn can't have in common.
 OWN = {"_state", "id", "key", "number", "session_id"}
-
-
-@pytest.fixture
-def session(alice: Any) -> Session:
-    person = Person.objects.get_or_create_by_ref(alice, "ann")
-    return Session.objects.create(owner=alice, person=person, agent="assistant")
 
 
 def make_turn(session: Session, choose: random.Random, **fields: Any) -> Turn:
@@ -61,7 +55,7 @@ def test_renewing_leases_is_what_the_orm_does(session: Session) -> None:
     unfinished = Turn.objects.unfinished().filter(pk__in=[turn.pk for turn in named])
     renewed = set(unfinished.values_list("pk", flat=True))
     may_go_on = set(unfinished.filter(cancel_requested=False).values_list("pk", flat=True))
-    assert turn_statements.renew_leases([turn.pk for turn in named], 15) == may_go_on
+    assert statements.renew_leases([turn.pk for turn in named], 15) == may_go_on
     future = Turn.objects.filter(lease_until__gt=Now() + timedelta(seconds=10))
     assert set(future.values_list("pk", flat=True)) == renewed
     assert not Turn.objects.filter(lease_until__gt=Now() + timedelta(seconds=15)).exists()
@@ -88,7 +82,7 @@ def test_saving_drafts_is_what_the_orm_does(session: Session) -> None:
             running.draft, running.chunks = draft.draft, draft.chunks
             running.manifest = draft.manifest or running.manifest
             running.agent_version_id = draft.agent_version if draft.agent_version == "a" * 64 else None
-    turn_statements.save_drafts(drafts)
+    statements.save_drafts(drafts)
     for expected in rows:
         saved = Turn.objects.get(pk=expected.pk)
         assert {**vars(saved), "_state": None} == {**vars(expected), "_state": None}
@@ -118,7 +112,7 @@ def test_ending_a_turn_is_what_the_orm_does(session: Session, alice: AbstractBas
     seconds = choose.choice([None, -3.5])
     fields = {"status": choose.choice(["running", "queued", "cancelled"]), "started_at": LONG_AGO}
     by_hand, by_orm = (make_turn(session, random.Random(seed), **fields) for _ in range(2))
-    ended = turn_statements.end_turn(
+    ended = statements.end_turn(
         by_hand.pk,
         columns,
         first_token_seconds=seconds,

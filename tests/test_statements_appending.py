@@ -7,59 +7,14 @@ from typing import Any
 import pytest
 from django.db import connection, transaction
 from django.db.models import Model
-from django.db.models.functions import Now
 from django.utils import timezone
 
 from convo import database, history
-from convo.history import write_statements
-from convo.models import IdempotencyRecord, Message, Person, Session, Turn
+from convo.history import statements
+from convo.models import IdempotencyRecord, Message, Session, Turn
 from tests.faults import wait_until
+from tests.support.rows import new_rows
 from tests.support.threads import in_thread
-
-ITEM = {"type": "function_call", "call_id": "call_1", "name": "weather", "arguments": "{}", "z": [1, None]}
-TEXTS = ["", "Hello", "Ünïcode 🎈", "It's 100 %", "NULL", "''"]
-
-
-@pytest.fixture
-def session(alice: Any) -> Session:
-    person = Person.objects.get_or_create_by_ref(alice, "ann")
-    return Session.objects.create(owner=alice, person=person, agent="helper")
-
-
-def new_rows(session: Session, seed: int, count: int) -> tuple[Turn, list[Message]]:
-    """A turn and its messages, not stored yet, with values of every sort; equal for equal seeds."""
-    choose = random.Random(seed)
-    turn = Turn(
-        session=session,
-        number=seed + 1,
-        kind=choose.choice(Turn.Kind.values),
-        status="complete",
-        agent=choose.choice(TEXTS),
-        input=choose.choice([[], [{"role": "user"}]]),
-        error=choose.choice([None, {"code": "x"}]),
-        manifest=choose.choice([None, {"budget": 1}]),
-        input_tokens=choose.choice([None, 0, 7]),
-        cost=choose.choice([None, "0.25"]),
-        cache_hit=choose.choice([None, True, False]),
-        lease_until=choose.choice([None, database.seconds_from_now(9)]),
-        finished_at=choose.choice([None, Now(), timezone.now()]),
-    )
-    messages = [
-        Message(
-            session=session,
-            turn=turn,
-            position=100 * seed + number,
-            item_id=f"msg_{seed}_{number}",
-            role=choose.choice(Message.Role.values),
-            content=choose.choice(TEXTS),
-            name=choose.choice(TEXTS),
-            item=choose.choice([None, ITEM]),
-            tokens=choose.randint(0, 9),
-            active=choose.random() < 0.8,
-        )
-        for number in range(count)
-    ]
-    return turn, messages
 
 
 def stored(rows: Sequence[Model], *but: str) -> list[dict[str, Any]]:
@@ -77,9 +32,9 @@ def stored(rows: Sequence[Model], *but: str) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("seed", range(12))
 def test_a_turn_is_stored_with_its_messages_as_the_orm_stores_them(session: Session, seed: int) -> None:
     other_session = Session.objects.create(owner=session.owner, person=session.person, agent="helper")
-    turn, messages = new_rows(session, seed, seed % 4)
-    write_statements.insert_turn(session, turn, messages, saves_counters=False)
-    other_turn, other_messages = new_rows(other_session, seed, seed % 4)
+    turn, messages = new_rows(session, random.Random(seed), positions=range(seed % 4))
+    statements.insert_turn(session, turn, messages, saves_counters=False)
+    other_turn, other_messages = new_rows(other_session, random.Random(seed), positions=range(seed % 4))
     other_turn.save()
     Message.objects.bulk_create(other_messages)
 
@@ -93,10 +48,10 @@ def test_a_turn_is_stored_with_its_messages_as_the_orm_stores_them(session: Sess
 
 @pytest.mark.django_db
 def test_messages_join_a_stored_turn_in_batches(session: Session) -> None:
-    turn, messages = new_rows(session, 0, 1203)
-    write_statements.insert_turn(session, turn, messages[:1], saves_counters=False)
+    turn, messages = new_rows(session, random.Random(0), positions=range(1203))
+    statements.insert_turn(session, turn, messages[:1], saves_counters=False)
     session.last_position, session.message_count = 1203, 1203
-    write_statements.insert_turn(session, turn, messages[1:], saves_counters=True)
+    statements.insert_turn(session, turn, messages[1:], saves_counters=True)
     assert Message.objects.filter(turn=turn).count() == 1203
     session.refresh_from_db()
     assert (session.last_position, session.message_count) == (1203, 1203)
@@ -107,19 +62,17 @@ def test_messages_join_a_stored_turn_in_batches(session: Session) -> None:
 def test_a_lock_returns_the_session_its_last_turn_and_whether_it_is_busy(session: Session, seed: int) -> None:
     choose = random.Random(seed)
     for number in range(choose.randint(0, 4)):
-        turn, messages = new_rows(session, number, choose.randint(0, 3))
-        for message in messages:
-            message.thread = choose.choice(["", "", "other"])
-            message.erased_at = choose.choice([None, timezone.now()])
+        positions = range(100 * number, 100 * number + choose.randint(0, 3))
+        turn, messages = new_rows(session, choose, number=number, positions=positions)
         turn.indexed_at = choose.choice([None, timezone.now()])
-        write_statements.insert_turn(session, turn, messages, saves_counters=True)
+        statements.insert_turn(session, turn, messages, saves_counters=True)
     if is_busy := choose.random() < 0.5:
         status = choose.choice(["queued", "running"])
         turn = Turn(session=session, number=99, status=status, lease_until=timezone.now())
-        write_statements.insert_turn(session, turn, [], saves_counters=True)
+        statements.insert_turn(session, turn, [], saves_counters=True)
 
     with transaction.atomic():
-        locked = write_statements.lock_session(session.pk)
+        locked = statements.lock_session(session.pk)
         assert locked is not None
         expected = Session.objects.get(pk=session.pk)
         for name in set(vars(locked.session)) - {"_state"}:
@@ -134,7 +87,7 @@ def test_a_lock_returns_the_session_its_last_turn_and_whether_it_is_busy(session
 
 @pytest.mark.django_db
 def test_a_lock_of_no_session_is_none() -> None:
-    assert write_statements.lock_session(Session().pk) is None
+    assert statements.lock_session(Session().pk) is None
 
 
 @pytest.mark.django_db
@@ -142,9 +95,9 @@ def test_a_row_is_inserted_unless_it_is_there(alice: Any) -> None:
     fields = {"owner": alice, "person": "ann", "key": "k", "fingerprint": "f"}
     row, same_row = IdempotencyRecord(**fields), IdempotencyRecord(**fields, status=200, body=[1])
     other_row, orm_row = (IdempotencyRecord(**fields | {"key": key}, body=[1]) for key in ("l", "m"))
-    assert write_statements.insert_if_absent(row)
-    assert not write_statements.insert_if_absent(same_row)
-    assert write_statements.insert_if_absent(other_row)
+    assert statements.insert_if_absent(row)
+    assert not statements.insert_if_absent(same_row)
+    assert statements.insert_if_absent(other_row)
     orm_row.save()
     assert IdempotencyRecord.objects.get(key="k") == row
     assert IdempotencyRecord.objects.get(key="k").status is None
@@ -154,22 +107,22 @@ def test_a_row_is_inserted_unless_it_is_there(alice: Any) -> None:
 
 @pytest.mark.django_db(transaction=True)
 def test_a_lock_that_had_to_wait_sees_what_was_written_meanwhile(session: Session) -> None:
-    locked: list[write_statements.LockedSession | None] = []
+    locked: list[statements.LockedSession | None] = []
 
     def wait_for_the_lock() -> None:
         with transaction.atomic():
-            locked.append(write_statements.lock_session(session.pk))
+            locked.append(statements.lock_session(session.pk))
 
     with transaction.atomic():
         row = history.lock(session.pk)
         waiter = in_thread(wait_for_the_lock)
         if connection.vendor == "postgresql":
             wait_until(waits_for_a_lock)
-        turn, messages = new_rows(row, 0, 2)
+        turn, messages = new_rows(row, random.Random(0), positions=range(2))
         turn.status, turn.lease_until = Turn.Status.RUNNING, timezone.now()
-        messages[1].active = True
+        messages[1].active, messages[1].thread, messages[1].erased_at = True, "", None
         row.last_position = 2
-        write_statements.insert_turn(row, turn, messages, saves_counters=True)
+        statements.insert_turn(row, turn, messages, saves_counters=True)
     waiter.join()
 
     assert locked[0] is not None

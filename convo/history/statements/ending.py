@@ -1,7 +1,4 @@
-"""The statements that renew, save and end turns, written by hand.
-
-tests/test_ending_statements.py holds each of them against what the ORM does.
-"""
+"""Renew, save and end turns."""
 
 import json
 from collections.abc import Collection, Mapping, Sequence
