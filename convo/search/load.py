@@ -4,14 +4,13 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from uuid import UUID
-
-from django.db import connection
 
 from convo.history import TranscriptMessage
 from convo.models import Turn
-from convo.search.scope import FINDABLE_SQL, Scope, SqlValue, Version, lookup_join
+from convo.search.scope import FINDABLE_SQL, Scope, Version, lookup_join
+from convo.sql import fetch_all
 
 # This is raw SQL because creating model instances takes longer than all the rest of a search.
 _MESSAGES_SQL = f"""
@@ -107,7 +106,7 @@ def load_messages(message_ids: Sequence[int], neighbours: int, before_position: 
     """Load these messages and their neighbours, without those that may not be found or are too new."""
     if not message_ids:
         return LoadedMessages([])
-    return LoadedMessages(_fetch_all(_messages_sql(message_ids, neighbours, before_position), []))
+    return LoadedMessages(fetch_all(_messages_sql(message_ids, neighbours, before_position)))
 
 
 def load_with_version(
@@ -121,7 +120,7 @@ def load_with_version(
     # Without any message there is still one row, with the version.
     messages_sql = _messages_sql(message_ids or [0], neighbours, scope.before_position)
     sql = f"SELECT version.*, found.* FROM ({version_sql}) version LEFT JOIN ({messages_sql}) found ON true"
-    rows = _fetch_all(sql, values)
+    rows = fetch_all(sql, values)
     width = len(Version._fields)
     return Version._make(rows[0][:width]), LoadedMessages(
         row[width:] for row in rows if row[width] is not None
@@ -135,9 +134,3 @@ def _messages_sql(message_ids: Sequence[int], neighbours: int, before_position: 
         message_join=lookup_join("convo_message", "message", "message.id = ids.id"),
         before=_NO_LIMIT if before_position is None else int(before_position),
     )
-
-
-def _fetch_all(sql: str, values: Sequence[SqlValue]) -> list[tuple[Any, ...]]:
-    with connection.cursor() as cursor:
-        cursor.execute(sql, values)
-        return list(cursor.fetchall())

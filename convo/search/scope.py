@@ -15,6 +15,7 @@ from django.db.models import Sum
 
 from convo.models import IndexedMessage, Person, Session, owner_key_of, scope_key_of
 from convo.search.score import Row
+from convo.sql import fetch_all
 
 # In a scope of at most this many messages, every message is ranked.
 SMALL_SCOPE = 1200
@@ -125,11 +126,12 @@ class Scope:
     def count(self) -> int:
         """Return the number of indexed messages, or SMALL_SCOPE + 1 if there are more."""
         column, value = self._key_column
-        return int(_fetch_row(_COUNT_SQL.format(column=column), [value])[0])
+        ((count,),) = fetch_all(_COUNT_SQL.format(column=column), [value])
+        return int(count)
 
     def version(self, newest_id: int) -> Version:
         """Return the version as it is now; `newest_id` is that of the version that it is compared with."""
-        return Version._make(_fetch_row(*self.version_sql(newest_id)))
+        return Version._make(*fetch_all(*self.version_sql(newest_id)))
 
     def version_sql(self, newest_id: int) -> Condition:
         column, value = self._key_column
@@ -163,9 +165,7 @@ class Scope:
             conditions=" AND ".join(sql for sql, _ in conditions),
             suffix=suffix,
         )
-        with connection.cursor() as cursor:
-            cursor.execute(sql, [value for _, values in conditions for value in values])
-            return list(cursor.fetchall())
+        return fetch_all(sql, [value for _, values in conditions for value in values])
 
     def _conditions(self) -> Iterator[Condition]:
         """Yield the conditions that keep a search within its scope, all but its session.
@@ -197,10 +197,3 @@ def lookup_join(table: str, name: str, condition: str) -> str:
     row. A lateral subquery with an OFFSET, and SQLite's CROSS JOIN, leave no choice.
     """
     return _LOOKUP_SQL[connection.vendor].format(table=table, name=name, condition=condition)
-
-
-def _fetch_row(sql: str, values: list[SqlValue]) -> tuple[Any, ...]:
-    with connection.cursor() as cursor:
-        cursor.execute(sql, values)
-        row: tuple[Any, ...] = cursor.fetchone()
-        return row

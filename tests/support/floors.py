@@ -7,7 +7,7 @@ FLOORS = {
     "errors": 0,
     "conf": 0,
     "tokens": 0,
-    "columns": 0,
+    "sql": 0,
     "database": 0,
     "unicode": 0,
     "heap": 0,

@@ -12,9 +12,9 @@ from django.db import connection
 from django.db.models import Model
 from django.db.models.sql import Query
 
-from convo.columns import Columns, db_value
 from convo.database import in_batches
 from convo.models import Message, Session, Turn
+from convo.sql import Columns, db_value, fetch_all
 
 # Operations that need other columns of the locked session load them when they read them.
 _LOCKED = Columns(
@@ -58,12 +58,12 @@ class LockedSession(NamedTuple):
 def lock_session(session_id: UUID) -> LockedSession | None:
     """Lock the session's row until the transaction ends; return it with what every write has to know."""
     sql, values = _LOCK_SQL_BY_VENDOR[connection.vendor], [db_value(Session, "id", session_id)]
-    rows = _fetch_all(sql, values)
+    rows = fetch_all(sql, values)
     if rows and not rows[0][-1]:
         # The row changed while the statement waited for it. PostgreSQL reads the locked row again, but not
         # the other tables: they stand as they did before the wait. Whoever appends to a transcript or ends a
         # turn also saves the session, so an unchanged row says that they have not changed either.
-        rows = _fetch_all(sql, values)
+        rows = fetch_all(sql, values)
     if not rows:
         return None
     (row,) = rows
@@ -100,21 +100,21 @@ def _insert_at_once(session: Session | None, turn: Turn, messages: Sequence[Mess
     commons = ", ".join(f"{name} AS ({sql})" for name, (sql, _) in parts.items())
     select = " UNION ALL ".join(selects) or "SELECT 0 AS rank, 0 AS id"
     values = [value for _, values in parts.values() for value in values]
-    ids = _fetch_all(f"WITH {commons} {select} ORDER BY rank, id", values)
+    ids = fetch_all(f"WITH {commons} {select} ORDER BY rank, id", values)
     _set_ids([*turns, *messages], [id for _, id in ids][: len(turns) + len(messages)])
 
 
 def _insert_in_order(session: Session | None, turn: Turn, messages: Sequence[Message]) -> None:
     """Do the same on SQLite, whose WITH can't insert."""
     if turn._state.adding:
-        _set_ids([turn], [id for (id,) in _fetch_all(*_insert([turn]))])
+        _set_ids([turn], [id for (id,) in fetch_all(*_insert([turn]))])
     elif _is_continued(turn, messages):
-        _fetch_all(*_mark_unindexed(turn))
+        fetch_all(*_mark_unindexed(turn))
     if messages:
-        ids = _fetch_all(*_insert(_joined(turn, messages)))
+        ids = fetch_all(*_insert(_joined(turn, messages)))
         _set_ids(messages, sorted(id for (id,) in ids))
     if session:
-        _fetch_all(*_save_counters(session))
+        fetch_all(*_save_counters(session))
 
 
 def _joined(turn: Turn, messages: Sequence[Message]) -> Sequence[Message]:
@@ -130,7 +130,7 @@ def insert_if_absent(row: Model) -> bool:
     If another transaction has inserted the same, this waits for its end.
     """
     sql, values = _insert([row])
-    ids = _fetch_all(sql.replace(" RETURNING", " ON CONFLICT DO NOTHING RETURNING"), values)
+    ids = fetch_all(sql.replace(" RETURNING", " ON CONFLICT DO NOTHING RETURNING"), values)
     _set_ids([row] if ids else [], [id for (id,) in ids])
     return bool(ids)
 
@@ -195,9 +195,3 @@ def _save_counters(session: Session) -> _Sql:
 def _set_ids(rows: Sequence[Model], ids: Sequence[int]) -> None:
     for row, id in zip(rows, ids, strict=True):
         row.pk, row._state.adding, row._state.db = id, False, connection.alias
-
-
-def _fetch_all(sql: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
-    with connection.cursor() as cursor:
-        cursor.execute(sql, values)
-        return list(cursor.fetchall()) if cursor.description else []

@@ -11,6 +11,7 @@ from django.db.models import AutoField, Model
 from django.utils.dateparse import parse_datetime
 
 from convo.models import Session, Turn, UserMemory
+from convo.sql import fetch_all
 
 # The time by the database's clock, plus the seconds of the parameter, as `_seconds` writes them.
 _TIME = {
@@ -32,12 +33,6 @@ def _moment(value: Any) -> datetime | None:
     # SQLite returns a moment as text, without its time zone.
     moment = parse_datetime(value) if isinstance(value, str) else value
     return moment if moment is None or moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
-def _fetch_all(sql: str, values: list[Any]) -> list[tuple[Any, ...]]:
-    with connection.cursor() as cursor:
-        cursor.execute(sql, values)
-        return list(cursor.fetchall())
 
 
 class DraftColumns(NamedTuple):
@@ -62,7 +57,7 @@ class EndedTurn(NamedTuple):
 
 def renew_leases(turn_ids: Collection[int], seconds: float) -> set[int]:
     """Renew the leases of these turns; return the ids of those that have not ended and may go on."""
-    rows = _fetch_all(
+    rows = fetch_all(
         f"UPDATE convo_turn SET lease_until = {_TIME[connection.vendor]}"
         f" WHERE id IN ({_placeholders(turn_ids)}) AND status IN ('queued', 'running')"
         " RETURNING id, cancel_requested",
@@ -80,16 +75,15 @@ def save_drafts(drafts: Sequence[DraftColumns]) -> None:
         for draft in drafts
         for param in (*draft[:2], _json(draft.chunks), _json(draft.manifest), draft.agent_version)
     ]
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "WITH saved(id, draft, chunks, manifest, version)"
-            f" AS (VALUES {', '.join([row] * len(drafts))})"
-            " UPDATE convo_turn SET draft = saved.draft, chunks = saved.chunks,"
-            " manifest = COALESCE(saved.manifest, convo_turn.manifest), agent_version_id = COALESCE("
-            "(SELECT sha256 FROM convo_agentversion WHERE sha256 = saved.version), agent_version_id)"
-            " FROM saved WHERE convo_turn.id = saved.id AND convo_turn.status = 'running'",
-            params,
-        )
+    fetch_all(
+        "WITH saved(id, draft, chunks, manifest, version)"
+        f" AS (VALUES {', '.join([row] * len(drafts))})"
+        " UPDATE convo_turn SET draft = saved.draft, chunks = saved.chunks,"
+        " manifest = COALESCE(saved.manifest, convo_turn.manifest), agent_version_id = COALESCE("
+        "(SELECT sha256 FROM convo_agentversion WHERE sha256 = saved.version), agent_version_id)"
+        " FROM saved WHERE convo_turn.id = saved.id AND convo_turn.status = 'running'",
+        params,
+    )
 
 
 def end_turn(
@@ -113,7 +107,7 @@ def end_turn(
         "EXISTS (SELECT 1 FROM convo_usermemory WHERE person_id = %s AND status = 'forgotten'"
         f" AND key IN ({_placeholders(memory_keys)}))"
     )
-    rows = _fetch_all(
+    rows = fetch_all(
         f"UPDATE convo_turn SET {''.join(f'{name} = %s, ' for name in params)}"
         f"draft = '', lease_until = NULL, finished_at = {time},"
         f" first_token_at = COALESCE({time}, first_token_at), agent_version_id = COALESCE("
@@ -163,9 +157,8 @@ def insert_ended_turn(
             session_values + turn_values,
         )
     else:
-        with connection.cursor() as cursor:
-            cursor.execute(session_sql, session_values)
-    ((turn.pk, started, first_token, finished, version),) = _fetch_all(turn_sql, turn_values)
+        fetch_all(session_sql, session_values)
+    ((turn.pk, started, first_token, finished, version),) = fetch_all(turn_sql, turn_values)
     session._state.adding = turn._state.adding = False
     return EndedTurn(_moment(started), _moment(first_token), _moment(finished), version, False)
 

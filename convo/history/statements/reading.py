@@ -6,9 +6,9 @@ from uuid import UUID
 
 from django.db import connection
 
-from convo.columns import Columns, db_value
 from convo.history.messages import TranscriptMessage
 from convo.models import Message, Person, Session, Summary, Turn, UserMemory
+from convo.sql import Columns, db_value, fetch_all, fetch_one
 
 # The key of a memory, its terms, and its vector with the vector's model and dimension.
 IndexEntry = tuple[int, str, bytes | memoryview | None, str, int]
@@ -88,9 +88,7 @@ _JOINED_IDS_SQL = {
 
 def find_session(owner_id: object, session_id: UUID) -> Session | None:
     """Return the owner's session with its person, unless it is deleted or a chain."""
-    row = _fetch_one(
-        _SESSION_SQL, [db_value(Session, "id", session_id), db_value(Session, "owner", owner_id)]
-    )
+    row = fetch_one(_SESSION_SQL, [db_value(Session, "id", session_id), db_value(Session, "owner", owner_id)])
     if row is None:
         return None
     session = _SESSION.instance(row[: len(_SESSION)])
@@ -109,7 +107,7 @@ class PageRows(NamedTuple):
 def read_page(session_id: UUID, *, after: int, before: int, newest_first: bool, limit: int) -> PageRows:
     """Read up to `limit` messages between two positions, and whether there are any outside of these."""
     session_key = db_value(Message, "session", session_id)
-    rows = _fetch_all(
+    rows = fetch_all(
         _PAGE_SQL.format(direction="DESC" if newest_first else "ASC"),
         [session_key, after, session_key, before, session_key, after, before, limit],
     )
@@ -127,7 +125,7 @@ def read_page(session_id: UUID, *, after: int, before: int, newest_first: bool, 
 
 def read_newest(session_id: UUID, *, after: int, before: int, limit: int) -> list[TranscriptMessage]:
     """Read the newest messages between two positions, oldest first. Ephemeral ones have no text."""
-    rows = _fetch_all(_NEWEST_SQL, [db_value(Message, "session", session_id), after, before, limit])
+    rows = fetch_all(_NEWEST_SQL, [db_value(Message, "session", session_id), after, before, limit])
     return [
         TranscriptMessage(
             position=position,
@@ -174,7 +172,7 @@ def read_prompt_sources(
         parts.append(_FACTS_SQL.format(joined_ids=_JOINED_IDS_SQL[connection.vendor]))
         owner_id = db_value(Session, "owner", session.person.owner_id)
         values += [session.person_id, owner_id, max_facts, with_index]
-    rows = _fetch_all(" UNION ALL ".join(parts), values) if parts else []
+    rows = fetch_all(" UNION ALL ".join(parts), values) if parts else []
     summaries = [SummaryRow(*row[:3]) for row in rows if row[0] is not None]
     return next(iter(summaries), None), [_fact_row(row[3:]) for row in rows if row[0] is None]
 
@@ -187,16 +185,3 @@ def _fact_row(row: tuple[Any, ...]) -> FactRow:
         [int(id) for id in message_ids.split(",")] if message_ids else [],
         None if terms is None else (memory.pk, terms, *vector),
     )
-
-
-def _fetch_one(sql: str, values: list[Any]) -> tuple[Any, ...] | None:
-    with connection.cursor() as cursor:
-        cursor.execute(sql, values)
-        row: tuple[Any, ...] | None = cursor.fetchone()
-        return row
-
-
-def _fetch_all(sql: str, values: list[Any]) -> list[tuple[Any, ...]]:
-    with connection.cursor() as cursor:
-        cursor.execute(sql, values)
-        return list(cursor.fetchall())

@@ -1,4 +1,4 @@
-"""Read the rows of statements that are written by hand as instances of models."""
+"""Run statements that are written by hand, and read their rows as instances of models."""
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
@@ -9,6 +9,17 @@ from django.db.models import Field, Model
 
 M = TypeVar("M", bound=Model)
 Converter = tuple[int, Callable[..., object], object]
+
+
+def fetch_all(sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+    """Run a statement and return its rows, or none if it is one that returns no rows."""
+    with connection.cursor() as cursor:
+        cursor.execute(sql, values)
+        return list(cursor.fetchall()) if cursor.description else []
+
+
+def fetch_one(sql: str, values: Sequence[Any] = ()) -> tuple[Any, ...] | None:
+    return next(iter(fetch_all(sql, values)), None)
 
 
 class Columns(Generic[M]):
