@@ -5,9 +5,12 @@ from functools import cached_property
 from typing import Any, Generic, TypeVar
 
 from django.db import connection
-from django.db.models import Field, Model
+from django.db.models import AutoField, Field, Model
+from django.db.models.sql import Query
 
 M = TypeVar("M", bound=Model)
+# A statement or an expression, and the values of its placeholders.
+Sql = tuple[str, Sequence[Any]]
 Converter = tuple[int, Callable[..., object], object]
 
 
@@ -77,3 +80,31 @@ def db_value(model: type[Model], name: str, value: object) -> Any:
     """Return the value of this field as the database takes it; SQLite, for one, has no UUIDs."""
     field: Any = model._meta.get_field(name)
     return field.get_db_prep_value(value, connection)
+
+
+def insert_sql(rows: Sequence[Model], **expressions: Sql) -> Sql:
+    """Return the SQL that inserts new rows of one model, with SQL expressions for some of their fields."""
+    model = type(rows[0])
+    fields = [field for field in model._meta.local_concrete_fields if not isinstance(field, AutoField)]
+    columns = ", ".join(f'"{field.column}"' for field in fields)
+    tuples: list[str] = []
+    values: list[object] = []
+    for row in rows:
+        parts = [
+            expressions.get(field.name) or _value_sql(field, getattr(row, field.attname)) for field in fields
+        ]
+        tuples.append(f"({', '.join(sql for sql, _ in parts)})")
+        values += [value for _, part_values in parts for value in part_values]
+    return f"INSERT INTO {model._meta.db_table} ({columns}) VALUES {', '.join(tuples)}", values
+
+
+def _value_sql(field: Any, value: Any) -> Sql:
+    if hasattr(value, "resolve_expression"):
+        # A time by the database's clock.
+        compiler = Query(field.model).get_compiler(connection=connection)
+        sql, values = compiler.compile(value.resolve_expression(compiler.query, for_save=True))
+        return sql, values
+    prepared = field.get_db_prep_save(value, connection)
+    # psycopg keeps a statement that it has parsed only if it has at most 50 parameters.
+    literal = "NULL" if prepared is None else "''" if prepared == "" else None
+    return (literal, ()) if literal else ("%s", (prepared,))

@@ -5,16 +5,15 @@ PostgreSQL stores a turn with its messages and the session's counters in one sta
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from uuid import UUID
 
 from django.db import connection
 from django.db.models import Model
-from django.db.models.sql import Query
 
 from convo.database import in_batches
 from convo.models import Message, Session, Turn
-from convo.sql import Columns, db_value, fetch_all
+from convo.sql import Columns, Sql, db_value, fetch_all, insert_sql
 
 # Operations that need other columns of the locked session load them when they read them.
 _LOCKED = Columns(
@@ -85,13 +84,13 @@ def insert_turn(session: Session, turn: Turn, messages: Sequence[Message], *, sa
 
 def _insert_at_once(session: Session | None, turn: Turn, messages: Sequence[Message]) -> None:
     """Insert a turn with its messages, and save the counters, in one statement of PostgreSQL."""
-    parts: dict[str, _Sql] = {}
+    parts: dict[str, Sql] = {}
     turns = [turn] if turn._state.adding else []
     if turns:
-        parts["new_turn"] = _insert(turns)
+        parts["new_turn"] = _insert_for_ids(turns)
     if messages:
-        turn_id = {"turn": "(SELECT id FROM new_turn)"} if turns else {}
-        parts["new_message"] = _insert(_joined(turn, messages), **turn_id)
+        turn_id = {"turn": ("(SELECT id FROM new_turn)", ())} if turns else {}
+        parts["new_message"] = _insert_for_ids(_joined(turn, messages), **turn_id)
     selects = [f"SELECT {rank} AS rank, id FROM {name}" for rank, name in enumerate(parts)]
     if _is_continued(turn, messages):
         parts["unindexed"] = _mark_unindexed(turn)
@@ -107,11 +106,11 @@ def _insert_at_once(session: Session | None, turn: Turn, messages: Sequence[Mess
 def _insert_in_order(session: Session | None, turn: Turn, messages: Sequence[Message]) -> None:
     """Do the same on SQLite, whose WITH can't insert."""
     if turn._state.adding:
-        _set_ids([turn], [id for (id,) in fetch_all(*_insert([turn]))])
+        _set_ids([turn], [id for (id,) in fetch_all(*_insert_for_ids([turn]))])
     elif _is_continued(turn, messages):
         fetch_all(*_mark_unindexed(turn))
     if messages:
-        ids = fetch_all(*_insert(_joined(turn, messages)))
+        ids = fetch_all(*_insert_for_ids(_joined(turn, messages)))
         _set_ids(messages, sorted(id for (id,) in ids))
     if session:
         fetch_all(*_save_counters(session))
@@ -129,8 +128,8 @@ def insert_if_absent(row: Model) -> bool:
 
     If another transaction has inserted the same, this waits for its end.
     """
-    sql, values = _insert([row])
-    ids = fetch_all(sql.replace(" RETURNING", " ON CONFLICT DO NOTHING RETURNING"), values)
+    sql, values = insert_sql([row])
+    ids = fetch_all(f"{sql} ON CONFLICT DO NOTHING RETURNING id", values)
     _set_ids([row] if ids else [], [id for (id,) in ids])
     return bool(ids)
 
@@ -140,10 +139,7 @@ def _is_continued(turn: Turn, messages: Sequence[Message]) -> bool:
     return bool(messages) and not turn._state.adding and turn.kind == Turn.Kind.RECORDED
 
 
-_Sql = tuple[str, list[Any]]
-
-
-def _mark_unindexed(turn: Turn) -> _Sql:
+def _mark_unindexed(turn: Turn) -> Sql:
     """Return the SQL that marks a continued turn as not indexed.
 
     The lock could not tell whether it is indexed: the indexer locks the session too, and does not save it.
@@ -152,41 +148,12 @@ def _mark_unindexed(turn: Turn) -> _Sql:
     return "UPDATE convo_turn SET indexed_at = NULL WHERE id = %s AND indexed_at IS NOT NULL", [turn.pk]
 
 
-def _insert(rows: Sequence[Model], **expressions: str) -> _Sql:
-    """Return the SQL that inserts new rows of one model, with SQL expressions for some of their fields."""
-    model = type(rows[0])
-    fields = [field for field in model._meta.local_concrete_fields if not field.primary_key]
-    columns = ", ".join(f'"{field.column}"' for field in fields)
-    tuples: list[str] = []
-    values: list[Any] = []
-    for row in rows:
-        places = []
-        for field in fields:
-            place, params = (
-                (expressions[field.name], ())
-                if field.name in expressions
-                else _place(field, getattr(row, field.attname))
-            )
-            places.append(place)
-            values += params
-        tuples.append(f"({', '.join(places)})")
-    table = model._meta.db_table
-    return f"INSERT INTO {table} ({columns}) VALUES {', '.join(tuples)} RETURNING id", values
+def _insert_for_ids(rows: Sequence[Model], **expressions: Sql) -> Sql:
+    sql, values = insert_sql(rows, **expressions)
+    return f"{sql} RETURNING id", values
 
 
-def _place(field: Any, value: Any) -> tuple[str, Sequence[Any]]:
-    if hasattr(value, "resolve_expression"):
-        # A time by the database's clock.
-        compiler = Query(field.model).get_compiler(connection=connection)
-        sql, params = compiler.compile(value.resolve_expression(compiler.query, for_save=True))
-        return sql, list(params)
-    prepared = field.get_db_prep_save(value, connection)
-    # psycopg keeps a statement that it has parsed only if it has at most 50 parameters.
-    literal = "NULL" if prepared is None else "''" if prepared == "" else None
-    return (literal, ()) if literal else ("%s", (prepared,))
-
-
-def _save_counters(session: Session) -> _Sql:
+def _save_counters(session: Session) -> Sql:
     assignments = ", ".join(f'"{name}" = %s' for name in _COUNTERS)
     values = [db_value(Session, name, getattr(session, name)) for name in (*_COUNTERS, "id")]
     return f"UPDATE convo_session SET {assignments} WHERE id = %s", values

@@ -7,11 +7,10 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from django.db import connection
-from django.db.models import AutoField, Model
 from django.utils.dateparse import parse_datetime
 
 from convo.models import Session, Turn, UserMemory
-from convo.sql import fetch_all
+from convo.sql import fetch_all, insert_sql
 
 # The time by the database's clock, plus the seconds of the parameter, as `_seconds` writes them.
 _TIME = {
@@ -139,41 +138,28 @@ def insert_ended_turn(
     The turn's times are counted from now. An agent version that is not stored yet stays unset.
     """
     time = _TIME[connection.vendor]
-    session_sql, session_values = _insert(session)
-    turn_sql, turn_values = _insert(
-        turn,
-        started_at=(time, _seconds(started_seconds)),
-        first_token_at=(time, _seconds(first_token_seconds)),
-        finished_at=(time, _seconds(0)),
-        agent_version_id=(
+    session_sql, session_values = insert_sql([session])
+    turn_sql, turn_values = insert_sql(
+        [turn],
+        started_at=(time, [_seconds(started_seconds)]),
+        first_token_at=(time, [_seconds(first_token_seconds)]),
+        finished_at=(time, [_seconds(0)]),
+        agent_version=(
             "(SELECT sha256 FROM convo_agentversion WHERE sha256 = %s)",
-            turn.agent_version_id,
+            [turn.agent_version_id],
         ),
     )
     turn_sql += " RETURNING id, started_at, first_token_at, finished_at, agent_version_id"
     if connection.vendor == "postgresql":
         turn_sql, turn_values = (
             f"WITH new_session AS ({session_sql}) {turn_sql}",
-            session_values + turn_values,
+            [*session_values, *turn_values],
         )
     else:
         fetch_all(session_sql, session_values)
     ((turn.pk, started, first_token, finished, version),) = fetch_all(turn_sql, turn_values)
     session._state.adding = turn._state.adding = False
     return EndedTurn(_moment(started), _moment(first_token), _moment(finished), version, False)
-
-
-def _insert(row: Model, **expressions: tuple[str, object]) -> tuple[str, list[Any]]:
-    """Return the SQL that inserts a row, in which some columns have expressions with one parameter each."""
-    fields = [field for field in row._meta.local_concrete_fields if not isinstance(field, AutoField)]
-    places = [
-        expressions.get(field.attname)
-        or ("%s", field.get_db_prep_save(getattr(row, field.attname), connection))
-        for field in fields
-    ]
-    columns = ", ".join(f'"{field.column}"' for field in fields)
-    sql = f"INSERT INTO {row._meta.db_table} ({columns}) VALUES ({', '.join(place for place, _ in places)})"
-    return sql, [value for _, value in places]
 
 
 def _placeholders(values: Collection[object]) -> str:
