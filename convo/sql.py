@@ -79,7 +79,7 @@ class Columns(Generic[M]):
 def db_value(model: type[Model], name: str, value: object) -> Any:
     """Return the value of this field as the database takes it; SQLite, for one, has no UUIDs."""
     field: Any = model._meta.get_field(name)
-    return field.get_db_prep_value(value, connection)
+    return field.get_db_prep_save(value, connection)
 
 
 def insert_sql(rows: Sequence[Model], **expressions: Sql) -> Sql:

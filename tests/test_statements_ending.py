@@ -133,12 +133,10 @@ def test_ending_a_turn_is_what_the_orm_does(session: Session, alice: AbstractBas
             assert getattr(by_hand, name) == value, name
     assert (ended is not None) == bool(is_ended)
     if ended:
-        assert ended[:4] == (
-            by_hand.started_at,
-            by_hand.first_token_at,
-            by_hand.finished_at,
-            by_hand.agent_version_id,
-        )
+        names = ("id", "started_at", "first_token_at", "finished_at", "agent_version_id")
+        assert {name: getattr(by_hand, name) for name in names} == {
+            name: value for name, value in vars(ended.row).items() if name != "_state"
+        }
         forgotten = UserMemory.objects.filter(person=session.person, status="forgotten", key__in=keys)
         assert ended.had_forgotten_memory == forgotten.exists()
 

@@ -12,7 +12,6 @@ from convo.history import ephemeral, statements, turn_contents
 from convo.history.append import append
 from convo.history.branches import activate
 from convo.history.messages import NewMessage
-from convo.history.statements import EndedTurn
 from convo.history.turn_contents import PromptRecord
 from convo.models import AgentVersion, ItemOutline, Message, ReplyItem, Session, Turn, TurnRequest
 
@@ -80,7 +79,7 @@ def end_turn(session: Session, turn: Turn, ending: TurnEnding) -> list[Message] 
     )
     if ended is None:
         return None
-    _set_columns(turn, columns, ended, ending.prompt)
+    _set_columns(turn, columns, ended.row, ending.prompt)
     reply = [NewMessage.from_reply(turn, item) for item in ending.stored_items]
     if ended.had_forgotten_memory:
         # The text of a forgotten memory is erased and can't be looked for in the reply, so the whole reply
@@ -98,13 +97,13 @@ def end_turn(session: Session, turn: Turn, ending: TurnEnding) -> list[Message] 
 def insert_ended_turn(session: Session, turn: Turn, ending: TurnEnding) -> list[Message]:
     """Insert a turn that has ended, with its new session; return the reply, which is not stored."""
     messages = set_ending(session, turn, ending)
-    ended = statements.insert_ended_turn(
+    row = statements.insert_ended_turn(
         session,
         turn,
         started_seconds=ending.started_seconds,
         first_token_seconds=ending.first_token_seconds,
     )
-    _set_columns(turn, ending.columns, ended, ending.prompt)
+    _set_columns(turn, ending.columns, row, ending.prompt)
     return messages
 
 
@@ -116,15 +115,13 @@ def set_ending(session: Session, turn: Turn, ending: TurnEnding) -> list[Message
     return [message.row(session=session, turn=turn, position=0) for message in messages]
 
 
-def _set_columns(
-    turn: Turn, columns: Mapping[str, object], ended: EndedTurn, prompt: PromptRecord | None
-) -> None:
+def _set_columns(turn: Turn, columns: Mapping[str, object], row: Turn, prompt: PromptRecord | None) -> None:
     """Set the turn's attributes to what its row has now that it has ended."""
-    moments = {name: getattr(ended, name) for name in ("started_at", "first_token_at", "finished_at")}
-    new_values = {**columns, **moments, "draft": "", "lease_until": None}
-    for name, value in {**new_values, "agent_version_id": ended.agent_version}.items():
+    names = ("started_at", "first_token_at", "finished_at", "agent_version_id")
+    stored_values = {name: getattr(row, name) for name in names}
+    for name, value in {**columns, **stored_values, "draft": "", "lease_until": None}.items():
         setattr(turn, name, value)
-    if prompt and ended.agent_version is None:
+    if prompt and row.agent_version_id is None:
         _save_agent_version(turn, prompt.agent_version)
 
 

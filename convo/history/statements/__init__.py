@@ -7,7 +7,6 @@ not forgotten here.
 from convo.history.statements.appending import LockedSession, insert_if_absent, insert_turn, lock_session
 from convo.history.statements.ending import (
     DraftColumns,
-    EndedTurn,
     end_turn,
     insert_ended_turn,
     renew_leases,
@@ -29,7 +28,6 @@ __all__ = [
     "AFTER_ALL",
     "BEFORE_ALL",
     "DraftColumns",
-    "EndedTurn",
     "FactRow",
     "IndexEntry",
     "LockedSession",

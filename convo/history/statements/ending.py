@@ -1,37 +1,25 @@
 """Renew, save and end turns."""
 
-import json
 from collections.abc import Collection, Mapping, Sequence
-from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from uuid import UUID
 
 from django.db import connection
-from django.utils.dateparse import parse_datetime
 
 from convo.models import Session, Turn, UserMemory
-from convo.sql import fetch_all, insert_sql
+from convo.sql import Columns, db_value, fetch_all, insert_sql
 
 # The time by the database's clock, plus the seconds of the parameter, as `_seconds` writes them.
 _TIME = {
     "postgresql": "STATEMENT_TIMESTAMP() + CAST(%s AS interval)",
     "sqlite": "STRFTIME('%%Y-%%m-%%d %%H:%%M:%%f', 'NOW', %s)",
 }
+_ENDED = Columns(Turn, "id", "agent_version", "started_at", "first_token_at", "finished_at")
 _JSON = {"postgresql": "CAST(%s AS jsonb)", "sqlite": "%s"}
 
 
 def _seconds(seconds: float | None) -> str | None:
     return None if seconds is None else f"{seconds:+f} seconds"
-
-
-def _json(value: object) -> str | None:
-    return None if value is None else json.dumps(value)
-
-
-def _moment(value: Any) -> datetime | None:
-    # SQLite returns a moment as text, without its time zone.
-    moment = parse_datetime(value) if isinstance(value, str) else value
-    return moment if moment is None or moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 class DraftColumns(NamedTuple):
@@ -45,12 +33,9 @@ class DraftColumns(NamedTuple):
 
 
 class EndedTurn(NamedTuple):
-    """What the database knows of a turn that has just ended."""
+    """The columns that the database has set, and whether a memory of the prompt was forgotten meanwhile."""
 
-    started_at: datetime | None
-    first_token_at: datetime | None
-    finished_at: datetime | None
-    agent_version: str | None
+    row: Turn
     had_forgotten_memory: bool
 
 
@@ -69,10 +54,15 @@ def save_drafts(drafts: Sequence[DraftColumns]) -> None:
     """Save the drafts of running turns; those that have ended meanwhile stay as they are."""
     json_value = _JSON[connection.vendor]
     row = f"(%s, %s, {json_value}, {json_value}, %s)"
-    params = [
-        param
+    values = [
+        value
         for draft in drafts
-        for param in (*draft[:2], _json(draft.chunks), _json(draft.manifest), draft.agent_version)
+        for value in (
+            *draft[:2],
+            db_value(Turn, "chunks", draft.chunks),
+            db_value(Turn, "manifest", draft.manifest),
+            draft.agent_version,
+        )
     ]
     fetch_all(
         "WITH saved(id, draft, chunks, manifest, version)"
@@ -81,7 +71,7 @@ def save_drafts(drafts: Sequence[DraftColumns]) -> None:
         " manifest = COALESCE(saved.manifest, convo_turn.manifest), agent_version_id = COALESCE("
         "(SELECT sha256 FROM convo_agentversion WHERE sha256 = saved.version), agent_version_id)"
         " FROM saved WHERE convo_turn.id = saved.id AND convo_turn.status = 'running'",
-        params,
+        values,
     )
 
 
@@ -95,47 +85,43 @@ def end_turn(
 ) -> EndedTurn | None:
     """End a turn of a locked session, and return None if it had ended before.
 
-    `columns` are set as they are, except that an agent version which is not stored yet stays unset, and that
-    a mapping or list is stored as JSON. The first token came `first_token_seconds` from now.
+    `columns` are set as they are, except that an agent version which is not stored yet stays unset. The first
+    token came `first_token_seconds` from now.
     """
-    time, params = _TIME[connection.vendor], dict(columns)
-    version = params.pop("agent_version_id", None)
-    values = [_json(value) if isinstance(value, dict | list) else value for value in params.values()]
+    time, values = _TIME[connection.vendor], {**columns}
+    version = values.pop("agent_version_id", None)
+    keys = [db_value(UserMemory, "key", UUID(key)) for key in memory_keys]
     # Forgetting locks the session too, so that it sees the reply, or this statement sees what it forgot.
     is_forgotten = (
         "EXISTS (SELECT 1 FROM convo_usermemory WHERE person_id = %s AND status = 'forgotten'"
-        f" AND key IN ({_placeholders(memory_keys)}))"
+        f" AND key IN ({_placeholders(keys)}))"
     )
     rows = fetch_all(
-        f"UPDATE convo_turn SET {''.join(f'{name} = %s, ' for name in params)}"
+        f"UPDATE convo_turn SET {''.join(f'{name} = %s, ' for name in values)}"
         f"draft = '', lease_until = NULL, finished_at = {time},"
         f" first_token_at = COALESCE({time}, first_token_at), agent_version_id = COALESCE("
         "(SELECT sha256 FROM convo_agentversion WHERE sha256 = %s), agent_version_id)"
         " WHERE id = %s AND status IN ('queued', 'running')"
-        " RETURNING started_at, first_token_at, finished_at, agent_version_id,"
-        f" {is_forgotten if memory_keys else 'FALSE'}",
+        f" RETURNING {_ENDED.sql('convo_turn')}, {is_forgotten if keys else 'FALSE'}",
         [
-            *(*values, _seconds(0), _seconds(first_token_seconds), version, turn_id),
-            *([person_id, *map(_memory_key, memory_keys)] if memory_keys else ()),
+            *(db_value(Turn, name, value) for name, value in values.items()),
+            *(_seconds(0), _seconds(first_token_seconds), version, turn_id),
+            *((person_id, *keys) if keys else ()),
         ],
     )
     if not rows:
         return None
-    ((started, first_token, finished, stored_version, had_forgotten_memory),) = rows
-    moments = _moment(started), _moment(first_token), _moment(finished)
-    return EndedTurn(*moments, stored_version, bool(had_forgotten_memory))
-
-
-def _memory_key(key: str) -> object:
-    return UserMemory._meta.get_field("key").get_db_prep_value(UUID(key), connection)
+    ((*row, had_forgotten_memory),) = rows
+    return EndedTurn(_ENDED.instance(row), bool(had_forgotten_memory))
 
 
 def insert_ended_turn(
     session: Session, turn: Turn, *, started_seconds: float, first_token_seconds: float | None
-) -> EndedTurn:
+) -> Turn:
     """Insert a turn that has ended, and its new session before it: in one statement on PostgreSQL.
 
-    The turn's times are counted from now. An agent version that is not stored yet stays unset.
+    Return the columns that the database has set. The turn's times are counted from now. An agent version that
+    is not stored yet stays unset.
     """
     time = _TIME[connection.vendor]
     session_sql, session_values = insert_sql([session])
@@ -149,7 +135,7 @@ def insert_ended_turn(
             [turn.agent_version_id],
         ),
     )
-    turn_sql += " RETURNING id, started_at, first_token_at, finished_at, agent_version_id"
+    turn_sql += f" RETURNING {_ENDED.sql('convo_turn')}"
     if connection.vendor == "postgresql":
         turn_sql, turn_values = (
             f"WITH new_session AS ({session_sql}) {turn_sql}",
@@ -157,9 +143,10 @@ def insert_ended_turn(
         )
     else:
         fetch_all(session_sql, session_values)
-    ((turn.pk, started, first_token, finished, version),) = fetch_all(turn_sql, turn_values)
+    row = _ENDED.instance(*fetch_all(turn_sql, turn_values))
+    turn.pk = row.pk
     session._state.adding = turn._state.adding = False
-    return EndedTurn(_moment(started), _moment(first_token), _moment(finished), version, False)
+    return row
 
 
 def _placeholders(values: Collection[object]) -> str:
