@@ -21,7 +21,7 @@ from pytest_django import Settings
 from convo import context, history, jobs, memory, turns, verify
 from convo.errors import ContentsExpired, InvalidRequest
 from convo.history import NewMessage
-from convo.history.turn_contents import Draft
+from convo.history.statements import Draft
 from convo.http.asgi import ConvoASGI
 from convo.models import ME, ItemOutline, Message, Person, Session, Turn
 from convo.search import find

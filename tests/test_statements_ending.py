@@ -15,7 +15,7 @@ from pytest_django import Settings
 
 from convo import database, turns
 from convo.history import statements
-from convo.history.statements import DraftColumns
+from convo.history.statements import Draft, PromptRecord
 from convo.models import AgentVersion, Person, Session, Turn, TurnRequest, UserMemory
 from tests.support.leases import expire
 from tests.support.statements import recorded_statements
@@ -25,8 +25,8 @@ from tests.upstream import Upstream
 pytestmark = pytest.mark.django_db(transaction=True)
 
 LONG_AGO = timezone.now() - timedelta(days=1)
-CHUNKS = [{"index": 0, "kind": "message", "chunk_lengths": [3, 9]}]
-MANIFEST = {"total": 3, "parts": [{"part": "question", "why": "it's 100 % \\ new", "tokens": 3}]}
+CHUNKS: Any = [{"index": 0, "kind": "message", "chunk_lengths": [3, 9]}]
+MANIFEST: Any = {"total": 3, "parts": [{"part": "question", "why": "it's 100 % \\ new", "tokens": 3}]}
 # The attributes that the two ways to end a turn can't have in common.
 OWN = {"_state", "id", "key", "number", "session_id"}
 
@@ -66,22 +66,26 @@ def test_saving_drafts_is_what_the_orm_does(session: Session) -> None:
     choose = random.Random(2)
     AgentVersion.objects.create(sha256="a" * 64, name="helper", config={})
     rows = [make_turn(session, choose) for _ in range(40)]
+    prompts = [
+        PromptRecord(model="m", agent_version=AgentVersion(sha256=sha), manifest=MANIFEST, cache_hit=None)
+        for sha in ("a" * 64, "b" * 64)
+    ]
     drafts = [
-        DraftColumns(
-            turn.pk,
-            choose.choice(["", "It's 100 % \\ 🎈", "x" * 10_000]),
-            choose.choice([[], CHUNKS]),
-            choose.choice([None, MANIFEST]),
-            choose.choice([None, "a" * 64, "b" * 64]),
+        Draft(
+            turn=turn,
+            text=choose.choice(["", "It's 100 % \\ 🎈", "x" * 10_000]),
+            chunks=choose.choice([[], CHUNKS]),
+            prompt=choose.choice([None, *prompts]),
         )
         for turn in choose.sample(rows, 30)
     ]
     for draft in drafts:
-        running = next(turn for turn in rows if turn.pk == draft.turn_id)
-        if running.status == "running":
-            running.draft, running.chunks = draft.draft, draft.chunks
-            running.manifest = draft.manifest or running.manifest
-            running.agent_version_id = draft.agent_version if draft.agent_version == "a" * 64 else None
+        if draft.turn.status == "running":
+            draft.turn.draft, draft.turn.chunks = draft.text, draft.chunks
+        if draft.turn.status == "running" and draft.prompt:
+            version = draft.prompt.agent_version.sha256
+            draft.turn.manifest = draft.prompt.manifest
+            draft.turn.agent_version_id = version if version == "a" * 64 else None
     statements.save_drafts(drafts)
     for expected in rows:
         saved = Turn.objects.get(pk=expected.pk)

@@ -4,44 +4,12 @@ Those of an ephemeral session are in the cache alone.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 from convo.history import ephemeral, statements
-from convo.history.statements import DraftColumns
-from convo.models import AgentVersion, ItemOutline, Manifest, ReplyItem, Session, Turn, rebuild_draft_items
-
-
-@dataclass(frozen=True, kw_only=True)
-class PromptRecord:
-    """What is stored of a turn's prompt: the model, the agent's version, and the manifest without texts.
-
-    It is stored with the first part of the reply that is, or at the turn's end: whatever a model wrote can be
-    traced to the memories that it was given, and a short turn needs no statement of its own.
-    """
-
-    model: str
-    agent_version: AgentVersion
-    manifest: Manifest
-    cache_hit: bool | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Draft:
-    """A running turn's reply so far, and the record of its prompt until that is saved."""
-
-    turn: Turn
-    text: str
-    chunks: list[ItemOutline]
-    prompt: PromptRecord | None = None
-
-    @property
-    def columns(self) -> DraftColumns:
-        manifest, version = (
-            (self.prompt.manifest, self.prompt.agent_version.sha256) if self.prompt else (None, None)
-        )
-        text, chunks = ("", []) if self.turn.session.is_ephemeral else (self.text, self.chunks)
-        return DraftColumns(self.turn.pk, text, chunks, manifest, version)
+from convo.history.statements import Draft
+from convo.models import AgentVersion, ItemOutline, ReplyItem, Session, Turn, rebuild_draft_items
 
 
 def save_drafts(drafts: Sequence[Draft]) -> None:
@@ -49,9 +17,13 @@ def save_drafts(drafts: Sequence[Draft]) -> None:
     versions = [draft.prompt.agent_version for draft in drafts if draft.prompt]
     # Most turns end before their first draft is saved, and the end stores an agent version only if it is new.
     AgentVersion.objects.bulk_create(versions, ignore_conflicts=True)
-    rows = [draft.columns for draft in drafts if draft.prompt or not draft.turn.session.is_ephemeral]
-    if rows:
-        statements.save_drafts(rows)
+    stored_drafts = [
+        replace(draft, text="", chunks=[]) if draft.turn.session.is_ephemeral else draft
+        for draft in drafts
+        if draft.prompt or not draft.turn.session.is_ephemeral
+    ]
+    if stored_drafts:
+        statements.save_drafts(stored_drafts)
     for draft in drafts:
         if draft.turn.session.is_ephemeral:
             ephemeral.save_draft(draft.turn, draft.text, draft.chunks)

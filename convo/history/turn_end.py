@@ -12,7 +12,7 @@ from convo.history import ephemeral, statements, turn_contents
 from convo.history.append import append
 from convo.history.branches import activate
 from convo.history.messages import NewMessage
-from convo.history.turn_contents import PromptRecord
+from convo.history.statements import PromptRecord
 from convo.models import AgentVersion, ItemOutline, Message, ReplyItem, Session, Turn, TurnRequest
 
 MAX_ATTEMPTS = 3

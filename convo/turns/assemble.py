@@ -10,7 +10,7 @@ from convo import agents, context, history, llm
 from convo.agents import Agent
 from convo.context import Prompt
 from convo.history import NewMessage, TranscriptMessage
-from convo.history.turn_contents import PromptRecord
+from convo.history.statements import PromptRecord
 from convo.models import AgentVersion, Message, Person, Session, TurnRequest
 from convo.turns.claim import Claim
 from convo.turns.prepare import agent_with_options, options_of

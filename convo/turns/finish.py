@@ -12,7 +12,7 @@ from django.db import IntegrityError, transaction
 from convo import database, history, memory
 from convo.errors import ConvoError, ServerShutdown, TurnCancelled, error_from_json
 from convo.history import TranscriptMessage, TurnEnding, statements
-from convo.history.turn_contents import PromptRecord
+from convo.history.statements import PromptRecord
 from convo.jobs import quick_batch_job
 from convo.models import Message, Person, Session, Turn
 from convo.turns.assemble import AssembledRequest

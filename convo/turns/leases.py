@@ -15,7 +15,8 @@ from convo import database
 from convo.conf import conf
 from convo.errors import ConvoError, ServerShutdown, TurnCancelled
 from convo.history import statements
-from convo.history.turn_contents import Draft, save_drafts
+from convo.history.statements import Draft
+from convo.history.turn_contents import save_drafts
 from convo.models import Session
 from convo.turns.assemble import AssembledRequest
 from convo.turns.claim import Claim

@@ -6,7 +6,8 @@ not forgotten here.
 
 from convo.history.statements.appending import LockedSession, insert_if_absent, insert_turn, lock_session
 from convo.history.statements.ending import (
-    DraftColumns,
+    Draft,
+    PromptRecord,
     end_turn,
     insert_ended_turn,
     renew_leases,
@@ -27,10 +28,11 @@ from convo.history.statements.reading import (
 __all__ = [
     "AFTER_ALL",
     "BEFORE_ALL",
-    "DraftColumns",
+    "Draft",
     "FactRow",
     "IndexEntry",
     "LockedSession",
+    "PromptRecord",
     "SummaryRow",
     "end_turn",
     "find_session",

@@ -1,12 +1,13 @@
 """Renew, save and end turns."""
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 from uuid import UUID
 
 from django.db import connection
 
-from convo.models import Session, Turn, UserMemory
+from convo.models import AgentVersion, ItemOutline, Manifest, Session, Turn, UserMemory
 from convo.sql import Columns, db_value, fetch_all, insert_sql
 
 # The time by the database's clock, plus the seconds of the parameter, as `_seconds` writes them.
@@ -22,14 +23,28 @@ def _seconds(seconds: float | None) -> str | None:
     return None if seconds is None else f"{seconds:+f} seconds"
 
 
-class DraftColumns(NamedTuple):
-    """The columns of a running turn that a checkpoint saves; a manifest of None leaves the stored one."""
+@dataclass(frozen=True, kw_only=True)
+class PromptRecord:
+    """What is stored of a turn's prompt: the model, the agent's version, and the manifest without texts.
 
-    turn_id: int
-    draft: str
-    chunks: object
-    manifest: object
-    agent_version: str | None
+    It is stored with the first part of the reply that is, or at the turn's end: whatever a model wrote can be
+    traced to the memories that it was given, and a short turn needs no statement of its own.
+    """
+
+    model: str
+    agent_version: AgentVersion
+    manifest: Manifest
+    cache_hit: bool | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Draft:
+    """A running turn's reply so far, and the record of its prompt until that is saved."""
+
+    turn: Turn
+    text: str
+    chunks: list[ItemOutline]
+    prompt: PromptRecord | None = None
 
 
 class EndedTurn(NamedTuple):
@@ -50,7 +65,7 @@ def renew_leases(turn_ids: Collection[int], seconds: float) -> set[int]:
     return {turn_id for turn_id, cancel_requested in rows if not cancel_requested}
 
 
-def save_drafts(drafts: Sequence[DraftColumns]) -> None:
+def save_drafts(drafts: Sequence[Draft]) -> None:
     """Save the drafts of running turns; those that have ended meanwhile stay as they are."""
     json_value = _JSON[connection.vendor]
     row = f"(%s, %s, {json_value}, {json_value}, %s)"
@@ -58,10 +73,11 @@ def save_drafts(drafts: Sequence[DraftColumns]) -> None:
         value
         for draft in drafts
         for value in (
-            *draft[:2],
+            draft.turn.pk,
+            draft.text,
             db_value(Turn, "chunks", draft.chunks),
-            db_value(Turn, "manifest", draft.manifest),
-            draft.agent_version,
+            db_value(Turn, "manifest", draft.prompt and draft.prompt.manifest),
+            draft.prompt and draft.prompt.agent_version.sha256,
         )
     ]
     fetch_all(
