@@ -13,10 +13,6 @@ from convo.history.files.content import ItemFields, data_field, parts_of
 from convo.history.messages import NewMessage, TranscriptMessage, costs
 from convo.models import Message, Session, Turn
 
-_COLUMNS = (
-    *("session_id", "position", "turn_id", "item_id", "type", "role", "name", "agent", "content", "item"),
-    *("tokens", "turn__kind"),
-)
 # No prompt of usual messages needs more rows at once, and it bounds the memory that they take.
 MAX_ROWS = 2000
 Row = TypeVar("Row", TranscriptMessage, Message)
@@ -101,11 +97,10 @@ def _read_newest(
     messages = statements.read_newest(session_id, after=after, before=before, limit=limit)
     if not any(map(ephemeral.has_no_text, messages)):
         return messages, False
-    rows = Message.objects.transcript(session_id).filter(position__gt=after, position__lt=before)
-    rows = rows.select_related("turn").only(*_COLUMNS).order_by("-position")[:limit]
+    page_rows = statements.read_page(session_id, after=after, before=before, newest_first=True, limit=limit)
     return [
         TranscriptMessage.of(row, from_model_turn=row.turn.kind == Turn.Kind.REPLY)
-        for row in ephemeral.load_contents(list(rows)[::-1])
+        for row in ephemeral.load_contents(page_rows.messages[::-1])
     ], True
 
 

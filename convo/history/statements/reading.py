@@ -23,7 +23,7 @@ _SESSION_SQL = f"""
 _TRANSCRIPT_SQL = """
     message.session_id = %s AND message.thread = '' AND message.active AND message.erased_at IS NULL
 """
-_MESSAGE, _TURN = Columns(Message), Columns(Turn, "id", "number", "status", "question_turn")
+_MESSAGE, _TURN = Columns(Message), Columns(Turn, "id", "number", "kind", "status", "question_turn")
 _MESSAGE_TURN: Any = Message._meta.get_field("turn")
 # Positions lie between these two.
 BEFORE_ALL, AFTER_ALL = 0, 2**63 - 1
