@@ -6,7 +6,7 @@ from convo.history.branches import activate, alternatives, branch_point
 from convo.history.clear import clear, remove, remove_if, restore_cleared, set_aside
 from convo.history.edit import delete_item, delete_message, delete_turn
 from convo.history.fork import fork
-from convo.history.locks import lock_idle, lock_to_append
+from convo.history.locks import lock_idle
 from convo.history.messages import NewMessage, TranscriptMessage
 from convo.history.read import (
     MessagePage,
@@ -64,7 +64,6 @@ __all__ = [
     "items_by_id",
     "lock",
     "lock_idle",
-    "lock_to_append",
     "look_up_newest",
     "message_at",
     "messages_of",

@@ -21,7 +21,7 @@ from convo.models import Evidence, Feedback, IdempotencyRecord, IndexedMessage, 
 @transaction.atomic
 def delete_message(session_id: UUID, position: int) -> None:
     """Delete one message: a question together with its replies, half of a tool pair with its other half."""
-    session = lock_idle(session_id)
+    session = lock_idle(session_id).session
     row = Message.objects.transcript(session).filter(position=position).select_related("turn").first()
     if row is None:
         raise NotFound(f"This session has no message at position {position}.")
@@ -39,7 +39,7 @@ def delete_item(session_id: UUID, item_id: str) -> None:
 
     A result is deleted alone: a client that undoes a conversation item by item deletes its call next.
     """
-    session = lock_idle(session_id)
+    session = lock_idle(session_id).session
     row = Message.objects.transcript(session).filter(item_id=item_id).first()
     if row is None:
         raise NotFound(f"Item with id '{item_id}' not found.")
@@ -50,7 +50,7 @@ def delete_item(session_id: UUID, item_id: str) -> None:
 @transaction.atomic
 def delete_turn(session_id: UUID, number: int) -> None:
     """Delete the messages of a turn, and the other replies to its question."""
-    session = lock_idle(session_id)
+    session = lock_idle(session_id).session
     turn = Turn.objects.filter(session=session, number=number).first()
     rows = Message.objects.filter(Q(turn=turn) | Q(turn__question_turn=turn), session=session, erased_at=None)
     if turn is None or not rows:

@@ -12,12 +12,7 @@ from convo.history.turn_end import end_or_requeue
 from convo.models import Session, Turn
 
 
-def lock_idle(session_id: UUID) -> Session:
-    """Lock the session's row and return it, or raise TurnInProgress, as `lock_to_append` does."""
-    return lock_to_append(session_id).session
-
-
-def lock_to_append(session_id: UUID, *, queued_turn: Turn | None = None) -> LockedSession:
+def lock_idle(session_id: UUID, *, queued_turn: Turn | None = None) -> LockedSession:
     """Lock the session's row; return it with the last turn of its transcript, or raise TurnInProgress.
 
     It is raised while a turn runs, or waits ahead of `queued_turn`. Turns whose lease has run out are ended

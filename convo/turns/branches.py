@@ -49,7 +49,7 @@ def regenerate(
 @transaction.atomic
 def activate(session: Session, number: int) -> None:
     """Make the branch of this turn the transcript."""
-    locked_session = history.lock_idle(session.pk)
+    locked_session = history.lock_idle(session.pk).session
     turn = history.get_turn(locked_session, number)
     if not history.messages_of(turn):
         raise NotFound(f"Turn {number} has no messages to show.")

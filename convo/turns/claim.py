@@ -297,8 +297,8 @@ def _last_turn_id(session: Session) -> int | None:
 
 
 def lock_open(session_id: UUID, *, queued_turn: Turn | None = None) -> LockedSession:
-    """Lock an open session in which no turn is unfinished, as `history.lock_to_append` does."""
-    locked = history.lock_to_append(session_id, queued_turn=queued_turn)
+    """Lock an open session in which no turn is unfinished, as `history.lock_idle` does."""
+    locked = history.lock_idle(session_id, queued_turn=queued_turn)
     if locked.session.state != Session.State.OPEN:
         state = locked.session.state
         raise SessionClosed(f"This session is {state}. Set its state to `open` to continue it.")

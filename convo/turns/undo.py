@@ -39,7 +39,7 @@ def restore(session_id: UUID, owner: Any) -> Session:
         assert deleted_session.forked_from_id is not None
         # The conversation is locked before the session that was cleared from it: everything that locks both
         # does it in this order.
-        conversation = history.lock_idle(deleted_session.forked_from_id)
+        conversation = history.lock_idle(deleted_session.forked_from_id).session
     session = deleted_sessions.select_for_update().first()
     if session is None:
         raise NotFound("It is too late to undo this: the conversation is gone.")
@@ -55,7 +55,7 @@ def restore(session_id: UUID, owner: Any) -> Session:
 @database.retry_conflicts
 @transaction.atomic
 def _clear_for_undo(session_id: UUID) -> Session | None:
-    return history.set_aside(history.lock_idle(session_id), conf().undo_seconds)
+    return history.set_aside(history.lock_idle(session_id).session, conf().undo_seconds)
 
 
 @database.retry_conflicts
