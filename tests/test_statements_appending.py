@@ -9,11 +9,12 @@ from django.db import connection, transaction
 from django.db.models import Model
 from django.utils import timezone
 
-from convo import database, history
+from convo import history
 from convo.history import statements
-from convo.models import IdempotencyRecord, Message, Session, Turn
+from convo.history.statements import Draft, PromptRecord
+from convo.models import AgentVersion, IdempotencyRecord, Message, Session, Turn
 from tests.faults import wait_until
-from tests.support.rows import new_rows
+from tests.support.rows import MANIFEST, new_rows
 from tests.support.threads import in_thread
 
 
@@ -143,10 +144,12 @@ def waits_for_a_lock() -> bool:
 @pytest.mark.django_db
 def test_drafts_and_leases_of_a_running_turn_leave_the_indexes_alone(session: Session) -> None:
     turn = Turn.objects.create(session=session, number=1, status="running", lease_until=timezone.now())
-    rows = Turn.objects.filter(pk=turn.pk)
-    rows.update(lease_until=database.seconds_from_now(15))
-    rows.update(draft="The harbour", chunks=[{"index": 0}], manifest={"budget": 1})
-    assert rows.get().draft == "The harbour"
+    version = AgentVersion.objects.create(sha256="a" * 64, name="helper", config={})
+    prompt = PromptRecord(model="m", agent_version=version, manifest=MANIFEST, cache_hit=None)
+    assert statements.renew_leases([turn.pk], 15) == {turn.pk}
+    statements.save_drafts([Draft(turn=turn, text="The harbour", chunks=[], prompt=prompt)])
+    turn.refresh_from_db()
+    assert (turn.draft, turn.manifest) == ("The harbour", MANIFEST)
     if connection.vendor == "sqlite":
         # It writes to the indexes of the changed columns anyway.
         return

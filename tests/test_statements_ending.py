@@ -18,6 +18,7 @@ from convo.history import statements
 from convo.history.statements import Draft, PromptRecord
 from convo.models import AgentVersion, Person, Session, Turn, TurnRequest, UserMemory
 from tests.support.leases import expire
+from tests.support.rows import MANIFEST
 from tests.support.statements import recorded_statements
 from tests.talk import begin
 from tests.upstream import Upstream
@@ -26,7 +27,6 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 LONG_AGO = timezone.now() - timedelta(days=1)
 CHUNKS: Any = [{"index": 0, "kind": "message", "chunk_lengths": [3, 9]}]
-MANIFEST: Any = {"total": 3, "parts": [{"part": "question", "why": "it's 100 % \\ new", "tokens": 3}]}
 # The attributes that the two ways to end a turn can't have in common.
 OWN = {"_state", "id", "key", "number", "session_id"}
 

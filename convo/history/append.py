@@ -32,8 +32,8 @@ def append(
         session.last_position += len(rows)
         session.message_count += len(rows) if active else 0
         session.token_count += sum(row.tokens for row in rows) if active else 0
-    # The session is saved in every case: even one that stores no messages stores its turns, which are
-    # counted, and by the changed row a writer that waits for the lock knows that its view is old.
+    # Save the session even if it stores no messages: its turns are counted, and the changed row tells a
+    # writer that waits for the lock to read again.
     session.last_activity = timezone.now()
     remaining_rows = iter(stored_rows)
     for turn, messages in turns:
@@ -43,6 +43,7 @@ def append(
         turn_rows = list(islice(remaining_rows, len(messages)))
         statements.insert_turn(session, turn, turn_rows, saves_counters=turn is turns[-1][0])
     for row in rows:
+        # Inserting the turn gave it its id; assigning it again copies the id into the row.
         row.turn = row.turn
     if session.storage == Session.Storage.PERSISTENT:
         attachments.link(rows)

@@ -11,6 +11,7 @@ from convo import database
 from convo.models import Message, Person, Session, Turn
 
 ITEM = {"type": "function_call", "call_id": "call_1", "name": "weather", "arguments": "{}", "z": [1, None]}
+MANIFEST: Any = {"total": 3, "parts": [{"part": "question", "why": "it's 100 % \\ new", "tokens": 3}]}
 TEXTS = ["", "Hello", "Ünïcode 🎈", "It's 100 %", "NULL", "''"]
 
 

@@ -16,14 +16,14 @@ from convo.models import Message, Session, Turn
 from convo.sql import Columns, Sql, db_value, fetch_all, insert_sql
 
 # Operations that need other columns of the locked session load them when they read them.
-_LOCKED = Columns(
+_SESSION = Columns(
     Session,
     *("id", "owner", "person", "kind", "storage", "agent", "title_turn", "state", "epoch", "base_position"),
     *("last_position", "last_turn", "message_count", "turn_count", "token_count"),
 )
 _LAST_TURN = Columns(Turn, "id", "number", "kind", "agent")
 _LOCK_SQL = f"""
-    SELECT {_LOCKED.sql("session")}, {_LAST_TURN.sql("turn")},
+    SELECT {_SESSION.sql("session")}, {_LAST_TURN.sql("turn")},
         EXISTS (
             SELECT 1 FROM convo_turn unfinished
             WHERE unfinished.session_id = session.id AND unfinished.status IN ('queued', 'running')
@@ -37,13 +37,13 @@ _LOCK_SQL = f"""
     )
     WHERE session.id = %s {{lock}}
 """
-_IS_CURRENT = "session.xmin = (SELECT seen.xmin FROM convo_session seen WHERE seen.id = session.id)"
+_IS_CURRENT = "session.xmin = (SELECT latest.xmin FROM convo_session latest WHERE latest.id = session.id)"
 _LOCK_SQL_BY_VENDOR = {
     "postgresql": _LOCK_SQL.format(is_current=_IS_CURRENT, lock="FOR UPDATE OF session"),
     # A transaction that writes is alone on SQLite.
     "sqlite": _LOCK_SQL.format(is_current="TRUE", lock=""),
 }
-_COUNTERS = (*("last_position", "last_turn", "message_count", "turn_count", "token_count", "last_activity"),)
+_COUNTERS = ("last_position", "last_turn", "message_count", "turn_count", "token_count", "last_activity")
 
 
 class LockedSession(NamedTuple):
@@ -66,7 +66,7 @@ def lock_session(session_id: UUID) -> LockedSession | None:
     if not rows:
         return None
     (row,) = rows
-    session, turn_values = _LOCKED.instance(row[: len(_LOCKED)]), row[len(_LOCKED) : -2]
+    session, turn_values = _SESSION.instance(row[: len(_SESSION)]), row[len(_SESSION) : -2]
     last_turn = _LAST_TURN.instance(turn_values) if turn_values[0] else None
     if last_turn:
         last_turn.session = session
@@ -90,16 +90,16 @@ def _insert_at_once(session: Session | None, turn: Turn, messages: Sequence[Mess
         parts["new_turn"] = _insert_for_ids(turns)
     if messages:
         turn_id = {"turn": ("(SELECT id FROM new_turn)", ())} if turns else {}
-        parts["new_message"] = _insert_for_ids(_joined(turn, messages), **turn_id)
+        parts["new_message"] = _insert_for_ids(_with_turn(turn, messages), **turn_id)
     selects = [f"SELECT {rank} AS rank, id FROM {name}" for rank, name in enumerate(parts)]
     if _is_continued(turn, messages):
         parts["unindexed"] = _mark_unindexed(turn)
     if session:
         parts["counters"] = _save_counters(session)
-    commons = ", ".join(f"{name} AS ({sql})" for name, (sql, _) in parts.items())
+    ctes = ", ".join(f"{name} AS ({sql})" for name, (sql, _) in parts.items())
     select = " UNION ALL ".join(selects) or "SELECT 0 AS rank, 0 AS id"
     values = [value for _, values in parts.values() for value in values]
-    ids = fetch_all(f"WITH {commons} {select} ORDER BY rank, id", values)
+    ids = fetch_all(f"WITH {ctes} {select} ORDER BY rank, id", values)
     _set_ids([*turns, *messages], [id for _, id in ids][: len(turns) + len(messages)])
 
 
@@ -110,13 +110,13 @@ def _insert_in_order(session: Session | None, turn: Turn, messages: Sequence[Mes
     elif _is_continued(turn, messages):
         fetch_all(*_mark_unindexed(turn))
     if messages:
-        ids = fetch_all(*_insert_for_ids(_joined(turn, messages)))
+        ids = fetch_all(*_insert_for_ids(_with_turn(turn, messages)))
         _set_ids(messages, sorted(id for (id,) in ids))
     if session:
         fetch_all(*_save_counters(session))
 
 
-def _joined(turn: Turn, messages: Sequence[Message]) -> Sequence[Message]:
+def _with_turn(turn: Turn, messages: Sequence[Message]) -> Sequence[Message]:
     # Messages that were made before their turn was stored lack its id.
     for message in messages:
         message.turn = turn
