@@ -122,9 +122,8 @@ def load_with_version(
     sql = f"SELECT version.*, found.* FROM ({version_sql}) version LEFT JOIN ({messages_sql}) found ON true"
     rows = fetch_all(sql, values)
     width = len(Version._fields)
-    return Version._make(rows[0][:width]), LoadedMessages(
-        row[width:] for row in rows if row[width] is not None
-    )
+    messages = LoadedMessages(row[width:] for row in rows if row[width] is not None)
+    return Version._make(rows[0][:width]), messages
 
 
 def _messages_sql(message_ids: Sequence[int], neighbours: int, before_position: int | None) -> str:
