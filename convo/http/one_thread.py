@@ -36,8 +36,8 @@ class OneThreadHandler(ASGIHandler):
     """An ASGIHandler that runs middleware, view and signals of a request in one thread of a pool.
 
     Django's own switches threads for each sync piece, 16 times a request with our middleware, and starts two
-    new threads: 5.4 ms of CPU for an empty view in place of 1.1. Only the body is received, and the
-    response sent, on the event loop, so neither a slow upload nor a stream holds a thread.
+    new threads. Only the body is received, and the response sent, on the event loop, so neither a slow
+    upload nor a stream holds a thread.
     """
 
     def __init__(self, threads: int) -> None:

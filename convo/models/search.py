@@ -23,7 +23,7 @@ def owner_key_of(owner_pk: object) -> str:
 
 
 class IndexedMessage(models.Model):
-    """A message as search knows it. Triggers or a generated column keep the text index in step."""
+    """A message as search knows it. Triggers, or an index over a function, keep the text index in step."""
 
     message = models.OneToOneField(Message, models.CASCADE, primary_key=True, related_name="indexed")
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="+")
