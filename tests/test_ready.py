@@ -98,7 +98,9 @@ def test_a_process_whose_work_is_late_is_degraded_and_says_why(client: httpx2.Cl
     late = Work.objects.create(kind="learn", target="1", next_at=database.seconds_from_now(-300))
     wait_until(answers(client, 200, "degraded", "work: overdue by 3"))
     (reason,) = client.get("/readyz").json()["reasons"]
-    assert reason.endswith(" s (1 learn): start more workers, and see `manage.py backlog`")
+    assert reason.endswith(
+        " s (1 learn): start more workers (docs/how-to/background-work.md), and see `manage.py backlog`"
+    )
     Work.objects.filter(pk=late.pk).update(state=Work.State.DEAD)
     wait_until(answers(client, 200, "degraded", "work: 1 given up"))
     Work.objects.filter(pk=late.pk).delete()

@@ -123,7 +123,7 @@ def _check_background_work() -> str:
     if (lag := jobs.lag_seconds()) > limit_seconds:
         counts = jobs.count_waiting(MAX_COUNTED).items()
         waiting = ", ".join(f"{count}{'+' if count == MAX_COUNTED else ''} {kind}" for kind, count in counts)
-        advice = "start more workers, and see `manage.py backlog`"
+        advice = "start more workers (docs/how-to/background-work.md), and see `manage.py backlog`"
         reasons.append(f"overdue by {lag:.0f} s ({waiting or 'nothing any more'}): {advice}")
     if jobs.is_sweep_late(max(limit_seconds, 2 * conf().sweep_seconds)):
         reasons.append("no sweep has caught up lately")
