@@ -206,17 +206,17 @@ def test_a_chat_that_is_passed_through_writes_its_usage_in_one_statement(
     assert len(statements) <= (3 if connection.vendor == "postgresql" else 4), statements
 
 
-def test_a_response_takes_ten_statements(alice_key: str, model: Upstream) -> None:
+def test_a_response_takes_ten_statements_and_the_next_nine(alice_key: str, model: Upstream) -> None:
     caller = Caller(alice_key)
     body: dict[str, Any] = {"model": "words-50", "input": "Where is the harbour?"}
     ok(caller.send("/v1/responses", body))
     with recorded_statements() as statements:
         first = ok(caller.send("/v1/responses", body))
-    # The key, the person, the new session, the lock, the guard's calls, and the lock at the end.
-    assert len(statements) <= 8 + storing_statements(), statements
+    # The key, the person, the session, its lock, the request, the newest messages, and the lock at the end.
+    assert len(statements) <= 7 + storing_statements(), statements
     with recorded_statements() as statements:
         second = ok(caller.send("/v1/responses", {**body, "previous_response_id": first["id"]}))
     assert second["output"][0]["content"][0]["text"].endswith("word50 ")
     assert len(model.last["messages"]) == 3
-    # The key, the response before, the lock, the guard's calls, and the lock at the end.
+    # The key, the response before, the lock, the calls that wait, the request, and the lock at the end.
     assert len(statements) <= 6 + storing_statements(), statements

@@ -37,13 +37,13 @@ class Choice:
         return [message for exchange in self.exchanges for message in exchange]
 
 
-def newest_that_fit(newest_first: Iterable[PastExchange], *, pairs: int | None, budget: int) -> Choice:
-    """Return the newest of these exchanges: at most `pairs` of them, within `budget` tokens.
+def newest_that_fit(exchanges: Iterable[PastExchange], *, pairs: int | None, budget: int) -> Choice:
+    """Return the newest of these, which come newest first: at most `pairs` of them, within `budget` tokens.
 
     Those that are needed are always taken, whatever they cost.
     """
     choice, full_reason = Choice(), ""
-    for exchange in newest_first:
+    for exchange in exchanges:
         if exchange.omission:
             choice.omissions.append((exchange.omission, exchange.messages))
             continue

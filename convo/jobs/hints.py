@@ -23,9 +23,9 @@ PAUSE_SECONDS = 0.5
 class HintQueue:
     """A queue of hints in order of arrival, each of them once, with a maximum length.
 
-    Whoever takes a hint of a job for many rows does all that waits, so one such hint is enough. The next can
-    be taken after a pause, in which more work gathers: at 30 turns a second, the work then takes a third of
-    the processor time.
+    The thread that takes a hint of a job for many rows does all that waits, so one such hint is enough. The
+    next can be taken after a pause, in which more work gathers: at 30 turns a second, the work then takes a
+    third of the processor time.
     """
 
     def __init__(self) -> None:
@@ -50,7 +50,7 @@ class HintQueue:
                 now = time.monotonic()
                 waits = {key: self._paused_until.get(key, 0) - now for key in self._hints}
                 if key := next((key for key, wait in waits.items() if wait <= 0), None):
-                    if key[1] == "":
+                    if is_for_many(key[0]):
                         self._paused_until[key] = now + PAUSE_SECONDS
                     return self._hints.pop(key)
                 self._changed.wait(min(waits.values(), default=None))

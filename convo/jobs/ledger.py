@@ -38,8 +38,8 @@ def require(kind: str, pk: object) -> None:
 
 def start_attempt(kind: str, target: str) -> Work | None:
     """Begin an attempt at this work, which counts from now on; return None if it can't begin now."""
-    started = start_attempts(kind, [target])
-    return started[0] if started else None
+    attempts = start_attempts(kind, [target])
+    return attempts[0] if attempts else None
 
 
 @database.retry_conflicts
@@ -53,8 +53,8 @@ def start_attempts(kind: str, targets: Sequence[str]) -> list[Work]:
         if not _take_lease(Work.objects.due().filter(kind=kind, target__in=targets), holder):
             return []
         rows = Work.objects.filter(kind=kind, target__in=targets, holder=holder)
-        started = sorted(rows, key=lambda work: targets.index(work.target))
-        for work in started:
+        attempts = sorted(rows, key=lambda work: targets.index(work.target))
+        for work in attempts:
             if work.attempts > conf().work_attempts:
                 # The last attempt left no result behind, so its process is gone.
                 reason = f"process_lost: the process ended in the last attempt. {work.error}".strip()
@@ -62,7 +62,7 @@ def start_attempts(kind: str, targets: Sequence[str]) -> list[Work]:
                 dead.append(work)
     for work in dead:
         logger.error("%s is dead: it killed its process %d times", work, work.attempts - 1)
-    return [work for work in started if work not in dead]
+    return [work for work in attempts if work not in dead]
 
 
 def can_start_sweep(*, standby: bool) -> bool:
@@ -87,13 +87,13 @@ def _free_sweeps(*, standby: bool) -> models.QuerySet[Work]:
 
 
 def renew_leases(attempts: Iterable[Work]) -> None:
-    rows = Work.objects.filter(_held(attempts))
+    rows = Work.objects.filter(_leased_by(attempts))
     rows.update(lease_until=database.seconds_from_now(conf().work_lease_seconds))
 
 
 @database.retry_conflicts
 def complete(attempts: Sequence[Work]) -> None:
-    Work.objects.filter(_held(attempts)).delete()
+    Work.objects.filter(_leased_by(attempts)).delete()
 
 
 @database.retry_conflicts
@@ -134,10 +134,10 @@ def _take_lease(rows: models.QuerySet[Work], holder: str) -> int:
 
 
 def _release(held: Sequence[Work], **values: object) -> None:
-    Work.objects.filter(_held(held)).update(lease_until=None, holder="", **values)
+    Work.objects.filter(_leased_by(held)).update(lease_until=None, holder="", **values)
 
 
-def _held(attempts: Iterable[Work]) -> Q:
+def _leased_by(attempts: Iterable[Work]) -> Q:
     """Return the condition of the rows whose leases these attempts still have."""
     return Q(pk__in=[work.pk for work in attempts], holder__in={work.holder for work in attempts})
 

@@ -55,7 +55,7 @@ class TimeLimitExceeded(ConvoError):
 
 @dataclass(frozen=True, kw_only=True)
 class RunningWork:
-    """What a child has begun: attempts of one holder with their leases, or a function of the sweep."""
+    """Work that a child has begun: attempts of one holder with their leases, or a function of the sweep."""
 
     name: str
     deadline: float

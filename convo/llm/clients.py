@@ -59,8 +59,8 @@ class ModelServer:
             body = json.loads(text)
         except ValueError:
             body = text
-        kind = openai.RateLimitError if response.status == 429 else openai.APIStatusError
-        return kind("The model server refused the request.", response=failed_response, body=body)
+        error_class = openai.RateLimitError if response.status == 429 else openai.APIStatusError
+        return error_class("The model server refused the request.", response=failed_response, body=body)
 
     def _failed_request(self, path: str) -> httpx2.Request:
         return httpx2.Request("POST", f"{self.base_url}{path}")

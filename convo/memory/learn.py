@@ -29,7 +29,7 @@ _TURN_FIELDS = ("session", "number", "status", "agent", "gist", "indexed_at", "l
 
 @dataclass(frozen=True, kw_only=True)
 class Lesson:
-    """What a turn teaches, and what that is based on: the turn with its session, and the user's messages."""
+    """The notes on a turn: the turn with its session, and the user's messages that they are based on."""
 
     turn: Turn
     messages: Sequence[Message]

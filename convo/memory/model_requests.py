@@ -44,9 +44,9 @@ def asks_for_notes(agent: Agent) -> bool:
 def notes_by_model() -> Q:
     """Return the condition that a model takes the notes on a turn."""
     agents_by_name = agents.all_agents()
-    asking = [name for name, agent in agents_by_name.items() if asks_for_notes(agent)]
-    condition = Q(agent__in=asking)
-    if agents.default_name() in asking:
+    agent_names = [name for name, agent in agents_by_name.items() if asks_for_notes(agent)]
+    condition = Q(agent__in=agent_names)
+    if agents.default_name() in agent_names:
         # A turn of an agent that agents.yaml no longer has is the default agent's.
         condition |= ~Q(agent__in=agents_by_name)
     return condition

@@ -13,7 +13,7 @@ _MAX_TURNS = 20
 def schedule(session: Session, turns: Iterable[Turn]) -> None:
     """Schedule learning from these turns of a session, and a summary that may be due, after the commit.
 
-    A turn takes one hint: whoever learns from it requests the summary that it makes due.
+    A turn takes one hint: the job that learns from it also requests the summary that it makes due.
     """
     agent = agent_or_default(session.agent)
     # The jobs also index the turn, so an agent that recalls messages needs it soon even if it doesn't learn.

@@ -47,14 +47,14 @@ class MessageViewSet(ConvoViewSet):
         check_roles(request, [message["role"] for message in data["messages"]])
         session_row = self.get_session(session, data.get("user"))
 
-        appended: list[Message] = []
+        messages: list[Message] = []
 
         def append() -> Response:
             new_messages = [serializers.new_message(message) for message in data["messages"]]
-            appended[:] = turns.record(session_row, new_messages)
-            return Response({"results": messages_json(appended)}, status=201)
+            messages[:] = turns.record(session_row, new_messages)
+            return Response({"results": messages_json(messages)}, status=201)
 
-        return process_once(request, append, lambda _: appended[-1].turn)
+        return process_once(request, append, lambda _: messages[-1].turn)
 
     @extend_schema(responses=responses(schema.MESSAGE))
     def retrieve(self, request: Request, session: str, position: str) -> Response:

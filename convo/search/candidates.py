@@ -74,13 +74,13 @@ _lock = threading.Lock()
 
 
 def select_candidates(
-    scope: Scope, question: Question, outdated: tuple[CacheEntry, Version] | None = None
+    scope: Scope, question: Question, stale_entry: tuple[CacheEntry, Version] | None = None
 ) -> tuple[CandidateSet, TermStats]:
     """Return the messages worth ranking, and how rare the question's words are in the scope.
 
-    `outdated` is the cached entry of the scope with the scope's present version, which is another one.
+    `stale_entry` is the cached entry of the scope with the scope's present version, which is another one.
     """
-    if (candidates := _all_of_small_scope(scope, outdated)) is not None:
+    if (candidates := _all_of_small_scope(scope, stale_entry)) is not None:
         return candidates, candidates.term_stats(question.terms)
     keys_by_word = _keys_by_word(
         scope.scope_key, [*question.terms, *question.date_terms], limit=MAX_MATCHES_PER_WORD
@@ -110,7 +110,7 @@ def message_ids_by_word(
 
 
 def cached_entry(scope: Scope) -> CacheEntry | None:
-    """Return what is cached of this scope; whoever uses it compares the version."""
+    """Return what is cached of this scope; its user must compare the version."""
     if not scope.is_unfiltered:
         return None
     key = _cache_key(scope)
@@ -125,10 +125,10 @@ def _cache_key(scope: Scope) -> str:
     return f"{connection.settings_dict['NAME']} {scope.scope_key} {session_key}"
 
 
-def _all_of_small_scope(scope: Scope, outdated: tuple[CacheEntry, Version] | None) -> CandidateSet | None:
+def _all_of_small_scope(scope: Scope, stale_entry: tuple[CacheEntry, Version] | None) -> CandidateSet | None:
     """Return every message of a small scope; None if the scope is large."""
     if scope.is_unfiltered:
-        return _read_and_cache(scope, outdated)
+        return _read_and_cache(scope, stale_entry)
     return CandidateSet(scope.rows(scope.base_condition)) if scope.count() <= SMALL_SCOPE else None
 
 
@@ -219,16 +219,16 @@ def _quoted_term(scope_key: str, word: str) -> str:
     return _TERM_QUOTING[connection.vendor].format(f"{scope_key}.{word}")
 
 
-def _read_and_cache(scope: Scope, outdated: tuple[CacheEntry, Version] | None) -> CandidateSet | None:
+def _read_and_cache(scope: Scope, stale_entry: tuple[CacheEntry, Version] | None) -> CandidateSet | None:
     """Read and cache every message of a small scope; return None if the scope is large.
 
     If messages were added and nothing else changed, only these are read. A set that still waits for vectors
     isn't cached, because vectors don't change the version.
     """
-    if outdated is None and scope.count() > SMALL_SCOPE:
+    if stale_entry is None and scope.count() > SMALL_SCOPE:
         return None
     # The version is read before the rows: what comes in between is read again for the next search.
-    entry, version = outdated or (None, scope.version(newest_id=0))
+    entry, version = stale_entry or (None, scope.version(newest_id=0))
     if version.messages > SMALL_SCOPE:
         # The scope is large now, and the larger it is, the longer reading its version takes. Without an entry
         # the next search only counts messages, up to the limit.

@@ -95,7 +95,7 @@ def find(
         before=before,
         before_position=before_position,
     )
-    question, outdated = parse_question(query), None
+    question, stale_entry = parse_question(query), None
     # Most scopes have not changed since the last search, so what is cached is ranked before it is checked.
     if entry := cached_entry(scope):
         term_stats = entry.candidates.term_stats(question.terms)
@@ -104,8 +104,8 @@ def find(
         version, messages = load_with_version(scope, newest_id, _message_ids(ranked_rows), neighbours)
         if version.equals(entry.version):
             return _hits(question, ranked_rows, messages, neighbours)
-        outdated = entry, version
-    candidates, term_stats = select_candidates(scope, question, outdated)
+        stale_entry = entry, version
+    candidates, term_stats = select_candidates(scope, question, stale_entry)
     ranked_rows = rank(candidates, question, term_stats, limit, excluded_parts)
     messages = load_messages(_message_ids(ranked_rows), neighbours, before_position)
     return _hits(question, ranked_rows, messages, neighbours)

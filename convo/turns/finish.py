@@ -48,24 +48,24 @@ class TurnResult:
 
 
 def finish(
-    claim: Claim, reply: ReplyBuilder, error: ConvoError | None, request: AssembledRequest | None = None
+    claim: Claim, reply: ReplyBuilder, error: ConvoError | None, assembled: AssembledRequest | None = None
 ) -> TurnResult | None:
     """Store the reply and end the turn; None if the turn had ended before, or goes back into the queue."""
     try:
-        return _finish(claim, reply, error, request)
+        return _finish(claim, reply, error, assembled)
     except IntegrityError as failure:
         if not claim.turn._state.adding:
             raise
         # A passed-through chat stores nothing until now. Its owner is gone, such as a guest who has signed
         # in, or an earlier attempt was committed although its answer was lost.
         logger.warning("the usage of a chat was not written: %s", database.describe_failure(failure))
-        turn, ending = copy(claim.turn), _ending(claim.turn.session, reply, error, request)
+        turn, ending = copy(claim.turn), _ending(claim.turn.session, reply, error, assembled)
         return TurnResult(turn, history.set_ending(turn.session, turn, ending))
 
 
 @database.retry_conflicts
 def _finish(
-    claim: Claim, reply: ReplyBuilder, error: ConvoError | None, request: AssembledRequest | None
+    claim: Claim, reply: ReplyBuilder, error: ConvoError | None, assembled: AssembledRequest | None
 ) -> TurnResult | None:
     # The readers of the turn hold the claim's: this copy changes, and needs no reading again.
     turn = copy(claim.turn)
@@ -75,7 +75,7 @@ def _finish(
             return None
         is_kept = session.storage == Session.Storage.PERSISTENT
         is_new = turn._state.adding
-        ending = _ending(session, reply, error, request)
+        ending = _ending(session, reply, error, assembled)
         is_shut_down = isinstance(error, ServerShutdown) and not ending.stored_items
         if is_shut_down and not is_new and history.requeue(turn):
             return None
@@ -89,7 +89,7 @@ def _finish(
             turn.error = _error_json(end_reason)
         if is_kept and session.kind == Session.Kind.CONVERSATION:
             memory.schedule(session, [turn])
-    window = [*request.newest_messages, *claim.question] if request else []
+    window = [*assembled.newest_messages, *claim.question] if assembled else []
     # The window of a regenerated reply ends where it branches off, and without a text it is no branch.
     if window and is_kept and session.epoch == claim.version[0] and turn.question_turn_id is None:
         messages = [*window, *map(TranscriptMessage.of, rows)]
@@ -101,7 +101,7 @@ def _finish(
 
 
 def _ending(
-    session: Session, reply: ReplyBuilder, error: ConvoError | None, request: AssembledRequest | None
+    session: Session, reply: ReplyBuilder, error: ConvoError | None, assembled: AssembledRequest | None
 ) -> TurnEnding:
     end_reason = error or reply.limit
     input_tokens, output_tokens, cached_tokens = reply.tokens()
@@ -117,7 +117,7 @@ def _ending(
         # By the distance to now: the moments are those of this process's monotonic clock.
         started_seconds=reply.started_at - time.monotonic(),
         first_token_seconds=reply.first_token_at and reply.first_token_at - time.monotonic(),
-        prompt=_with_finish_word(request.prompt, reply.unknown_finish_reason) if request else None,
+        prompt=_with_finish_word(assembled.prompt, reply.unknown_finish_reason) if assembled else None,
     )
 
 

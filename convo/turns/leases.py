@@ -30,7 +30,7 @@ class RunningTurn:
 
     def __init__(self, claim: Claim) -> None:
         self.claim = claim
-        self.request: AssembledRequest | None = None
+        self.assembled: AssembledRequest | None = None
         self.reply = ReplyBuilder()
         self.error: ConvoError = TurnCancelled()
         self._task: asyncio.Task[None] | None = None
@@ -60,7 +60,7 @@ class RunningTurn:
             text=self.reply.text,
             chunks=[item.outline() for item in self.reply.items],
             # Only the first save needs it: it doesn't change.
-            prompt=self.request.prompt if self.request and not self._saved_delta_count else None,
+            prompt=self.assembled.prompt if self.assembled and not self._saved_delta_count else None,
         )
 
     def mark_saved(self, draft: Draft) -> None:

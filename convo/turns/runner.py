@@ -129,7 +129,7 @@ async def _finish_with_retries(running_turn: RunningTurn, error: ConvoError | No
     while True:
         try:
             return await database.run(
-                finish, running_turn.claim, running_turn.reply, error, running_turn.request
+                finish, running_turn.claim, running_turn.reply, error, running_turn.assembled
             )
         except (DatabaseError, DatabaseUnavailable) as failure:
             logger.warning("a turn is not written yet: %s", database.describe_failure(failure))
@@ -142,7 +142,7 @@ async def _stream_reply(running_turn: RunningTurn, log: TurnLog) -> None:
     if running_turn.claim.is_queued:
         running_turn.claim = await wait_in_queue(running_turn.claim)
     assembled, reply = await database.run(assemble, running_turn.claim), running_turn.reply
-    running_turn.request = assembled
+    running_turn.assembled = assembled
     reply.model, reply.prompt_tokens = assembled.request.model, assembled.prompt.manifest["total"]
     async for event in llm.stream(assembled.request, opened=log.mark_accepted):
         if deltas := reply.add(event):
