@@ -65,9 +65,7 @@ def _add_nonce(request: HttpRequest) -> Nonce:
 
 def _add_headers(response: HttpResponseBase, nonce: Nonce) -> HttpResponseBase:
     policy = getattr(settings, "SECURE_CSP", POLICY)
-    is_usual = policy is POLICY and not nonce.value
-    header = _USUAL_HEADER if is_usual else policy_header(policy, nonce.value)
-    response.headers.setdefault("Content-Security-Policy", header)
+    response.headers.setdefault("Content-Security-Policy", policy_header(policy, nonce.value))
     response.headers.setdefault("Permissions-Policy", PERMISSIONS_POLICY)
     # Static files don't pass through here. Everything else is private to somebody, so neither caches nor
     # browsers store it, unless its view says that it is public.
@@ -83,7 +81,3 @@ def policy_header(policy: Mapping[str, Sequence[str]], nonce: str) -> str:
         " ".join([name, *(scripts if source == NONCE else source for source in sources)])
         for name, sources in policy.items()
     )
-
-
-# Most responses have no nonce, and this header.
-_USUAL_HEADER = policy_header(POLICY, "")

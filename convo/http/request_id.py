@@ -20,13 +20,13 @@ def request_id(get_response: Callable[[HttpRequest], Any]) -> Callable[[HttpRequ
     if iscoroutinefunction(get_response):
 
         async def async_middleware(request: HttpRequest) -> HttpResponseBase:
-            id = request_context.start_request(request.META.get("HTTP_X_REQUEST_ID", ""))
+            id = request_context.start_request(request.headers.get(HEADER, ""))
             return _with_header(await get_response(request), id)
 
         return async_middleware
 
     def middleware(request: HttpRequest) -> HttpResponseBase:
-        id = request_context.start_request(request.META.get("HTTP_X_REQUEST_ID", ""))
+        id = request_context.start_request(request.headers.get(HEADER, ""))
         return _with_header(get_response(request), id)
 
     return middleware
