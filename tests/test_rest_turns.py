@@ -490,7 +490,6 @@ def test_readers_that_leave_while_their_turn_begins_stop_it(
         with sending(server, alice_key, {"stream": streamed, "on_disconnect": "cancel"}):
             time.sleep(milliseconds / 1000)
     time.sleep(3)
-    print("STAT", list(Turn.objects.values_list("status", "draft")))
     # Some left before their turn was stored, but not all.
     wait_until(lambda: Turn.objects.filter(status="cancelled").exists())
     wait_until(lambda: not Turn.objects.unfinished().exists())
