@@ -16,7 +16,7 @@ from convo.sql import fetch_all
 _MESSAGES_SQL = f"""
     SELECT message.session_id, message.position, message.id, message.item_id, message.turn_id, turn.number,
         turn.kind, message.type, message.role, message.name, message.agent, message.content, message.item,
-        message.tokens, CAST(message.created_at AS TEXT)
+        message.tokens, message.created_at
     FROM ({{ids}}) ids {{message_join}} JOIN convo_turn turn ON turn.id = message.turn_id
     WHERE message.thread = '' AND message.position < {{before}}
     AND {FINDABLE_SQL}
@@ -48,13 +48,13 @@ class LoadedMessage(NamedTuple):
     content: str
     item: str | None
     tokens: int
-    created_at_text: str  # few of the messages are shown with their time, so others' texts aren't parsed
+    raw_created_at: datetime | str
 
     @property
     def created_at(self) -> datetime:
-        moment = datetime.fromisoformat(self.created_at_text)
-        # SQLite stores datetimes without a time zone, in UTC.
-        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+        # SQLite stores datetimes as text, in UTC.
+        moment = self.raw_created_at
+        return moment if isinstance(moment, datetime) else datetime.fromisoformat(moment).replace(tzinfo=UTC)
 
     @property
     def session_id(self) -> UUID:

@@ -60,8 +60,8 @@ def lock_session(session_id: UUID) -> LockedSession | None:
     rows = fetch_all(sql, values)
     if rows and not rows[0][-1]:
         # The row changed while the statement waited for it. PostgreSQL reads the locked row again, but not
-        # the other tables: they stand as they did before the wait. Whoever appends to a transcript or ends a
-        # turn also saves the session, so an unchanged row says that they have not changed either.
+        # the other tables: they stand as they did before the wait. Every writer that appends to a transcript
+        # or ends a turn also saves the session, so an unchanged row says that they have not changed either.
         rows = fetch_all(sql, values)
     if not rows:
         return None
