@@ -12,6 +12,7 @@ from django.db import connection
 from django.db.models import Model
 
 from convo.database import in_batches
+from convo.history.statements.reading import IN_TRANSCRIPT_SQL
 from convo.models import Message, Session, Turn
 from convo.sql import Columns, Sql, db_value, fetch_all, insert_sql
 
@@ -31,8 +32,7 @@ _LOCK_SQL = f"""
         {{is_current}}
     FROM convo_session session LEFT JOIN convo_turn turn ON turn.id = (
         SELECT message.turn_id FROM convo_message message
-        WHERE message.session_id = session.id AND message.thread = '' AND message.active
-            AND message.erased_at IS NULL
+        WHERE message.session_id = session.id AND {IN_TRANSCRIPT_SQL}
         ORDER BY message.position DESC LIMIT 1
     )
     WHERE session.id = %s {{lock}}

@@ -20,9 +20,9 @@ _SESSION_SQL = f"""
     WHERE session.id = %s AND session.owner_id = %s
         AND session.kind = 'conversation' AND session.state <> 'deleted'
 """
-_TRANSCRIPT_SQL = """
-    message.session_id = %s AND message.thread = '' AND message.active AND message.erased_at IS NULL
-"""
+# The messages that count today, as in `MessageQuerySet.transcript`.
+IN_TRANSCRIPT_SQL = "message.thread = '' AND message.active AND message.erased_at IS NULL"
+_TRANSCRIPT_SQL = f"message.session_id = %s AND {IN_TRANSCRIPT_SQL}"
 _MESSAGE, _TURN = Columns(Message), Columns(Turn, "id", "number", "kind", "status", "question_turn")
 _MESSAGE_TURN: Any = Message._meta.get_field("turn")
 # Positions lie between these two.
