@@ -12,7 +12,7 @@ from convo.models import ME, IndexedMessage, Person, Session, Turn
 from convo.search import index
 from tests.faults import wait_until
 from tests.servers import database_url
-from tests.support.threads import in_thread
+from tests.support.threads import in_thread, waits_for_a_lock
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -85,9 +85,3 @@ def test_a_message_that_waited_for_the_index_is_indexed(session: Session) -> Non
     while search.index_turns():
         pass
     assert IndexedMessage.objects.count() == 2
-
-
-def waits_for_a_lock() -> bool:
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT EXISTS (SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock')")
-        return bool(cursor.fetchone()[0])

@@ -15,7 +15,7 @@ from convo.history.statements import Draft, PromptRecord
 from convo.models import AgentVersion, IdempotencyRecord, Message, Session, Turn
 from tests.faults import wait_until
 from tests.support.rows import MANIFEST, new_rows
-from tests.support.threads import in_thread
+from tests.support.threads import in_thread, waits_for_a_lock
 
 
 def stored(rows: Sequence[Model], *but: str) -> list[dict[str, Any]]:
@@ -130,15 +130,6 @@ def test_a_lock_that_had_to_wait_sees_what_was_written_meanwhile(session: Sessio
     assert locked[0].session.last_position == 2
     assert locked[0].last_turn == turn
     assert locked[0].is_busy
-
-
-def waits_for_a_lock() -> bool:
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
-            " AND wait_event_type = 'Lock'"
-        )
-        return bool(cursor.fetchone()[0])
 
 
 @pytest.mark.django_db

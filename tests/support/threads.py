@@ -19,3 +19,13 @@ def in_thread(work: Callable[[], Any]) -> threading.Thread:
     thread = threading.Thread(target=call)
     thread.start()
     return thread
+
+
+def waits_for_a_lock() -> bool:
+    """Whether somebody waits for a lock of this test's PostgreSQL database."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+            " AND wait_event_type = 'Lock'"
+        )
+        return bool(cursor.fetchone()[0])
