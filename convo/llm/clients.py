@@ -44,16 +44,16 @@ class ModelServer:
         try:
             response = await self.session.post(f"{self.base_url}{path}", data=data, headers=self.headers)
             if response.status >= 400:
-                raise self._status_error(response, await response.text(errors="replace"))
+                raise self._status_error(path, response, await response.text(errors="replace"))
         except (aiohttp.ClientError, TimeoutError) as error:
             raise openai.APIConnectionError(request=self._failed_request(path)) from error
         return response
 
-    def _status_error(self, response: aiohttp.ClientResponse, text: str) -> openai.APIStatusError:
+    def _status_error(self, path: str, response: aiohttp.ClientResponse, text: str) -> openai.APIStatusError:
         failed_response = httpx2.Response(
             response.status,
             headers=list(response.raw_headers),
-            request=self._failed_request("chat/completions"),
+            request=self._failed_request(path),
         )
         try:
             body = json.loads(text)
