@@ -17,7 +17,7 @@ from convo.errors import InvalidRequest, MemoryNotCurrent, TurnCancelled
 from convo.models import ME, ApiKey, Evidence, Message, Person, Session, Summary, Turn, UserMemory, Work
 from tests.staff import READS, act, list_of, page_of, read, staff
 from tests.support.admin import talk
-from tests.support.learning import known, learned, tell
+from tests.support.learning import known, known_memories, learned, tell
 from tests.talk import begin, finish
 
 pytestmark = [pytest.mark.django_db, pytest.mark.once]
@@ -365,7 +365,7 @@ def test_staff_forget_one_by_one_or_with_another_permission_many(alice: Any, may
     granted = ["usermemory.delete_usermemory", *(["usermemory.erase_usermemory"] if may_erase else [])]
     client = staff(*granted)
     act(client, "delete_selected", one, other, post="yes")
-    assert len(memory.known_memories(person)) == (0 if may_erase else 2)
+    assert len(known_memories(person)) == (0 if may_erase else 2)
     client.post(page_of(one).replace("/change/", "/delete/"), {"post": "yes"})
     one.refresh_from_db()
     assert one.status == UserMemory.Status.FORGOTTEN

@@ -30,6 +30,7 @@ from convo.models import (
     Turn,
     UserMemory,
 )
+from tests.support.learning import known_memories
 from tests.talk import begin, finish, said
 from tests.upstream import Upstream
 
@@ -64,7 +65,7 @@ def fact(person: Person, text: str, *, message: Message | None = None, **fields:
 
 
 def known(user: Any) -> list[str]:
-    return [row.text for row in memory.known_memories(me(user))]
+    return [row.text for row in known_memories(me(user))]
 
 
 def assert_sound() -> None:

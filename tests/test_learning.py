@@ -20,6 +20,7 @@ from convo.memory import screen
 from convo.memory.learn import learn_by_rules
 from convo.models import ME, NOBODY, Evidence, Message, Person, Session, Turn, UserMemory, Work
 from tests.faults import wait_until
+from tests.support.learning import known_memories
 from tests.support.statements import recorded_statements
 from tests.support.threads import in_thread
 from tests.talk import delete_last
@@ -73,7 +74,7 @@ def taught(session: Session, text: str) -> Turn:
 
 def facts(person: Person, **fields: Any) -> list[str]:
     """What is known, as it would be told."""
-    return [row.text for row in memory.known_memories(person)]
+    return [row.text for row in known_memories(person)]
 
 
 def status(text: str) -> str:

@@ -30,7 +30,7 @@ from convo.models import (
     UserMemory,
 )
 from tests.faults import wait_until
-from tests.support.learning import HOME, Status, known, learned, new_session, tell
+from tests.support.learning import HOME, Status, known, known_memories, learned, new_session, tell
 from tests.upstream import Upstream
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -248,7 +248,7 @@ def relearn(session: Session) -> None:
 def test_an_old_turn_does_not_bring_a_forgotten_fact_back(person: Person, session: Session) -> None:
     tell(session, "I live in Oslo.")
     relearn(session)
-    (fact,) = memory.known_memories(person)
+    (fact,) = known_memories(person)
     memory.forget(fact)
     relearn(session)
     assert known(person) == []
@@ -262,7 +262,7 @@ def test_an_old_turn_does_not_bring_a_forgotten_fact_back(person: Person, sessio
 def test_an_old_turn_does_not_undo_a_correction(person: Person, session: Session) -> None:
     tell(session, "I live in Oslo.")
     relearn(session)
-    (fact,) = memory.known_memories(person)
+    (fact,) = known_memories(person)
     memory.change(fact, text="Lives in Bergen")
     relearn(session)
     assert known(person) == ["Lives in Bergen"]

@@ -15,6 +15,7 @@ from convo.history import NewMessage
 from convo.memory.forget import SESSIONS_AT_A_TIME
 from convo.models import ME, Evidence, Message, Person, Session, Summary, Turn, UserMemory
 from tests.faults import wait_until
+from tests.support.learning import known_memories
 from tests.upstream import Upstream
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -112,7 +113,7 @@ def test_a_reply_that_used_the_fact_is_recalled_no_more_and_one_that_did_not_is(
     Turn.objects.update(learned_at=None, indexed_at=None)
     jobs.sweep()
     assert not any("peanuts" in text for text in found(person, "peanuts allergic"))
-    assert memory.known_memories(person) == []
+    assert known_memories(person) == []
 
 
 @pytest.mark.parametrize(

@@ -245,7 +245,7 @@ async def heard(log: Log[Any], count: int) -> list[str]:
     """The log's deltas, once there are so many."""
     async with asyncio.timeout(SECONDS):
         found: list[str] = []
-        async for batch in log.follow(heartbeat_seconds=SECONDS):
+        async for batch in LogReader(log).batches(heartbeat_seconds=SECONDS):
             found += [delta.text for delta in batch]
             if len(found) >= count:
                 return found

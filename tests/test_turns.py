@@ -20,6 +20,7 @@ from convo.errors import (
     TurnInProgress,
     UpstreamUnavailable,
 )
+from convo.events import LogReader
 from convo.history import NewMessage
 from convo.models import ME, AgentVersion, Message, Person, Session, Turn
 from convo.turns import Claim, TurnResult
@@ -230,7 +231,7 @@ def test_clearing_while_a_reply_is_written_leaves_nothing_behind(
 
     async def clear_meanwhile() -> object:
         log = await turns.launch(claim)
-        async for batch in log.follow(heartbeat_seconds=5):
+        async for batch in LogReader(log).batches(heartbeat_seconds=5):
             assert batch
             break
         await database.run(history.clear, session.pk)

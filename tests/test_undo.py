@@ -31,6 +31,7 @@ from convo.models import (
 )
 from convo.turns import IdempotencyKey
 from convo.verify import check
+from tests.support.learning import known_memories
 from tests.upstream import Upstream
 
 pytestmark = pytest.mark.django_db
@@ -214,7 +215,7 @@ def test_what_was_learned_from_nothing_else_is_told_to_no_model(alice: Any) -> N
     )
 
     def known() -> set[int]:
-        return {row.pk for row in memory.known_memories(session.person)}
+        return {row.pk for row in known_memories(session.person)}
 
     assert known() == {alone.pk, both.pk, said.pk}
     turns.discard(session)
@@ -362,7 +363,7 @@ def test_to_find_those_on_their_way_out_no_table_is_read(alice: Any) -> None:
     session = conversation(alice, FACT)
     with CaptureQueriesContext(connection) as asked:
         list(Session.objects.discarded(alice))
-        memory.known_memories(session.person)
+        known_memories(session.person)
     plans = []
     for query in asked.captured_queries:
         with connection.cursor() as cursor:
@@ -458,7 +459,7 @@ def test_nothing_of_what_was_cleared_is_told_found_or_learned_until_it_is_back(a
         return {
             FACT in found(alice),
             FACT in found(alice, after=timezone.now() - timedelta(days=1)),
-            fact in memory.known_memories(session.person),
+            fact in known_memories(session.person),
             FACT in str(turns.preview(told, QUERY).messages),
             "walnuts" in str(turns.preview(session, QUERY).messages),
         }

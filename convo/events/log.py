@@ -62,9 +62,6 @@ class Log(Generic[E]):
         self.ending = ending
         self._wake_readers()
 
-    def follow(self, *, heartbeat_seconds: float) -> AsyncIterator[list[Delta]]:
-        return LogReader(self).batches(heartbeat_seconds=heartbeat_seconds)
-
     async def wait_until_ended(self) -> E:
         return await LogReader(self).wait_until_ended()
 

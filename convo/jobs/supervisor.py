@@ -82,12 +82,11 @@ class Supervisor:
         self._ending = False
         self._leases = Leases()
 
-    def run(self, kind: str, target: object) -> None:
-        """Run this work in the child; return when it is done, or when the child has ended."""
-        self._ask("run", kind, str(target))
-
     def follow_hint(self, kind: str, target: object) -> None:
-        """Run what this hint names, and of a job for many rows all that waits."""
+        """Run in the child what this hint names, and of a job for many rows all that waits.
+
+        Return when it is done, or when the child has ended.
+        """
         self._ask("hint", kind, str(target))
 
     def sweep(self, *, standby: bool = False, stop: threading.Event | None = None) -> None:

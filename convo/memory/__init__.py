@@ -11,7 +11,6 @@ from convo.memory.provenance import evidence, evidence_by_memory, predecessors, 
 from convo.memory.rules import MAX_RULE_LENGTH, add_rule, remove_rule, set_rules
 from convo.memory.scheduling import schedule
 from convo.memory.screen import KIND_PREFIX, text_key
-from convo.memory.store import known_memories
 from convo.memory.summarise import request_summary, summarise
 
 __all__ = [
@@ -27,7 +26,6 @@ __all__ = [
     "forget_all",
     "forget_matching",
     "has_unlearned_turns",
-    "known_memories",
     "learn",
     "merge",
     "merge_people",

@@ -13,10 +13,6 @@ logger = logging.getLogger(__name__)
 Status = UserMemory.Status
 
 
-def known_memories(person: Person) -> list[UserMemory]:
-    return list(UserMemory.objects.for_prompt(person))
-
-
 def learn_facts(person: Person, facts: Sequence[Fact]) -> int:
     """Store these facts about a locked person; return how many of them are new."""
     new = [memory for fact in facts if (memory := _learn_fact(person, fact))]

@@ -22,7 +22,6 @@ FORMS = {"text": context.single_query, "planning": context.for_planning}
 class AssembledRequest:
     """A request that is ready to be sent, the record of its prompt, and the newest messages before it."""
 
-    claim: Claim
     request: llm.ModelRequest
     prompt: PromptRecord
     newest_messages: Sequence[TranscriptMessage]
@@ -62,7 +61,7 @@ def assemble(claim: Claim) -> AssembledRequest:
         max_output_tokens=agent.max_output_tokens,
         extra=options.extra,
     )
-    return AssembledRequest(claim, request, record, newest_messages)
+    return AssembledRequest(request, record, newest_messages)
 
 
 def _load_person(session: Session) -> None:

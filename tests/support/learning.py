@@ -34,5 +34,9 @@ def learned(person: Person, text: str, *messages: Message, **fields: Any) -> Use
     return made
 
 
+def known_memories(person: Person) -> list[UserMemory]:
+    return list(UserMemory.objects.for_prompt(person))
+
+
 def known(person: Person) -> list[str]:
-    return [row.text for row in memory.known_memories(person)]
+    return [row.text for row in known_memories(person)]
