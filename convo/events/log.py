@@ -62,6 +62,10 @@ class Log(Generic[E]):
         self.ending = ending
         self._wake_readers()
 
+    def follow(self, *, heartbeat_seconds: float) -> AsyncIterator[list[Delta]]:
+        """Yield all deltas in batches to a reader that is never interrupted."""
+        return LogReader(self).batches(heartbeat_seconds=heartbeat_seconds)
+
     async def wait_until_ended(self) -> E:
         return await LogReader(self).wait_until_ended()
 
