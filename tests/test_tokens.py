@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from rs_bpe import openai
 
 from convo import tokens
-from convo.tokens import estimate, vocabulary
+from convo.tokens.estimate import VOCABULARY
 from tests.corpus import CORPUS
 
 pytestmark = [pytest.mark.once, pytest.mark.slow]
@@ -102,17 +102,17 @@ def test_estimate_never_counts_too_few_of_anything(text: str) -> None:
 
 def test_every_listed_token_is_one_in_both_vocabularies() -> None:
     def listed(section: str) -> list[str]:
-        return [token.replace("↵", "\n") for token in section.split()]
+        return [token.replace("↵", "\n") for token in VOCABULARY[section].split()]
 
-    four = [form for word in listed(vocabulary.WORDS) for form in (word, word.capitalize())]
-    bare = four + listed(vocabulary.LOOSE) + listed(vocabulary.TIGHT)
-    spaced = [f" {token}" for token in four + listed(vocabulary.LOOSE) + listed(vocabulary.SPACED)]
-    single = [*"".join(estimate.CHARACTERS.split()), *estimate.INVISIBLE]
+    four = [form for word in listed("words") for form in (word, word.capitalize())]
+    bare = four + listed("loose") + listed("tight")
+    spaced = [f" {token}" for token in four + listed("loose") + listed("spaced")]
+    single = [*"".join(listed("characters")), *VOCABULARY["invisible"]]
     assert [token for token in bare + spaced + single if truth(token) != 1] == []
 
 
 def test_listed_blocks_save_a_token_in_both_vocabularies() -> None:
-    blocks = [[int(end, 16) for end in block.split("-")] for block in estimate.CHEAPER_RANGES.split()]
+    blocks = [[int(end, 16) for end in block.split("-")] for block in VOCABULARY["cheaper_ranges"].split()]
     inside = [chr(code) for first, last in blocks for code in range(first, last + 1)]
     assert [character for character in inside if truth(character) >= len(character.encode())] == []
 
