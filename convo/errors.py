@@ -1,4 +1,4 @@
-"""Every error of Convo. The docstring of a class is its message; its attributes are status and code."""
+"""Every error of Convo. The docstring of a class is its message."""
 
 from collections.abc import Mapping
 from copy import copy
@@ -18,6 +18,14 @@ class ConvoError(Exception):
     v1_param: str | None = None
     # The seconds in Retry-After, unless the code that raises the error passes others.
     default_retry_after: float | None = None
+
+    def __init_subclass__(cls, *, status: int | None = None, **attributes: str | int) -> None:
+        """Set the attributes that a class statement names; with a status of 4xx the request is at fault."""
+        super().__init_subclass__()
+        if status is not None:
+            cls.status, cls.type = status, "invalid_request_error" if 400 <= status < 500 else "server_error"
+        for name, value in attributes.items():
+            setattr(cls, name, value)
 
     def __init__(
         self,
@@ -45,210 +53,140 @@ class ConvoError(Exception):
         return self.status >= 500 or self.status == 429
 
 
-class InvalidRequest(ConvoError):
+class InvalidRequest(ConvoError, status=400, code="invalid_value"):
     """The request is not valid. The message says which part is at fault, and what is expected there."""
 
-    status, code, type = 400, "invalid_value", "invalid_request_error"
 
-
-class UnknownParameter(InvalidRequest):
+class UnknownParameter(InvalidRequest, code="unknown_parameter"):
     """Unknown field. Remove it, or see /api/docs/ for the fields of this call."""
 
-    code = "unknown_parameter"
 
-
-class UnsupportedValue(InvalidRequest):
+class UnsupportedValue(InvalidRequest, code="unsupported_value"):
     """OpenAI accepts this value, but Convo does not support it. Leave it out."""
 
-    code = "unsupported_value"
 
-
-class MissingParameter(InvalidRequest):
+class MissingParameter(InvalidRequest, code="missing_required_parameter"):
     """A required field is missing. `param` names it."""
 
-    code = "missing_required_parameter"
 
-
-class WrongType(InvalidRequest):
+class WrongType(InvalidRequest, code="invalid_type"):
     """A value is of the wrong type. The message says which type is expected there."""
 
-    code = "invalid_type"
 
-
-class InvalidItem(InvalidRequest):
+class InvalidItem(InvalidRequest, code="invalid_item"):
     """This item has no content that can be used later. Send it as you received it, or leave it out."""
 
-    code = "invalid_item"
 
-
-class ItemInConversation(InvalidRequest):
+class ItemInConversation(InvalidRequest, code="item_already_in_conversation"):
     """An item with this id is in the conversation already. Leave it out, or leave out its id."""
 
-    code = "item_already_in_conversation"
 
-
-class InvalidContinuation(InvalidRequest):
+class InvalidContinuation(InvalidRequest, v1_code=""):
     """The input does not fit the conversation that it continues. The message names the item."""
 
-    v1_code = ""
 
-
-class PreviousResponseNotFound(InvalidRequest):
+class PreviousResponseNotFound(InvalidRequest, code="previous_response_not_found"):
     """There is no such previous response: it is unknown, deleted, or was not stored."""
 
-    code = "previous_response_not_found"
 
-
-class MalformedBody(InvalidRequest):
+class MalformedBody(InvalidRequest, code="malformed_body"):
     """The body is not valid JSON. Send one JSON object, encoded as UTF-8."""
 
-    code = "malformed_body"
 
-
-class NotAuthenticated(ConvoError):
+class NotAuthenticated(ConvoError, status=401, code="invalid_api_key"):
     """No valid credentials. Sign in, or send `Authorization: Bearer KEY` (see `manage.py create_key`)."""
 
-    status, code, type = 401, "invalid_api_key", "invalid_request_error"
 
-
-class Forbidden(ConvoError):
+class Forbidden(ConvoError, status=403, code="insufficient_scope"):
     """These credentials do not allow this. Use a key whose scopes include the one that is named."""
 
-    status, code, type = 403, "insufficient_scope", "invalid_request_error"
 
-
-class CsrfFailed(Forbidden):
+class CsrfFailed(Forbidden, code="csrf_failed"):
     """The CSRF token is missing or wrong. Reload the page, or send an API key in place of a cookie."""
 
-    code = "csrf_failed"
 
-
-class MemoryNotAllowed(InvalidRequest):
+class MemoryNotAllowed(InvalidRequest, code="never_stored"):
     """This is never remembered: it looks like a secret, or one of this person's rules forbids it."""
 
-    code = "never_stored"
 
-
-class UnknownAgent(InvalidRequest):
+class UnknownAgent(InvalidRequest, code="unknown_agent"):
     """There is no agent of this name. Choose one of those in agents.yaml."""
 
-    code = "unknown_agent"
 
-
-class NotFound(ConvoError):
+class NotFound(ConvoError, status=404, code="not_found", v1_code=""):
     """There is nothing at this address, or it is not yours. Check the id."""
 
-    status, code, type = 404, "not_found", "invalid_request_error"
-    v1_code = ""
 
-
-class ModelNotFound(NotFound):
+class ModelNotFound(NotFound, code="model_not_found", v1_code="model_not_found"):
     """There is no such model. `GET /v1/models` lists the models of this server."""
 
-    code = v1_code = "model_not_found"
 
-
-class MethodNotAllowed(ConvoError):
+class MethodNotAllowed(ConvoError, status=405, code="method_not_allowed"):
     """This address does not allow this method. OPTIONS lists those that it allows."""
 
-    status, code, type = 405, "method_not_allowed", "invalid_request_error"
 
-
-class NotAcceptable(ConvoError):
+class NotAcceptable(ConvoError, status=406, code="not_acceptable"):
     """None of the media types in Accept is available. Ask for application/json or text/event-stream."""
 
-    status, code, type = 406, "not_acceptable", "invalid_request_error"
 
-
-class UnsupportedMediaType(ConvoError):
+class UnsupportedMediaType(ConvoError, status=415, code="unsupported_media_type"):
     """Unsupported content type. Send application/json."""
 
-    status, code, type = 415, "unsupported_media_type", "invalid_request_error"
 
-
-class TurnInProgress(ConvoError):
+class TurnInProgress(ConvoError, status=409, code="turn_in_progress", default_retry_after=1):
     """Another turn is running in this session. Wait for it, or try again after the seconds in Retry-After."""
 
-    status, code, type = 409, "turn_in_progress", "invalid_request_error"
-    default_retry_after = 1
     v1_status, v1_code, v1_param = 400, "conversation_locked", "conversation"
 
 
-class IdempotencyKeyInUse(ConvoError):
+class IdempotencyKeyInUse(ConvoError, status=409, code="idempotency_key_in_use", default_retry_after=1):
     """The request with this Idempotency-Key is still in progress. Send it again after Retry-After."""
 
-    status, code, type = 409, "idempotency_key_in_use", "invalid_request_error"
-    default_retry_after = 1
 
-
-class IdempotencyKeyReused(ConvoError):
+class IdempotencyKeyReused(ConvoError, status=422, code="idempotency_key_reused", v1_status=400):
     """This Idempotency-Key was used for another request. Make a new key for every new request."""
 
-    status, code, type = 422, "idempotency_key_reused", "invalid_request_error"
-    v1_status = 400
 
-
-class BranchNotActive(ConvoError):
+class BranchNotActive(ConvoError, status=409, code="branch_not_active", v1_status=400):
     """This turn is not on the active branch of the conversation. Activate its branch first."""
 
-    status, code, type = 409, "branch_not_active", "invalid_request_error"
-    v1_status = 400
 
-
-class MemoryNotCurrent(ConvoError):
+class MemoryNotCurrent(ConvoError, status=409, code="memory_not_current"):
     """This memory was replaced and is kept as history only. Change the one in its `superseded_by`."""
 
-    status, code, type = 409, "memory_not_current", "invalid_request_error"
 
-
-class SessionClosed(ConvoError):
+class SessionClosed(ConvoError, status=409, code="session_not_open", v1_status=400):
     """This session is archived or closed and takes no new messages. Set its state to `open` first."""
 
-    status, code, type = 409, "session_not_open", "invalid_request_error"
-    v1_status = 400
 
-
-class NotSearchable(ConvoError):
+class NotSearchable(ConvoError, status=409, code="not_searchable"):
     """The messages of this session are not stored as readable text, so they cannot be searched."""
 
-    status, code, type = 409, "not_searchable", "invalid_request_error"
 
-
-class ResultDeleted(ConvoError):
+class ResultDeleted(ConvoError, status=410, code="deleted"):
     """The result of the request with this Idempotency-Key was deleted. Use a new key to send it again."""
 
-    status, code, type = 410, "deleted", "invalid_request_error"
 
-
-class ContentsExpired(ConvoError):
+class ContentsExpired(ConvoError, status=410, code="text_gone"):
     """The messages of this temporary chat are gone: it was idle too long, or the cache was emptied."""
 
-    status, code, type = 410, "text_gone", "invalid_request_error"
 
-
-class BodyTooLarge(ConvoError):
+class BodyTooLarge(ConvoError, status=413, code="body_too_large"):
     """The body is larger than this server accepts. Send less in one request."""
 
-    status, code, type = 413, "body_too_large", "invalid_request_error"
 
-
-class MessageTooLong(ConvoError):
+class MessageTooLong(ConvoError, status=413, code="message_too_long"):
     """The message does not fit into the token budget. Shorten it, or raise the agent's `context_tokens`."""
 
-    status, code, type = 413, "message_too_long", "invalid_request_error"
     v1_status, v1_code = 400, "context_length_exceeded"
 
 
-class UpstreamError(ConvoError):
+class UpstreamError(ConvoError, status=502, code="upstream_error"):
     """The model could not answer. The question is kept; ask again."""
 
-    status, code, type = 502, "upstream_error", "server_error"
 
-
-class UpstreamRejected(UpstreamError):
+class UpstreamRejected(UpstreamError, code="upstream_rejected"):
     """The model server refused the request. Check OPENAI_BASE_URL, OPENAI_API_KEY and the model's name."""
-
-    code = "upstream_rejected"
 
     def __init__(self, message: str | None = None, **details: Any) -> None:
         super().__init__(message, **details)
@@ -265,80 +203,55 @@ class UpstreamRejected(UpstreamError):
         return False
 
 
-class UpstreamRateLimited(UpstreamError):
+class UpstreamRateLimited(UpstreamError, status=429, code="upstream_rate_limited", type="server_error"):
     """The model server is rate limiting. The question is kept; ask again after the seconds in Retry-After."""
 
-    status, code = 429, "upstream_rate_limited"
     # Limits are counted per minute; half a minute is long enough to help and short enough to wait for.
     default_retry_after = 30
 
 
-class UpstreamTimeout(UpstreamError):
+class UpstreamTimeout(UpstreamError, status=504, code="upstream_timeout"):
     """The model server did not answer in time. The question is kept; ask again."""
 
-    status, code = 504, "upstream_timeout"
 
-
-class UpstreamUnavailable(UpstreamError):
+class UpstreamUnavailable(UpstreamError, code="upstream_unavailable"):
     """The model server cannot be reached, or failed. The question is kept; ask again."""
 
-    code = "upstream_unavailable"
 
-
-class UpstreamProtocolError(UpstreamError):
+class UpstreamProtocolError(UpstreamError, code="upstream_protocol_error"):
     """The model server sent something that is not a chat completion. Check OPENAI_BASE_URL."""
 
-    code = "upstream_protocol_error"
 
-
-class ReplyTruncated(UpstreamError):
+class ReplyTruncated(UpstreamError, code="truncated"):
     """The model's reply broke off before its end. The part that arrived is kept and marked partial."""
 
-    code = "truncated"
 
-
-class MaxOutputTokens(ConvoError):
+class MaxOutputTokens(ConvoError, status=200, code="max_output_tokens"):
     """The reply reached its token limit and stops there."""
 
-    status, code = 200, "max_output_tokens"
 
-
-class ContentFilter(ConvoError):
+class ContentFilter(ConvoError, status=200, code="content_filter"):
     """The model server withheld the rest of this reply."""
 
-    status, code = 200, "content_filter"
 
-
-class TurnInterrupted(ConvoError):
+class TurnInterrupted(ConvoError, status=502, code="interrupted"):
     """The process that wrote this reply stopped before it was complete. The saved part is kept; ask again."""
 
-    status, code = 502, "interrupted"
 
-
-class TurnCancelled(ConvoError):
+class TurnCancelled(ConvoError, status=409, code="turn_cancelled"):
     """This turn was cancelled. The reply so far is kept."""
 
-    status, code, type = 409, "turn_cancelled", "invalid_request_error"
 
-
-class ServerShutdown(ConvoError):
+class ServerShutdown(ConvoError, status=503, code="server_shutdown", default_retry_after=1):
     """The server is stopping. The reply so far is kept; ask again, and the next process answers."""
 
-    status, code = 503, "server_shutdown"
-    default_retry_after = 1
 
-
-class DatabaseUnavailable(ConvoError):
+class DatabaseUnavailable(ConvoError, status=503, code="unavailable", default_retry_after=1):
     """The database cannot be reached just now, and nothing was changed. Try again after Retry-After."""
 
-    status, code = 503, "unavailable"
-    default_retry_after = 1
 
-
-class NotConfigured(ConvoError):
+class NotConfigured(ConvoError, status=503, code="not_configured"):
     """This needs a model that is not configured. Set the variable that the message names, and restart."""
-
-    status, code = 503, "not_configured"
 
 
 def error_from_json(error: Mapping[str, Any]) -> ConvoError:
