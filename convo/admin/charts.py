@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import date
 from itertools import count, pairwise
 from math import ceil
+from typing import NamedTuple
 
 HEIGHT = 160
 # Up to DAILY_LABELS days, each day has a label; up to WEEKLY_LABELS, each Monday; then every other Monday.
@@ -25,8 +26,7 @@ class Series:
     key: str = ""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Tick:
+class Tick(NamedTuple):
     position: str
     label: str
 
@@ -54,46 +54,6 @@ class Point:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LineSegment:
-    """A line from one day's point to the next day's."""
-
-    colour: int
-    x1: str
-    y1: str
-    x2: str
-    y2: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class ChartRow:
-    """One day's values as (text, link) for the table below the chart; a value of zero has no link."""
-
-    day: date
-    cells: Sequence[tuple[str, str]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Chart:
-    """A chart as the template draws it, with the same numbers as rows of a table."""
-
-    title: str
-    note: str
-    series: Sequence[Series]
-    x_ticks: Sequence[Tick]
-    y_ticks: Sequence[Tick]
-    days: Sequence[Box]
-    rows: Sequence[ChartRow]
-    bars: Sequence[Box] = ()
-    lines: Sequence[LineSegment] = ()
-    points: Sequence[Point] = ()
-    height: int = HEIGHT
-
-    @property
-    def is_empty(self) -> bool:
-        return not (self.bars or self.points)
-
-
-@dataclass(frozen=True, kw_only=True)
 class ChartOptions:
     """The settings of a chart: its title, its days, the format of its values, and the links of its marks."""
 
@@ -106,6 +66,29 @@ class ChartOptions:
     format_axis_label: Formatter | None = None
     # The scale reaches at least this value: 100 for a percentage of everything.
     scale_minimum: float = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chart:
+    """A chart as the template draws it, with the same numbers as rows of a table."""
+
+    title: str
+    note: str
+    series: Sequence[Series]
+    x_ticks: Sequence[Tick]
+    y_ticks: Sequence[Tick]
+    columns: Sequence[Box]
+    # Each day's values as (text, link) for the table below the chart; a value of zero has no link.
+    rows: Sequence[tuple[date, Sequence[tuple[str, str]]]]
+    bars: Sequence[Box] = ()
+    points: Sequence[Point] = ()
+    # Lines from one day's point to the next day's.
+    lines: Sequence[tuple[Point, Point]] = ()
+    height: int = HEIGHT
+
+    @property
+    def is_empty(self) -> bool:
+        return not (self.bars or self.points)
 
 
 def bar_chart(frame: ChartOptions, all_series: Sequence[Series]) -> Chart:
@@ -124,18 +107,12 @@ def line_chart(frame: ChartOptions, all_series: Sequence[Series]) -> Chart:
     """Return a line chart with a point per day and series; a day without data leaves a gap in the line."""
     values = [value for series in all_series for value in series.values if value is not None]
     ticks = round_ticks(max([frame.scale_minimum, *values]))
-    points = [point for series in all_series for point in _points(frame, series, maximum=ticks[-1])]
-    positions = [
-        [_position(frame, series, n, maximum=ticks[-1]) for n in range(len(frame.days))]
-        for series in all_series
-    ]
-    lines = [
-        LineSegment(colour=series.colour, x1=start[0], y1=start[1], x2=end[0], y2=end[1])
-        for series, line_positions in zip(all_series, positions, strict=True)
-        for start, end in pairwise(line_positions)
-        if start and end
-    ]
-    return replace(_chart(frame, all_series, ticks), points=points, lines=lines)
+    paths = [_path(frame, series, maximum=ticks[-1]) for series in all_series]
+    return replace(
+        _chart(frame, all_series, ticks),
+        points=[point for path in paths for point in path if point],
+        lines=[(start, end) for path in paths for start, end in pairwise(path) if start and end],
+    )
 
 
 def _stack(
@@ -159,23 +136,20 @@ def _stack(
         base += value
 
 
-def _points(frame: ChartOptions, series: Series, *, maximum: float) -> Iterator[Point]:
-    for n, (day, value) in enumerate(zip(frame.days, series.values, strict=True)):
-        if value is not None:
-            yield Point(
-                colour=series.colour,
-                x=percent(column_centre(n, len(frame.days))),
-                y=pixels(y_of(value, maximum)),
-                title=f"{long_day(day)}: {series.name} {frame.format_value(value)}",
-                href=frame.link(day, series.key),
-            )
-
-
-def _position(frame: ChartOptions, series: Series, n: int, *, maximum: float) -> tuple[str, str] | None:
-    value = series.values[n]
-    if value is None:
-        return None
-    return percent(column_centre(n, len(frame.days))), pixels(y_of(value, maximum))
+def _path(frame: ChartOptions, series: Series, *, maximum: float) -> list[Point | None]:
+    """Return a point per day, or None for a day without data."""
+    return [
+        None
+        if value is None
+        else Point(
+            colour=series.colour,
+            x=percent(column_centre(n, len(frame.days))),
+            y=pixels(y_of(value, maximum)),
+            title=f"{long_day(day)}: {series.name} {frame.format_value(value)}",
+            href=frame.link(day, series.key),
+        )
+        for n, (day, value) in enumerate(zip(frame.days, series.values, strict=True))
+    ]
 
 
 def _chart(frame: ChartOptions, all_series: Sequence[Series], ticks: Sequence[float]) -> Chart:
@@ -185,8 +159,8 @@ def _chart(frame: ChartOptions, all_series: Sequence[Series], ticks: Sequence[fl
         note=frame.note,
         series=all_series,
         x_ticks=day_ticks(frame.days),
-        y_ticks=[Tick(position=pixels(y_of(tick, ticks[-1])), label=label(tick)) for tick in ticks],
-        days=[_day_column(frame, all_series, n) for n in range(len(frame.days))],
+        y_ticks=[Tick(pixels(y_of(tick, ticks[-1])), label(tick)) for tick in ticks],
+        columns=[_day_column(frame, all_series, n) for n in range(len(frame.days))],
         rows=[_table_row(frame, all_series, n) for n in reversed(range(len(frame.days)))],
     )
 
@@ -206,13 +180,14 @@ def _day_column(frame: ChartOptions, all_series: Sequence[Series], n: int) -> Bo
     )
 
 
-def _table_row(frame: ChartOptions, all_series: Sequence[Series], n: int) -> ChartRow:
+def _table_row(
+    frame: ChartOptions, all_series: Sequence[Series], n: int
+) -> tuple[date, Sequence[tuple[str, str]]]:
     day, values = frame.days[n], [(series.key, series.values[n]) for series in all_series]
-    cells = [
+    return day, [
         ("–", "") if value is None else (frame.format_value(value), frame.link(day, key) if value else "")
         for key, value in values
     ]
-    return ChartRow(day=day, cells=cells)
 
 
 def round_ticks(maximum: float) -> list[float]:
@@ -229,9 +204,7 @@ def day_ticks(days: Sequence[date]) -> list[Tick]:
         labelled_days = [(n, day) for n, day in labelled_days if day.weekday() == MONDAY]
     if len(days) > WEEKLY_LABELS:
         labelled_days = labelled_days[::2]
-    return [
-        Tick(position=percent(column_centre(n, len(days))), label=short_day(day)) for n, day in labelled_days
-    ]
+    return [Tick(percent(column_centre(n, len(days))), f"{day.day} {day:%b}") for n, day in labelled_days]
 
 
 def column_centre(n: int, days: int) -> float:
@@ -250,10 +223,6 @@ def percent(value: float) -> str:
 
 def pixels(value: float) -> str:
     return f"{value:.1f}"
-
-
-def short_day(day: date) -> str:
-    return f"{day.day} {day:%b}"
 
 
 def long_day(day: date) -> str:

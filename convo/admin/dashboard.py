@@ -1,6 +1,6 @@
 """The usage dashboard: charts whose marks link to the turns behind them, without any text of people."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied
@@ -8,8 +8,7 @@ from django.db.models import Count, Q
 from django.db.models.functions import Now
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
-from django.urls import URLPattern, path, reverse
-from django.utils.http import urlencode
+from django.urls import URLPattern, path
 
 from convo import jobs, usage
 from convo.admin import charts, panels
@@ -44,8 +43,7 @@ class UsageDashboardAdmin(admin.ModelAdmin):
         return TemplateResponse(request, "admin/convo/dashboard.html", context)
 
 
-@dataclass(frozen=True)
-class Statistic:
+class Statistic(NamedTuple):
     """A single number at the top of the dashboard."""
 
     name: str
@@ -81,33 +79,11 @@ def statistics(report: UsageReport) -> list[Statistic]:
     ]
 
 
-@dataclass(frozen=True, kw_only=True)
-class WorkCounts:
-    """The ledger's rows of one kind, counted by state, with links to them; work that succeeded has no row."""
+def background_status() -> dict[str, object]:
+    """Return the lag of background work, and the numbers of its rows by kind and state.
 
-    kind: str
-    running: int
-    due: int
-    waiting: int
-    dead: int
-    todo_href: str
-    dead_href: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class BackgroundStatus:
-    """The lag of background work, and its open and dead rows by kind. Dead work needs a person."""
-
-    lag: str
-    work_counts: list[WorkCounts]
-
-    @property
-    def dead(self) -> int:
-        return sum(counts.dead for counts in self.work_counts)
-
-
-def background_status() -> BackgroundStatus:
-    """Count the rows of the ledger by kind and state, by the database's clock."""
+    Work that succeeded has no row. Dead work needs a person.
+    """
     is_todo, ledger = Q(state=Work.State.TODO), Work.objects.items()
     has_lease, is_due = Q(lease_until__gt=Now()), Q(next_at__lte=Now())
     rows = ledger.values("kind").annotate(
@@ -116,18 +92,10 @@ def background_status() -> BackgroundStatus:
         waiting=Count("pk", filter=is_todo & ~is_due & ~has_lease),
         dead=Count("pk", filter=Q(state=Work.State.DEAD)),
     )
-    work_counts = [
-        WorkCounts(
-            **row,
-            todo_href=_work_list_url(row["kind"], Work.State.TODO),
-            dead_href=_work_list_url(row["kind"], Work.State.DEAD),
-        )
-        for row in rows.order_by("kind")
-    ]
+    work_counts = list(rows.order_by("kind"))
     lag = jobs.lag_seconds()
-    return BackgroundStatus(lag=charts.format_duration(1000 * lag) if lag else "", work_counts=work_counts)
-
-
-def _work_list_url(kind: str, state: str) -> str:
-    filters = {"kind__exact": kind, "state__exact": state}
-    return f"{reverse('admin:convo_work_changelist')}?{urlencode(filters)}"
+    return {
+        "lag": charts.format_duration(1000 * lag) if lag else "",
+        "work_counts": work_counts,
+        "dead": sum(row["dead"] for row in work_counts),
+    }
