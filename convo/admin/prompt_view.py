@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from django.urls import reverse
 
 from convo import context
 from convo.admin.read_only import describe_size
-from convo.models import ManifestOmission, ManifestSource, Turn
+from convo.models import Manifest, ManifestOmission, ManifestPart, ManifestSource, Turn
 
 # A prompt can be as long as a book, so each part shows at most this many sources and characters of each.
 MAX_SOURCES, MAX_TEXT_LENGTH = 60, 4000
@@ -24,38 +25,28 @@ class PromptSource:
     is_hidden: bool
 
 
-@dataclass(frozen=True, kw_only=True)
-class PromptSlice:
-    """A part of the prompt as a segment of the bar; `x` and `width` are percentages, as text for the SVG."""
+class PromptSlice(NamedTuple):
+    """A part of the prompt as a segment of the bar, its first sources, and the number of the others."""
 
-    name: str
+    segment: context.BarSegment
     kind: str
-    reason: str
-    tokens: int
-    x: str
-    width: str
-    sources: Sequence[PromptSource] = ()
-    omitted_count: int = 0
+    sources: Sequence[PromptSource]
+    omitted_count: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class Omission:
-    """Something that was left out of the prompt, and the reason."""
+class Omission(NamedTuple):
+    """Something that was left out of the prompt, its place in the transcript, and its first sources."""
 
-    reason: str
+    row: ManifestOmission
     message_range: str
-    size: str
     sources: Sequence[PromptSource]
 
 
-@dataclass(frozen=True, kw_only=True)
-class PromptView:
+class PromptView(NamedTuple):
+    manifest: Manifest
+    budget_percentage: str
     slices: Sequence[PromptSlice]
     omissions: Sequence[Omission]
-    total: int
-    budget: int
-    counted_by: str
-    budget_percentage: str
 
 
 def build_prompt_view(turn: Turn, *, can_read: bool) -> PromptView | None:
@@ -65,31 +56,26 @@ def build_prompt_view(turn: Turn, *, can_read: bool) -> PromptView | None:
     # The texts are loaded from their rows, so that what was deleted or forgotten since is not shown.
     manifest = context.replay(turn)
     return PromptView(
+        manifest=manifest,
+        budget_percentage=f"{100 * manifest['total'] / (manifest['budget'] or 1):.1f}",
         slices=[
-            _slice(turn, segment, can_read=can_read)
+            PromptSlice(
+                segment=segment,
+                kind=KINDS.get(segment.part["part"], segment.part["part"]),
+                sources=_sources(turn, segment.part, can_read=can_read),
+                omitted_count=max(0, len(segment.part.get("sources", ())) - MAX_SOURCES),
+            )
             for segment in context.bar_segments(manifest, manifest["total"] or 1)
         ],
-        omissions=[_omission(turn, omission, can_read=can_read) for omission in manifest["left_out"]],
-        total=manifest["total"],
-        budget=manifest["budget"],
-        counted_by=manifest["counted_by"],
-        budget_percentage=f"{100 * manifest['total'] / (manifest['budget'] or 1):.1f}",
+        omissions=[
+            Omission(row, " ".join(_message_range(row)), _sources(turn, row, can_read=can_read))
+            for row in manifest["left_out"]
+        ],
     )
 
 
-def _slice(turn: Turn, segment: context.BarSegment, *, can_read: bool) -> PromptSlice:
-    part = segment.part
-    sources = part.get("sources", ())
-    return PromptSlice(
-        name=part["part"],
-        kind=KINDS.get(part["part"], part["part"]),
-        reason=part["why"],
-        tokens=part["tokens"],
-        x=segment.x,
-        width=segment.width,
-        sources=[_source(turn, source, can_read=can_read) for source in sources[:MAX_SOURCES]],
-        omitted_count=max(0, len(sources) - MAX_SOURCES),
-    )
+def _sources(turn: Turn, part: ManifestPart | ManifestOmission, *, can_read: bool) -> list[PromptSource]:
+    return [_source(turn, source, can_read=can_read) for source in part.get("sources", ())[:MAX_SOURCES]]
 
 
 def _source(turn: Turn, source: ManifestSource, *, can_read: bool) -> PromptSource:
@@ -116,16 +102,6 @@ def _label_and_link(turn: Turn, source: ManifestSource) -> tuple[str, str]:
     suffix = "" if str(session) == str(turn.session_id) else " of another conversation"
     role = source.get("role", "message")
     return f"{role} at {position}{suffix}", message_url(session, position)
-
-
-def _omission(turn: Turn, omission: ManifestOmission, *, can_read: bool) -> Omission:
-    sources = omission.get("sources", ())
-    return Omission(
-        reason=omission["why"],
-        message_range=" ".join(_message_range(omission)),
-        size=f"{omission['tokens']} tokens" if "tokens" in omission else "",
-        sources=[_source(turn, source, can_read=can_read) for source in sources[:MAX_SOURCES]],
-    )
 
 
 def _message_range(omission: ManifestOmission) -> Iterator[str]:
