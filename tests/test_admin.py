@@ -192,6 +192,32 @@ def test_a_text_cannot_be_guessed_by_narrowing_a_list(person: Person, reads: boo
     assert str(rows[1].key) not in read(client, list_of(Turn), error__code="upstream_timeout")
 
 
+def test_a_search_finds_rows_by_their_whole_ids_and_names(person: Person) -> None:
+    rows = {type(row): row for row in fill(person)}
+    session, turn, message, fact = rows[Session].pk, rows[Turn].key, rows[Message], rows[UserMemory].key
+    client, other = staff(), "0198d0e4-0000-7000-8000-000000000000"
+    terms: dict[Any, tuple[object, ...]] = {
+        Session: (session, "mine-0", person.owner.username),
+        Turn: (f"resp_{turn.hex}", session),
+        Message: (message.item_id, session),
+        Summary: (session,),
+        UserMemory: (f"mem_{fact.hex}", ME),
+        Person: (ME, person.owner.username),
+        TurnRequest: (turn, session),
+        IdempotencyRecord: (person.owner.username,),
+        Feedback: (turn, session),
+        Attachment: (ME,),
+        Work: (rows[Work].target,),
+        ApiKey: (rows[ApiKey].prefix, f"convo_{rows[ApiKey].prefix}_secret", person.owner.username),
+        AgentVersion: ("assistant", rows[AgentVersion].sha256),
+    }
+    for table, found in terms.items():
+        for term in found:
+            assert client.get(list_of(table), {"q": str(term)}).context["cl"].result_count, (table, term)
+        for term in (other, f"{found[0]}x", "nobody"):
+            assert not client.get(list_of(table), {"q": term}).context["cl"].result_count, (table, term)
+
+
 def test_the_keyed_hash_of_a_key_is_on_no_page(alice: Any) -> None:
     key, raw = ApiKey.objects.issue(alice)
     pages = read(staff(READS), list_of(ApiKey)) + read(staff(READS, name="other"), page_of(key))

@@ -8,7 +8,7 @@ from django.http import HttpRequest
 
 from convo import history, memory, turns
 from convo.admin.confirmation import RowAction, admin_action
-from convo.admin.lists import AgentFilter, FixedNameFilter, match_owner, parse_uuid
+from convo.admin.lists import OWNER_NAME, AgentFilter, ConfiguredNameFilter, parse_uuid
 from convo.admin.read_only import ReadOnlyAdmin, can_read_content, permission_check
 from convo.admin.transcript import session_context
 from convo.models import Message, Session, Summary
@@ -135,7 +135,8 @@ class SessionAdmin(ReadOnlyAdmin[Session]):
     list_filter = ("state", AgentFilter, "kind", "storage", "last_activity")
     list_select_related = ("owner", "person__owner")
     ordering = ("-last_activity",)
-    search_fields = ("id",)
+    search_ids = ("pk",)
+    search_names = ("ref", OWNER_NAME)
     search_help_text = "A complete id, the application's own reference, or the owner's user name."
     extra_lookups = ("owner__exact", "person__exact", "forked_from__exact")
     content_fields = ("title", "metadata")
@@ -155,11 +156,6 @@ class SessionAdmin(ReadOnlyAdmin[Session]):
             },
         ),
     ]
-
-    def search_condition(self, term: str) -> Q:
-        if session_id := parse_uuid(term):
-            return Q(pk=session_id)
-        return Q(ref=term) | match_owner(term)
 
     has_manage_permission = permission_check("convo.change_session")
     has_discard_permission = permission_check("convo.delete_session")
@@ -183,11 +179,13 @@ class SessionAdmin(ReadOnlyAdmin[Session]):
         }
 
 
-class TypeFilter(FixedNameFilter):
-    title, parameter_name, field = "type", "type", "type"
-    fixed_names = (
-        *("message", "refusal", "reasoning", "function_call", "function_call_output", "compaction"),
-    )
+class TypeFilter(ConfiguredNameFilter):
+    """A filter with links for the most useful types; the address may contain any other."""
+
+    title = parameter_name = "type"
+
+    def names(self) -> list[str]:
+        return ["message", "refusal", "reasoning", "function_call", "function_call_output", "compaction"]
 
 
 @admin.register(Message)
@@ -198,7 +196,8 @@ class MessageAdmin(ReadOnlyAdmin[Message]):
     list_filter = ("role", TypeFilter)
     list_select_related = ("session",)
     ordering = ("-id",)
-    search_fields = ("item_id",)
+    search_ids = ("session",)
+    search_names = ("item_id",)
     search_help_text = "The complete id of an item, such as msg_…, or of a session."
     extra_lookups = ("session__exact", "turn__exact")
     deferred_fields = ("content", "item", "name")
@@ -221,7 +220,7 @@ class SummaryAdmin(ReadOnlyAdmin[Summary]):
     list_filter = ("source", "stale")
     list_select_related = ("session",)
     ordering = ("-id",)
-    search_fields = ("session",)
+    search_ids = ("session",)
     search_help_text = "The complete id of a session."
     extra_lookups = ("session__exact",)
     deferred_fields = ("text",)
@@ -230,6 +229,3 @@ class SummaryAdmin(ReadOnlyAdmin[Summary]):
         *("session", "from_position", "to_position", "text", "previous", "source", "model", "prompt_version"),
         *("tokens", "stale", "created_at"),
     )
-
-    def search_condition(self, term: str) -> Q:
-        return Q(session=parse_uuid(term))

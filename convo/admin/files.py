@@ -2,14 +2,12 @@
 
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied
-from django.db.models import Q
 from django.http import Http404, HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from convo.admin.lists import parse_uuid
 from convo.admin.read_only import ReadOnlyAdmin, can_read_content, log_reading
 from convo.models import Attachment, Feedback
 
@@ -21,7 +19,7 @@ class AttachmentAdmin(ReadOnlyAdmin[Attachment]):
     list_display = ("id", "person", "mime", "size", "created_at")
     list_select_related = ("person__owner",)
     ordering = ("-id",)
-    search_fields = ("person",)
+    search_names = ("person__ref",)
     search_help_text = "The complete name of an end user."
     extra_lookups = ("person__exact",)
     deferred_fields = ("data",)
@@ -29,9 +27,6 @@ class AttachmentAdmin(ReadOnlyAdmin[Attachment]):
     content_fields = ("sha256",)
     fields = ("person", "mime", "size", "sha256", "created_at", "download_link")
     readonly_fields = ("download_link",)
-
-    def search_condition(self, term: str) -> Q:
-        return Q(person__ref=term)
 
     @admin.display(description="file")
     def download_link(self, attachment: Attachment) -> SafeString:
@@ -65,15 +60,11 @@ class FeedbackAdmin(ReadOnlyAdmin[Feedback]):
     list_filter = ("value", "created_at")
     list_select_related = ("turn",)
     ordering = ("-created_at",)
-    search_fields = ("turn",)
+    search_ids = ("turn__key", "turn__session")
     search_help_text = "The complete id of a turn or a session."
     content_fields = ("note",)
     fields = ("turn", "agent", "value", "note", "created_at")
     readonly_fields = ("agent",)
-
-    def search_condition(self, term: str) -> Q:
-        key = parse_uuid(term)
-        return Q(turn__key=key) | Q(turn__session=key) if key else Q(pk=None)
 
     @admin.display(description="agent")
     def agent(self, feedback: Feedback) -> str:

@@ -13,7 +13,7 @@ from django.http.response import HttpResponseBase
 from django.utils import timezone
 
 from convo.admin.confirmation import RowAction, admin_action, confirmation_page, render_page, selected_rows
-from convo.admin.lists import match_owner
+from convo.admin.lists import OWNER_NAME
 from convo.admin.read_only import ReadOnlyAdmin, permission_check
 from convo.models import ApiKey
 
@@ -85,7 +85,7 @@ class ApiKeyAdmin(ReadOnlyAdmin[ApiKey]):
     list_select_related = ("owner",)
     list_filter = (("revoked_at", admin.EmptyFieldListFilter),)
     ordering = ("-id",)
-    search_fields = ("prefix",)
+    search_names = ("prefix", OWNER_NAME)
     search_help_text = "A key's prefix, or its owner's user name."
     extra_lookups = ("owner__exact",)
     fields = list_display
@@ -94,7 +94,7 @@ class ApiKeyAdmin(ReadOnlyAdmin[ApiKey]):
     def search_condition(self, term: str) -> Q:
         # Staff may paste a whole key, so everything after its prefix is ignored.
         parts = term.split("_")
-        return Q(prefix=parts[1] if term.startswith("convo_") else term) | match_owner(term)
+        return Q(prefix=parts[1] if term.startswith("convo_") else term) | Q(**{OWNER_NAME: term})
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return bool(request.user.has_perm("convo.add_apikey"))

@@ -1,7 +1,7 @@
 """Changelists of tables with millions of rows: counts stop early, and filters take their choices from the
 configuration instead of the table."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import cached_property
 from typing import Any
 from uuid import UUID
@@ -9,7 +9,7 @@ from uuid import UUID
 from django.contrib import admin
 from django.contrib.auth import get_user_model
 from django.core.paginator import Paginator
-from django.db.models import Model, Q, QuerySet
+from django.db.models import Model, QuerySet
 from django.http import HttpRequest
 
 from convo import agents
@@ -17,6 +17,7 @@ from convo.conf import conf
 
 # Cap the paginator: COUNT(*) is too slow on large tables, and nobody pages through more rows than this.
 MAX_LISTED = 1000
+OWNER_NAME = f"owner__{get_user_model().USERNAME_FIELD}"
 
 
 class CappedPaginator(Paginator):
@@ -38,9 +39,9 @@ class CappedPaginator(Paginator):
 
 
 class ConfiguredNameFilter(admin.SimpleListFilter):
-    """A filter whose choices come from the configuration: finding them in the table would read all of it."""
+    """A filter of a field with configured choices: finding them in the table would read all of it."""
 
-    field = ""
+    parameter_name: str
 
     def names(self) -> Iterable[str]:
         raise NotImplementedError
@@ -50,27 +51,18 @@ class ConfiguredNameFilter(admin.SimpleListFilter):
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Model]) -> QuerySet[Model]:
         # The address may also contain a name that is no longer configured.
-        return queryset.filter(**{self.field: self.value()}) if self.value() else queryset
-
-
-class FixedNameFilter(ConfiguredNameFilter):
-    """A filter with links for the most useful values; the address may contain any other value."""
-
-    fixed_names: Sequence[str] = ()
-
-    def names(self) -> Iterable[str]:
-        return self.fixed_names
+        return queryset.filter(**{self.parameter_name: self.value()}) if self.value() else queryset
 
 
 class AgentFilter(ConfiguredNameFilter):
-    title, parameter_name, field = "agent", "agent", "agent"
+    title = parameter_name = "agent"
 
     def names(self) -> Iterable[str]:
         return sorted(agents.all_agents())
 
 
 class ModelFilter(ConfiguredNameFilter):
-    title, parameter_name, field = "model", "model", "model"
+    title = parameter_name = "model"
 
     def names(self) -> Iterable[str]:
         used = {agent.model_name for agent in agents.all_agents().values()}
@@ -83,8 +75,3 @@ def parse_uuid(term: str) -> UUID | None:
         return UUID(term.rpartition("_")[2])
     except ValueError:
         return None
-
-
-def match_owner(term: str, owner_field: str = "owner") -> Q:
-    """Return the condition for rows whose owner has this user name."""
-    return Q(**{f"{owner_field}__{get_user_model().USERNAME_FIELD}": term})

@@ -3,13 +3,12 @@
 from collections.abc import Callable, Sequence
 
 from django.contrib import admin, messages
-from django.db.models import Q, QuerySet
+from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
 from convo import memory
 from convo.admin.confirmation import confirmation_page, selected_rows
-from convo.admin.lists import parse_uuid
 from convo.admin.prompt_view import message_url
 from convo.admin.read_only import ReadOnlyAdmin, can_read_content, describe_size, permission_check
 from convo.errors import ConvoError
@@ -26,7 +25,8 @@ class UserMemoryAdmin(ReadOnlyAdmin[UserMemory]):
     list_filter = ("status", "source", "pinned")
     list_select_related = ("person__owner",)
     ordering = ("-id",)
-    search_fields = ("key",)
+    search_ids = ("key",)
+    search_names = ("person__ref",)
     search_help_text = "The complete id of a memory, or the complete name of an end user."
     extra_lookups = ("person__exact",)
     content_fields = ("text", "kind", "slot")
@@ -35,10 +35,6 @@ class UserMemoryAdmin(ReadOnlyAdmin[UserMemory]):
         *("valid_from", "valid_to", "superseded_by", "key"),
     )
     actions = ["approve", "reject", "merge"]
-
-    def search_condition(self, term: str) -> Q:
-        key = parse_uuid(term)
-        return Q(key=key) if key else Q(person__ref=term)
 
     has_review_permission = permission_check("convo.change_usermemory")
     has_erase_permission = permission_check("convo.erase_usermemory")

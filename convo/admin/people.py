@@ -1,12 +1,11 @@
 """Admin of the people whom conversations are with."""
 
 from django.contrib import admin
-from django.db.models import Q
 from django.urls import reverse
 from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
 
-from convo.admin.lists import match_owner
+from convo.admin.lists import OWNER_NAME
 from convo.admin.read_only import ReadOnlyAdmin
 from convo.models import Person
 
@@ -18,15 +17,12 @@ class PersonAdmin(ReadOnlyAdmin[Person]):
     list_display = ("id", "owner", "ref", "epoch")
     list_select_related = ("owner",)
     ordering = ("-id",)
-    search_fields = ("ref",)
+    search_names = ("ref", OWNER_NAME)
     search_help_text = "The complete name of an end user, or the owner's user name."
     extra_lookups = ("owner__exact",)
     content_fields = ("never_store",)
     fields = ("owner", "ref", "related_links", "never_store", "epoch")
     readonly_fields = ("related_links",)
-
-    def search_condition(self, term: str) -> Q:
-        return Q(ref=term) | match_owner(term)
 
     @admin.display(description="related")
     def related_links(self, person: Person) -> SafeString:

@@ -2,6 +2,8 @@
 
 import json
 from collections.abc import Callable, Sequence
+from functools import reduce
+from operator import or_
 from typing import Any, Generic, TypeVar
 
 from django.contrib import admin, messages
@@ -13,7 +15,7 @@ from django.db.models import Model, Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils.html import format_html
 
-from convo.admin.lists import CappedPaginator
+from convo.admin.lists import CappedPaginator, parse_uuid
 
 VIEW_CONTENT = "convo.view_content"
 # Longer texts would make a list unreadable.
@@ -79,6 +81,9 @@ class ReadOnlyAdmin(admin.ModelAdmin, Generic[Row]):
     extra_lookups: Sequence[str] = ()
     # Large columns, which no list shows.
     deferred_fields: Sequence[str] = ()
+    # A search compares its term with these ids or, if the term is no id, with these names.
+    search_ids: Sequence[str] = ()
+    search_names: Sequence[str] = ()
 
     class Media:
         css = {"all": ["convo/admin.css"]}
@@ -136,16 +141,21 @@ class ReadOnlyAdmin(admin.ModelAdmin, Generic[Row]):
             lookup in _query_params_of(list_filter) for list_filter in self.list_filter
         )
 
+    def get_search_fields(self, request: HttpRequest) -> list[str]:
+        return [*self.search_ids, *self.search_names]
+
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Row], search_term: str
     ) -> tuple[QuerySet[Row], bool]:
-        # A search compares whole names only, and each comparison uses an index.
         term = search_term.strip()
         return queryset.filter(self.search_condition(term)) if term else queryset, False
 
     def search_condition(self, term: str) -> Q:
-        """Return the condition of a search for whole names or ids; no text that people wrote is searched."""
-        return Q(pk=None)
+        """Compare whole names or ids, each by its index; no text that people wrote is searched."""
+        id = parse_uuid(term) if self.search_ids else None
+        values = dict.fromkeys(self.search_ids, id) if id else dict.fromkeys(self.search_names, term)
+        conditions = [Q(**{field: value}) for field, value in values.items()]
+        return reduce(or_, conditions) if conditions else Q(pk=None)
 
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, object] | None = None

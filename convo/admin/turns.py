@@ -1,11 +1,11 @@
 """Admin of turns: the course of each, its question, and the prompt that the model saw."""
 
 from django.contrib import admin
-from django.db.models import Q, QuerySet
+from django.db.models import QuerySet
 from django.http import HttpRequest
 
 from convo.admin.dashboard import UsageDashboardAdmin
-from convo.admin.lists import AgentFilter, ModelFilter, parse_uuid
+from convo.admin.lists import AgentFilter, ModelFilter
 from convo.admin.prompt_view import build_prompt_view, message_url
 from convo.admin.read_only import ReadOnlyAdmin, can_read_content
 from convo.admin.transcript import build_exchange
@@ -37,7 +37,7 @@ class TurnAdmin(UsageDashboardAdmin, ReadOnlyAdmin[Turn]):
     list_filter = ("status", StuckFilter, "kind", AgentFilter, ModelFilter, "started_at")
     list_select_related = ("session",)
     ordering = ("-id",)
-    search_fields = ("key",)
+    search_ids = ("key", "session")
     search_help_text = "The complete id of a turn, a response, a completion or a session."
     # The links of the dashboard and of a session's page use these.
     extra_lookups = (
@@ -76,10 +76,6 @@ class TurnAdmin(UsageDashboardAdmin, ReadOnlyAdmin[Turn]):
     @admin.display(description="error code")
     def error_code(self, turn: Turn) -> str:
         return str((turn.error or {}).get("code", "")) or "-"
-
-    def search_condition(self, term: str) -> Q:
-        key = parse_uuid(term)
-        return Q(key=key) | Q(session=key) if key else Q(pk=None)
 
     def page_context(self, request: HttpRequest, row: Turn) -> dict[str, object]:
         can_read = can_read_content(request)

@@ -1,7 +1,7 @@
 """Admin of background work that has failed or is being done."""
 
 from django.contrib import admin
-from django.db.models import Q, QuerySet
+from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html
@@ -22,7 +22,7 @@ TARGET_MODELS = {
 
 
 class KindFilter(ConfiguredNameFilter):
-    title, parameter_name, field = "kind", "kind", "kind"
+    title = parameter_name = "kind"
 
     def names(self) -> list[str]:
         return [kind.name for kind in registry.all_jobs()]
@@ -60,7 +60,7 @@ class WorkAdmin(ReadOnlyAdmin[Work]):
     list_display = ("__str__", "target_link", "state", "attempts", "next_at", "lease_until", "error_code")
     list_filter = ("state", StandingFilter, KindFilter)
     ordering = ("state", "next_at")
-    search_fields = ("target",)
+    search_names = ("target",)
     search_help_text = "The primary key of the row that the work is about."
     extra_lookups = ("kind__exact",)
     fields = (
@@ -70,9 +70,6 @@ class WorkAdmin(ReadOnlyAdmin[Work]):
     readonly_fields = ("target_link", "error_code")
     content_fields = ("error",)
     actions = ["retry_now"]
-
-    def search_condition(self, term: str) -> Q:
-        return Q(target=term)
 
     has_retry_permission = permission_check("convo.change_work")
 
