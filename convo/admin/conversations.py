@@ -160,23 +160,14 @@ class SessionAdmin(ReadOnlyAdmin[Session]):
     has_manage_permission = permission_check("convo.change_session")
     has_discard_permission = permission_check("convo.delete_session")
 
-    def available_actions(self, request: HttpRequest, session: Session) -> list[RowAction[Session]]:
-        """Return the actions that this staff member may take on a session in its current state."""
-        has_permission = {
-            "manage": self.has_manage_permission(request),
-            "discard": self.has_discard_permission(request),
-        }
-        in_state = (
+    def page_context(self, request: HttpRequest, row: Session) -> dict[str, object]:
+        permitted = self.get_actions(request)
+        deeds = [
             row_action
             for row_action in SESSION_ACTIONS
-            if not row_action.states or session.state in row_action.states
-        )
-        return [row_action for row_action in in_state if has_permission[row_action.permission]]
-
-    def page_context(self, request: HttpRequest, row: Session) -> dict[str, object]:
-        return session_context(row, request.GET, can_read=can_read_content(request)) | {
-            "deeds": self.available_actions(request, row)
-        }
+            if row_action.name in permitted and (not row_action.states or row.state in row_action.states)
+        ]
+        return session_context(row, request.GET, can_read=can_read_content(request)) | {"deeds": deeds}
 
 
 class TypeFilter(ConfiguredNameFilter):

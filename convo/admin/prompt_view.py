@@ -22,7 +22,6 @@ class PromptSource:
     label: str
     link: str
     text: str | None
-    is_hidden: bool
 
 
 class PromptSlice(NamedTuple):
@@ -81,12 +80,10 @@ def _sources(turn: Turn, part: ManifestPart | ManifestOmission, *, can_read: boo
 def _source(turn: Turn, source: ManifestSource, *, can_read: bool) -> PromptSource:
     label, link = _label_and_link(turn, source)
     text = source.get("text")
-    is_hidden = bool(text) and not can_read
     return PromptSource(
         label=f"{label}, score {source['score']}" if "score" in source else label,
         link=link,
-        text=describe_size(text) if is_hidden else text[:MAX_TEXT_LENGTH] if text else None,
-        is_hidden=is_hidden,
+        text=(text[:MAX_TEXT_LENGTH] if can_read else describe_size(text)) if text else None,
     )
 
 

@@ -3,7 +3,7 @@
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from difflib import SequenceMatcher
 from itertools import groupby
@@ -17,28 +17,17 @@ from convo.models import Message, Session, Summary, Turn
 MESSAGES, TURNS, SUMMARIES = 50, 60, 10
 # Characters of a message that are shown here; the message's own page shows more.
 MAX_TEXT_LENGTH = 4000
-
-
 # The time to compare two texts grows with the square of their words.
 MOST_WORDS = 3000
 _WORD = re.compile(r"\s*\S+")
 
 
 @dataclass(frozen=True, kw_only=True)
-class TranscriptEntry:
-    """A message with its text or, for staff who may not read it, the number of its words."""
-
-    message: Message
-    text: str
-    is_hidden: bool
-
-
-@dataclass(frozen=True, kw_only=True)
 class StaffExchange:
-    """A turn with its messages, and the branches that it is one of."""
+    """A turn with its messages and their texts, and the branches that it is one of."""
 
     turn: Turn
-    lines: Sequence[TranscriptEntry]
+    lines: Sequence[tuple[Message, str]]
     branches: Sequence[Turn]
 
 
@@ -50,17 +39,8 @@ class TimelineStep:
     first_token_seconds: float | None
     total_seconds: float | None
     # Percentages of the longest turn shown. They are strings, because a localised comma would break the SVG.
-    waiting_percent: str = "0"
-    writing_percent: str = "0"
-
-
-@dataclass(frozen=True, kw_only=True)
-class SummaryVersion:
-    """A summary, and its differences from the one before."""
-
-    summary: Summary
-    pieces: Sequence[tuple[str, str]]
-    size_note: str
+    waiting_percent: str
+    writing_percent: str
 
 
 def transcript(session: Session, before: int, *, can_read: bool) -> tuple[list[StaffExchange], int | None]:
@@ -93,14 +73,13 @@ def build_exchange(turn: Turn, *, can_read: bool) -> StaffExchange:
     )
 
 
-def _line(message: Message, *, can_read: bool) -> TranscriptEntry:
+def _line(message: Message, *, can_read: bool) -> tuple[Message, str]:
+    """Return a message with its text or, for staff who may not read it, the number of its words."""
     text = message.reply_text
     if message.type == "function_call":
         text = f"{(message.item or {}).get('name', '')}({text})"
     truncated = text if len(text) <= MAX_TEXT_LENGTH else text[:MAX_TEXT_LENGTH] + " …"
-    return TranscriptEntry(
-        message=message, text=truncated if can_read else describe_size(text), is_hidden=not can_read
-    )
+    return message, truncated if can_read else describe_size(text)
 
 
 def _branches(session: Session, turns: Iterable[Turn]) -> dict[tuple[int | None, str], list[Turn]]:
@@ -129,43 +108,38 @@ def timeline(session: Session, exchanges: Sequence[StaffExchange], *, newest: bo
         numbers = [exchange.turn.number for exchange in exchanges]
         turns = turns.filter(number__gte=min(numbers))
         turns = turns if newest else turns.filter(number__lte=max(numbers))
-    rows = turns.defer("draft", "input", "chunks", "manifest", "gist").order_by("-number")[:TURNS]
-    steps = [_step(turn) for turn in rows][::-1]
-    max_seconds = max((step.total_seconds or 0 for step in steps), default=0) or 1
-    return [_to_scale(step, max_seconds) for step in steps]
+    rows = list(turns.defer("draft", "input", "chunks", "manifest", "gist").order_by("-number")[:TURNS])
+    max_seconds = max((_seconds_to(turn.finished_at, turn) or 0 for turn in rows), default=0) or 1
+    return [_step(turn, max_seconds) for turn in rows[::-1]]
 
 
-def _step(turn: Turn) -> TimelineStep:
-    def since_start(moment: datetime | None) -> float | None:
-        return (moment - turn.started_at).total_seconds() if moment and turn.started_at else None
+def _seconds_to(moment: datetime | None, turn: Turn) -> float | None:
+    return (moment - turn.started_at).total_seconds() if moment and turn.started_at else None
 
+
+def _step(turn: Turn, max_seconds: float) -> TimelineStep:
+    first_token_seconds = _seconds_to(turn.first_token_at, turn)
+    total_seconds = _seconds_to(turn.finished_at, turn)
+    total = total_seconds or 0
+    waiting = total if first_token_seconds is None else min(first_token_seconds, total)
     return TimelineStep(
         turn=turn,
-        first_token_seconds=since_start(turn.first_token_at),
-        total_seconds=since_start(turn.finished_at),
+        first_token_seconds=first_token_seconds,
+        total_seconds=total_seconds,
+        waiting_percent=f"{100 * waiting / max_seconds:.2f}",
+        writing_percent=f"{100 * (total - waiting) / max_seconds:.2f}",
     )
 
 
-def _to_scale(step: TimelineStep, max_seconds: float) -> TimelineStep:
-    total = step.total_seconds or 0
-    first = total if step.first_token_seconds is None else min(step.first_token_seconds, total)
-    return replace(
-        step,
-        waiting_percent=f"{100 * first / max_seconds:.2f}",
-        writing_percent=f"{100 * (total - first) / max_seconds:.2f}",
-    )
-
-
-def summaries(session: Session, *, can_read: bool) -> list[SummaryVersion]:
+def summaries(session: Session, *, can_read: bool) -> list[tuple[Summary, list[tuple[str, str]]]]:
     """Return the newest summaries, each with its differences from the one that it was made from."""
     rows = Summary.objects.filter(session=session).select_related("previous").order_by("-id")[:SUMMARIES]
     return [
-        SummaryVersion(
-            summary=summary,
-            pieces=list(changes(summary.previous.text if summary.previous else "", summary.text))
+        (
+            summary,
+            list(changes(summary.previous.text if summary.previous else "", summary.text))
             if can_read
-            else [],
-            size_note="" if can_read else describe_size(summary.text),
+            else [("", describe_size(summary.text))],
         )
         for summary in rows
     ]

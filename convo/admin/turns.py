@@ -80,7 +80,7 @@ class TurnAdmin(UsageDashboardAdmin, ReadOnlyAdmin[Turn]):
     def page_context(self, request: HttpRequest, row: Turn) -> dict[str, object]:
         can_read = can_read_content(request)
         exchange = build_exchange(row, can_read=can_read)
-        first_position = exchange.lines[0].message.position if exchange.lines else row.session.last_position
+        first_position = exchange.lines[0][0].position if exchange.lines else row.session.last_position
         return {
             "exchange": exchange,
             "seen": build_prompt_view(row, can_read=can_read),
