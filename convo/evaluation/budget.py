@@ -3,13 +3,14 @@
 import statistics
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 from uuid import UUID
 
 from django.contrib.auth.models import User
 
 from convo import agents, search, tokens, turns
 from convo.context import Prompt
+from convo.evaluation import report
 from convo.evaluation.locomo import DataSet, DataSetQuestion
 from convo.models import Message, Person, Session
 
@@ -17,8 +18,7 @@ BUDGETS = (1_000, 2_000, 4_000, 8_000)
 SEARCH_LIMIT = 25
 
 
-@dataclass(frozen=True, kw_only=True)
-class BudgetResult:
+class BudgetResult(NamedTuple):
     """The figures for one budget: shares of the evidence in per cent, and the time of a prompt."""
 
     budget: int
@@ -110,20 +110,6 @@ def _mean_share(pairs: Iterable[tuple[Collection[int], Collection[int]]]) -> flo
 
 
 def table(rows: Sequence[BudgetResult]) -> str:
-    headings = (
-        "tokens",
-        "evidence",
-        f"of search's first {SEARCH_LIMIT} hits",
-        "newest messages alone",
-        "ms per prompt",
-    )
-    lines = [
-        "Evidence that reaches the prompt, in per cent",
-        "",
-        "".join(f"{heading:>28}" for heading in headings),
-    ]
-    lines += [
-        f"{row.budget:>28}{row.prompt:>28.1f}{row.found:>28.1f}{row.window:>28.1f}{row.milliseconds:>28.1f}"
-        for row in rows
-    ]
-    return "\n".join(lines)
+    found_heading = f"of search's first {SEARCH_LIMIT} hits"
+    headings = ("tokens", "evidence", found_heading, "newest messages alone", "ms per prompt")
+    return report.table("Evidence that reaches the prompt, in per cent", headings, rows)

@@ -98,8 +98,7 @@ def load(
             _add_distractors(owner, shared_person, conversations, distractors)
         report_progress("Indexing …")
         start = time.perf_counter()
-        while Turn.objects.filter(session__owner=owner, indexed_at=None).exists():
-            search.index_turns()
+        index(owner)
         yield DataSet(
             owner=owner,
             questions=questions,
@@ -110,6 +109,11 @@ def load(
         for session in Session.objects.filter(owner=owner).values_list("pk", flat=True):
             history.remove(session)
         owner.delete()
+
+
+def index(owner: User) -> None:
+    while Turn.objects.filter(session__owner=owner, indexed_at=None).exists():
+        search.index_turns()
 
 
 def read(path: Path) -> list[dict[str, Any]]:

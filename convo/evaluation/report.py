@@ -1,6 +1,6 @@
 """Report the results of an evaluation, as numbers and as tables."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import mean, median, quantiles
 from typing import Any
 
@@ -39,6 +39,16 @@ def summary(data: DataSet, outcomes: Sequence[Outcome]) -> dict[str, Any]:
         "messages": data.messages,
         "indexed_per_second": round(data.messages / max(data.index_seconds, 1e-9)),
     }
+
+
+def table(title: str, headings: Sequence[str], rows: Iterable[Sequence[float]]) -> str:
+    """Return a table of numbers in columns of equal width; fractions have one digit."""
+    width = max(map(len, headings)) + 2
+    lines = [
+        "".join(f"{value:>{width}.1f}" if isinstance(value, float) else f"{value:>{width}}" for value in row)
+        for row in rows
+    ]
+    return "\n".join([title, "", "".join(f"{heading:>{width}}" for heading in headings), *lines])
 
 
 def tables(figures: Mapping[str, Any]) -> str:

@@ -2,20 +2,20 @@
 
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from convo import search, turns
+from convo.evaluation import locomo, report
 from convo.evaluation.locomo import DataSet, DataSetQuestion
 from convo.history import NewMessage
-from convo.models import Message, Person, Turn
+from convo.models import Message, Person
 from convo.search import Hit
 
 SIZES = (1, 3, 10, 30)
 QUESTIONS = 200
 
 
-@dataclass(frozen=True, kw_only=True)
-class SmallResult:
+class SmallResult(NamedTuple):
     """The figures for people with this many messages: shares of the questions, in per cent."""
 
     messages: int
@@ -34,7 +34,7 @@ def measure(loaded: DataSet, *, question_limit: int = QUESTIONS) -> Iterator[Sma
     questions = eligible_questions[:: max(1, len(eligible_questions) // question_limit)]
     for size in SIZES:
         people = [_person(loaded, question, size, rng) for question in questions]
-        _index(loaded)
+        locomo.index(loaded.owner)
         answers, wordless_answers, unrelated_hits = [], [], []
         for question, (person, evidence) in zip(questions, people, strict=True):
             hits = _ask(loaded, person, question)
@@ -57,15 +57,12 @@ def measure(loaded: DataSet, *, question_limit: int = QUESTIONS) -> Iterator[Sma
 
 
 def table(rows: Sequence[SmallResult]) -> str:
-    headings = ("messages", "answered", "no shared word", "of these answered", "unrelated", "by meaning")
-    lines = ["Questions that find something among few messages, in per cent", ""]
-    lines.append("".join(f"{heading:>20}" for heading in headings))
-    lines += [
-        f"{row.messages:>20}{row.answered:>20.1f}{row.wordless:>20}{row.wordless_answered:>20.1f}"
-        f"{row.unrelated:>20.1f}{row.unrelated_by_meaning:>20.1f}"
-        for row in rows
-    ]
-    return "\n".join(lines)
+    headings = ("messages", "questions", "answered", "no shared word", "of these answered")
+    return report.table(
+        "Questions that find something among few messages, in per cent",
+        (*headings, "unrelated", "by meaning"),
+        rows,
+    )
 
 
 def _person(loaded: DataSet, question: DataSetQuestion, size: int, rng: random.Random) -> tuple[Person, int]:
@@ -80,11 +77,6 @@ def _person(loaded: DataSet, question: DataSetQuestion, size: int, rng: random.R
     session, _ = turns.store_session(turns.new_session(loaded.owner, person.ref))
     messages = [NewMessage(role="user", name=row.name, content=row.content) for row in excerpt]
     return person, turns.record(session, messages)[index - start].pk
-
-
-def _index(loaded: DataSet) -> None:
-    while Turn.objects.filter(session__owner=loaded.owner, indexed_at=None).exists():
-        search.index_turns()
 
 
 def _ask(loaded: DataSet, person: Person, question: DataSetQuestion) -> list[Hit]:

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from convo.history import window
 from convo.models import Session
-from convo.verify import attachments, messages, turns
+from convo.verify import messages, turns
 from convo.verify.rows import Finding, SessionRows, read
 
 PAGE_SIZE = 500
@@ -45,8 +45,7 @@ def memories_cite_existing_messages(rows: SessionRows) -> Iterator[Finding]:
 
 
 def attachments_match_their_links(rows: SessionRows) -> Iterator[Finding]:
-    for location, problem in attachments.find_problems(rows.attachments):
-        yield Finding(location, problem)
+    yield from rows.attachment_findings
 
 
 def ephemeral_text_is_only_cached(rows: SessionRows) -> Iterator[Finding]:

@@ -27,7 +27,6 @@ from convo.models import (
     TurnRequest,
 )
 from convo.verify import attachments
-from convo.verify.attachments import SessionAttachments
 
 
 @dataclass(frozen=True)
@@ -109,8 +108,8 @@ class SessionRows:
     summaries: list[Summary]
     # Evidence that cites a tombstone, or is for a memory about another person.
     evidence: list[Evidence]
-    # The attachments of its messages.
-    attachments: SessionAttachments
+    # What is wrong with the attachments of its messages.
+    attachment_findings: list[Finding]
     # The places in the database that hold text of the session, if it is ephemeral.
     ephemeral_texts: list[str]
     # The cached hot window of this version of the transcript, and the window that it should be.
@@ -173,7 +172,7 @@ def _read_rows(session: Session) -> SessionRows:
                 "memory", "message"
             )
         ),
-        attachments=attachments.read(session),
+        attachment_findings=[Finding(*problem) for problem in attachments.find_problems(session)],
         ephemeral_texts=list(stored_texts(session)) if session.is_ephemeral else [],
         hot_windows=None if cached_window is None else (cached_window, _expected_window(session)),
     )

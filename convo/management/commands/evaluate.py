@@ -2,7 +2,6 @@
 
 from argparse import ArgumentParser
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from json import dumps
 from pathlib import Path
 from typing import Any
@@ -79,12 +78,12 @@ class Command(BaseCommand):
     ) -> tuple[Mapping[str, object], str]:
         with locomo.load(file, report_progress=self._write_progress) as data:
             rows = list(budget.measure(data, question_limit=questions))
-        return {str(row.budget): asdict(row) for row in rows}, budget.table(rows)
+        return {str(row.budget): row._asdict() for row in rows}, budget.table(rows)
 
     def _measure_small(self, file: Path, *, questions: int, **_: object) -> tuple[Mapping[str, object], str]:
         with locomo.load(file, report_progress=self._write_progress) as data:
             rows = list(small.measure(data, question_limit=questions))
-        return {str(row.messages): asdict(row) for row in rows}, small.table(rows)
+        return {str(row.messages): row._asdict() for row in rows}, small.table(rows)
 
     def _write_progress(self, text: str) -> None:
         self.stderr.write(text)

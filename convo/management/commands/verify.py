@@ -17,13 +17,11 @@ class Command(BaseCommand):
     def handle(self, *, session: UUID | None, **options: object) -> None:
         sessions = turns = messages = finding_count = 0
         for checked in verify.check_all() if session is None else [_check_session(session)]:
-            sessions, turns, messages = (
-                sessions + 1,
-                turns + checked.turn_count,
-                messages + checked.message_count,
-            )
+            sessions += 1
+            turns += checked.turn_count
+            messages += checked.message_count
+            finding_count += len(checked.findings)
             for finding in checked.findings:
-                finding_count += 1
                 self.stdout.write(f"session {checked.session_id}, {finding.location}: {finding.problem}")
         totals = f"{sessions} sessions, {turns} turns, {messages} messages checked"
         if finding_count:
