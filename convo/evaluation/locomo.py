@@ -129,6 +129,10 @@ def read(path: Path) -> list[dict[str, Any]]:
     return conversations
 
 
+def ask_all(data: DataSet, *, excluded_part: str = "") -> list[Outcome]:
+    return [ask(question, data.owner, excluded_part=excluded_part) for question in data.questions]
+
+
 def ask(question: DataSetQuestion, owner: User, *, excluded_part: str = "") -> Outcome:
     """Search as `GET /search/` does, and compare the hits with the evidence."""
     start = time.perf_counter()

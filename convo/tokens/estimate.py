@@ -63,12 +63,9 @@ def _tile_pattern() -> re.Pattern[str]:
         for after, is_mark in (("", False), (_NOT_AFTER_ASCII, True))
         if (parts := [part for part in tokens if not _is_word(part) and _is_mark(part[0]) == is_mark])
     ]
-    single_character = (
-        "[" + re.escape("".join(VOCABULARY["characters"].split()) + VOCABULARY["invisible"]) + "]"
-    )
-    return re.compile(
-        "|".join((_RUNS, *word_patterns, *part_patterns, _ASCII, single_character, "(.)")), re.DOTALL
-    )
+    characters = "".join(VOCABULARY["characters"].split()) + VOCABULARY["invisible"]
+    alternatives = (_RUNS, *word_patterns, *part_patterns, _ASCII, f"[{re.escape(characters)}]", "(.)")
+    return re.compile("|".join(alternatives), re.DOTALL)
 
 
 @cache

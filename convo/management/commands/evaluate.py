@@ -10,6 +10,10 @@ from django.core.management.base import BaseCommand, CommandError
 
 from convo.errors import ConvoError
 from convo.evaluation import budget, locomo, report, small
+from convo.evaluation.locomo import DataSet
+
+# The figures as JSON, and the table for people.
+Measurement = tuple[Mapping[str, object], str]
 
 
 class Command(BaseCommand):
@@ -43,47 +47,36 @@ class Command(BaseCommand):
             "--questions", type=int, default=small.QUESTIONS, metavar="N", help="ask only N questions"
         )
 
-    def handle(self, *, kind: str, file: Path, json: bool, **options: Any) -> None:
-        measures: dict[str, Callable[..., tuple[Mapping[str, object], str]]] = {
-            "locomo": self._measure_locomo,
-            "budget": self._measure_budget,
-            "small": self._measure_small,
-        }
+    def handle(self, *, kind: str, file: Path, json: bool, distractors: int = 0, **options: Any) -> None:
         try:
-            results, text = measures[kind](file, **options)
+            with locomo.load(file, distractors=distractors, report_progress=self.stderr.write) as data:
+                results, text = MEASURES[kind](data, **options)
         except ConvoError as error:
             raise CommandError(error.message) from error
         self.stdout.write(dumps(results, indent=2) if json else text)
 
-    def _measure_locomo(
-        self, file: Path, *, distractors: int, ablation: bool, **_: object
-    ) -> tuple[Mapping[str, object], str]:
-        with locomo.load(file, distractors=distractors, report_progress=self._write_progress) as data:
-            outcomes = [locomo.ask(question, data.owner) for question in data.questions]
-            results = report.summary(data, outcomes)
-            if ablation:
-                results["ablation"] = {
-                    without: report.recall(
-                        [
-                            locomo.ask(question, data.owner, excluded_part=without)
-                            for question in data.questions
-                        ]
-                    )
-                    for without in locomo.PARTS
-                }
-        return results, report.tables(results)
 
-    def _measure_budget(
-        self, file: Path, *, questions: int | None, **_: object
-    ) -> tuple[Mapping[str, object], str]:
-        with locomo.load(file, report_progress=self._write_progress) as data:
-            rows = list(budget.measure(data, question_limit=questions))
-        return {str(row.budget): row._asdict() for row in rows}, budget.table(rows)
+def _measure_locomo(data: DataSet, *, ablation: bool, **_: object) -> Measurement:
+    results = report.summary(data, locomo.ask_all(data))
+    if ablation:
+        results["ablation"] = {
+            part: report.recall(locomo.ask_all(data, excluded_part=part)) for part in locomo.PARTS
+        }
+    return results, report.tables(results)
 
-    def _measure_small(self, file: Path, *, questions: int, **_: object) -> tuple[Mapping[str, object], str]:
-        with locomo.load(file, report_progress=self._write_progress) as data:
-            rows = list(small.measure(data, question_limit=questions))
-        return {str(row.messages): row._asdict() for row in rows}, small.table(rows)
 
-    def _write_progress(self, text: str) -> None:
-        self.stderr.write(text)
+def _measure_budget(data: DataSet, *, questions: int | None, **_: object) -> Measurement:
+    rows = list(budget.measure(data, question_limit=questions))
+    return {str(row.budget): row._asdict() for row in rows}, budget.table(rows)
+
+
+def _measure_small(data: DataSet, *, questions: int, **_: object) -> Measurement:
+    rows = list(small.measure(data, question_limit=questions))
+    return {str(row.messages): row._asdict() for row in rows}, small.table(rows)
+
+
+MEASURES: dict[str, Callable[..., Measurement]] = {
+    "locomo": _measure_locomo,
+    "budget": _measure_budget,
+    "small": _measure_small,
+}
