@@ -89,7 +89,6 @@ class Agent(BaseModel):
 
     @property
     def without_summary_and_recall(self) -> "Agent":
-        """This agent without summary and recall."""
         return self.model_copy(update={"summaries": False, "recall": 0})
 
     @property
@@ -181,7 +180,6 @@ def _load(path: str) -> Agents:
 
 
 def all_agents() -> Mapping[str, Agent]:
-    """Return all agents by name."""
     return _load(conf().agents_file).agents
 
 
@@ -195,17 +193,13 @@ def get(name: str, *, model: str = "") -> Agent:
     `passthrough` answers with `model` and adds nothing to the prompt, unless agents.yaml defines that agent.
     """
     if name == PASSTHROUGH:
-        base = all_agents().get(name) or _passthrough()
+        base = all_agents().get(name) or Agent(name=name, whole=True, context_tokens=conf().context_tokens)
         return base.model_copy(update={"model": model or base.model})
     try:
         return all_agents()[name]
     except KeyError:
         names = ", ".join(all_agents())
         raise UnknownAgent(f"There is no agent {name!r}. Choose one of: {names}.", param="agent") from None
-
-
-def _passthrough() -> Agent:
-    return Agent(name=PASSTHROUGH, whole=True, context_tokens=conf().context_tokens)
 
 
 def check_models(**_: object) -> list[CheckMessage]:

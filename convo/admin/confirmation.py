@@ -23,7 +23,7 @@ MAX_ROWS = 100
 class RowAction(Generic[Row]):
     """Something that staff do to rows: its name, its description, and the permission that it needs.
 
-    `do` returns whether there was anything to do for a row. A row's own page offers the button in these
+    `apply` returns whether there was anything to do for a row. A row's own page offers the button in these
     `states`; an empty sequence means all states.
     """
 

@@ -52,7 +52,6 @@ class Statistic(NamedTuple):
 
 
 def statistics(report: UsageReport) -> list[Statistic]:
-    """Return the numbers at the top of the dashboard."""
     total = report.total
     return [
         Statistic("Turns", charts.format_short(total.turns)),

@@ -127,17 +127,11 @@ class ApiKeyAdmin(ReadOnlyAdmin[ApiKey]):
             messages.error(request, "Select one valid key of an account that you may issue keys for.")
             return None
         (old_key,) = keys
-        renewal = RowAction[ApiKey](
-            name="rotate",
-            label="Renew",
-            description="A new key with the same scopes is issued. The old key stays valid for a day.",
-            done_label="Renewed",
-            permission="rotate",
-            apply=bool,
-        )
         if request.POST.get("post") != "yes":
+            description = "A new key with the same scopes is issued. The old key stays valid for a day."
+            deed = {"label": "Renew", "description": description}
             return confirmation_page(
-                self, request, keys, "rotate", {"deed": renewal, "title": "Renew this key?"}
+                self, request, keys, "rotate", {"deed": deed, "title": "Renew this key?"}
             )
         key, raw_key = ApiKey.objects.rotate(old_key, overlap=OVERLAP)
         self.log_change(request, old_key, f"renewed by {key}")

@@ -85,7 +85,6 @@ class Table:
 
 
 def build_charts(report: UsageReport, selection: Selection) -> list[Chart]:
-    """Return the charts of the dashboard, in order."""
     return [
         _turns_chart(report, selection),
         _tokens_chart(report, selection),
@@ -99,7 +98,6 @@ def build_charts(report: UsageReport, selection: Selection) -> list[Chart]:
 
 
 def build_tables(report: UsageReport, selection: Selection) -> list[Table]:
-    """Return the tables of the dashboard, in order."""
     return [
         _table_by("agent", report.agents, selection),
         _table_by("model", report.models, selection),

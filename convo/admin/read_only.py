@@ -28,7 +28,6 @@ Column = str | Callable[[Model], str | bool]
 
 
 def can_read_content(request: HttpRequest) -> bool:
-    """Return whether this staff member may read what people wrote."""
     return bool(request.user.has_perm(VIEW_CONTENT))
 
 
@@ -172,7 +171,6 @@ class ReadOnlyAdmin(admin.ModelAdmin, Generic[Row]):
         return response
 
     def log_list_reading(self, request: HttpRequest, row_count: int) -> None:
-        """Log that a list shows this many rows of what people wrote."""
         log_reading(request, self.model, f"a list of {row_count} {self.opts.verbose_name_plural}")
 
     def render_change_form(
@@ -226,7 +224,6 @@ def _as_text(value: object) -> str:
 
 
 def _query_params_of(list_filter: Any) -> set[str]:
-    """Return the query parameters that a list filter uses."""
     if isinstance(list_filter, str | tuple | list):
         name = list_filter if isinstance(list_filter, str) else list_filter[0]
         return {f"{name}__{lookup}" for lookup in ("exact", "isnull", "gte", "lt")}

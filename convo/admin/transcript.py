@@ -74,7 +74,6 @@ def build_exchange(turn: Turn, *, can_read: bool) -> StaffExchange:
 
 
 def _line(message: Message, *, can_read: bool) -> tuple[Message, str]:
-    """Return a message with its text or, for staff who may not read it, the number of its words."""
     text = message.reply_text
     if message.type == "function_call":
         text = f"{(message.item or {}).get('name', '')}({text})"

@@ -173,10 +173,7 @@ def _position_param(request: HttpRequest, name: str) -> int | None:
 
 def _follow_up_question(exchange_list: Sequence[Exchange]) -> str | None:
     """Return the follow-up question to a suggested opening, once that has its reply."""
-    if (
-        len(exchange_list) != 1
-        or exchange_list[0].turn.status != Turn.Status.COMPLETE
-        or exchange_list[0].question is None
-    ):
+    if len(exchange_list) != 1 or exchange_list[0].turn.status != Turn.Status.COMPLETE:
         return None
-    return SUGGESTIONS.get(exchange_list[0].question.content)
+    question = exchange_list[0].question
+    return SUGGESTIONS.get(question.content) if question else None

@@ -50,23 +50,18 @@ class ExcerptPiece(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class NeighbourMessage:
-    """A message next to one that matches."""
-
-    author: str
-    text: str
-
-
-@dataclass(frozen=True, kw_only=True)
 class SearchResult:
-    """A message that matches, with its conversation, its author, an excerpt and its neighbours."""
+    """A message that matches, with its conversation, its author, an excerpt, and its neighbours.
+
+    A neighbour is a message next to it, as its author and the beginning of its text.
+    """
 
     match: Hit
     session: Any
     author: str
     pieces: Sequence[ExcerptPiece]
-    before: Sequence[NeighbourMessage]
-    after: Sequence[NeighbourMessage]
+    before: Sequence[tuple[str, str]]
+    after: Sequence[tuple[str, str]]
 
 
 @page
@@ -120,21 +115,18 @@ def _results_context(
 
 
 def _search_results(request: HttpRequest, matches: Sequence[Hit]) -> list[SearchResult]:
-    sessions = {
-        row.pk: row
-        for row in sessions_of_visitor(request).filter(pk__in={match.session_id for match in matches})
-    }
+    sessions = sessions_of_visitor(request).in_bulk({match.session_id for match in matches})
     return [
         SearchResult(
             match=match,
-            session=sessions[match.session_id],
-            author=_author(match, sessions[match.session_id]),
+            session=session,
+            author=_author(match, session),
             pieces=list(excerpt(match.content, match.highlights)),
-            before=_neighbours(match.before, sessions[match.session_id]),
-            after=_neighbours(match.after, sessions[match.session_id]),
+            before=_neighbours(match.before, session),
+            after=_neighbours(match.after, session),
         )
         for match in matches
-        if match.session_id in sessions
+        if (session := sessions.get(match.session_id))
     ]
 
 
@@ -146,18 +138,18 @@ def _author(message: Hit | TranscriptMessage, session: Session) -> str:
     )
 
 
-def _neighbours(messages: Sequence[TranscriptMessage], session: Session) -> list[NeighbourMessage]:
-    with_text = [message for message in messages if message.content.strip()]
+def _neighbours(messages: Sequence[TranscriptMessage], session: Session) -> list[tuple[str, str]]:
     return [
-        NeighbourMessage(author=_author(message, session), text=message.content[:NEIGHBOUR_LENGTH])
-        for message in with_text
+        (_author(message, session), message.content[:NEIGHBOUR_LENGTH])
+        for message in messages
+        if message.content.strip()
     ]
 
 
 def _matching_memories(person: Person, query: str) -> list[UserMemory]:
     """Return the memories that match, the best first, and only those that a prompt may contain."""
     keys = [pk for pk, _ in core.find_memories(person, query, limit=MEMORIES)]
-    memories = {row.pk: row for row in UserMemory.objects.for_prompt(person).filter(pk__in=keys)}
+    memories = UserMemory.objects.for_prompt(person).in_bulk(keys)
     return [memories[pk] for pk in keys if pk in memories]
 
 

@@ -33,7 +33,6 @@ def of_everybody(first: date, last: date, **filters: str) -> UsageReport:
 
 
 def of_owner(owner: Any, first: date, last: date, **filters: str) -> UsageReport:
-    """Return what this owner's sessions used on these days."""
     tallies, turns = DailyUsage.objects.filter(owner=owner), Turn.objects.filter(session__owner=owner)
     return _build_usage(_settled_and_counted(tallies, turns, first, last, filters), first, last)
 

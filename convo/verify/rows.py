@@ -108,7 +108,7 @@ class SessionRows:
     summaries: list[Summary]
     # Evidence that cites a tombstone, or is for a memory about another person.
     evidence: list[Evidence]
-    # What is wrong with the attachments of its messages.
+    # The problems with the attachments of its messages.
     attachment_findings: list[Finding]
     # The places in the database that hold text of the session, if it is ephemeral.
     ephemeral_texts: list[str]
@@ -122,7 +122,6 @@ class SessionRows:
 
     @cached_property
     def live_messages_by_turn(self) -> dict[int, list[MessageRow]]:
-        """The messages of each turn, without tombstones. A turn without messages has no entry."""
         return _group_by_turn([row for row in self.messages if not row.erased_at])
 
     @cached_property
@@ -131,7 +130,6 @@ class SessionRows:
 
     @cached_property
     def transcript_by_turn(self) -> dict[int, list[MessageRow]]:
-        """The messages of the transcript by turn, in its order."""
         return _group_by_turn(self.transcript)
 
 
