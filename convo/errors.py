@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from copy import copy
 from typing import Any, Self
 
+_CLASSES_BY_CODE: dict[str, type["ConvoError"]] = {}
+
 
 class ConvoError(Exception):
     """Something went wrong inside Convo. Try again; if it happens again, see the server's log."""
@@ -19,11 +21,16 @@ class ConvoError(Exception):
     # The seconds in Retry-After, unless the code that raises the error passes others.
     default_retry_after: float | None = None
 
-    def __init_subclass__(cls, *, status: int | None = None, **attributes: str | int) -> None:
+    def __init_subclass__(
+        cls, *, status: int | None = None, code: str | None = None, **attributes: str | int
+    ) -> None:
         """Set the attributes that a class statement names; with a status of 4xx the request is at fault."""
         super().__init_subclass__()
         if status is not None:
             cls.status, cls.type = status, "invalid_request_error" if 400 <= status < 500 else "server_error"
+        if code is not None:
+            cls.code = code
+            _CLASSES_BY_CODE[code] = cls
         for name, value in attributes.items():
             setattr(cls, name, value)
 
@@ -262,10 +269,3 @@ def error_from_json(error: Mapping[str, Any]) -> ConvoError:
 
 def class_by_code(code: str) -> type[ConvoError]:
     return _CLASSES_BY_CODE.get(code, ConvoError)
-
-
-def _class_tree(cls: type[ConvoError]) -> list[type[ConvoError]]:
-    return [cls, *(error_class for subclass in cls.__subclasses__() for error_class in _class_tree(subclass))]
-
-
-_CLASSES_BY_CODE = {cls.code: cls for cls in reversed(_class_tree(ConvoError))}

@@ -1,7 +1,7 @@
 """The base class of Convo's admin: read-only, and hiding what people wrote from staff without permission."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import reduce
 from operator import or_
 from typing import Any, Generic, TypeVar
@@ -23,7 +23,6 @@ MAX_LIST_LENGTH = 120
 MAX_PAGE_LENGTH = 20_000
 
 Row = TypeVar("Row", bound=Model)
-Name = TypeVar("Name")
 Column = str | Callable[[Model], str | bool]
 
 
@@ -116,19 +115,11 @@ class ReadOnlyAdmin(admin.ModelAdmin, Generic[Row]):
         return super().response_action(request, queryset, *options)
 
     def get_list_display(self, request: HttpRequest) -> list[Column]:
-        return [self._column_for(request, name, MAX_LIST_LENGTH) for name in self.list_display]
+        return self._columns(request, self.list_display, MAX_LIST_LENGTH)
 
     def get_fieldsets(self, request: HttpRequest, obj: Row | None = None) -> list[Any]:
         return [
-            (
-                title,
-                {
-                    **options,
-                    "fields": [
-                        self._column_for(request, name, MAX_PAGE_LENGTH) for name in options["fields"]
-                    ],
-                },
-            )
+            (title, {**options, "fields": self._columns(request, options["fields"], MAX_PAGE_LENGTH)})
             for title, options in super().get_fieldsets(request, obj)
         ]
 
@@ -191,10 +182,12 @@ class ReadOnlyAdmin(admin.ModelAdmin, Generic[Row]):
         """Return the template context of what a row's page shows in addition to its fields."""
         return {}
 
-    def _column_for(self, request: HttpRequest, name: Name, max_length: int) -> Name | Column:
-        if isinstance(name, str) and name in self.content_fields:
-            return _content_column(name, can_read_content(request), max_length)
-        return name
+    def _columns(self, request: HttpRequest, names: Iterable[Any], max_length: int) -> list[Column]:
+        can_read = can_read_content(request)
+        return [
+            _content_column(name, can_read, max_length) if name in self.content_fields else name
+            for name in names
+        ]
 
 
 def _content_column(name: str, can_read: bool, max_length: int) -> Column:

@@ -92,7 +92,8 @@ def unfinished_turn(session: Session) -> Turn | None:
 
 def build_exchanges(session: Session, messages: Sequence[Message], unfinished: Turn | None) -> list[Exchange]:
     """Group these messages into exchanges, and add that of the unfinished turn."""
-    groups = [list(group) for _, group in groupby(messages, key=lambda row: _question_turn_id(row.turn))]
+    by_question = groupby(messages, key=lambda row: row.turn.question_turn_id or row.turn.pk)
+    groups = [list(group) for _, group in by_question]
     # A page of messages has only the numbers of their turns. Turns that were deleted meanwhile are left out.
     turns_by_id = Turn.objects.in_bulk({rows[-1].turn_id for rows in groups})
     groups = [rows for rows in groups if rows[-1].turn_id in turns_by_id]
@@ -112,10 +113,6 @@ def build_exchanges(session: Session, messages: Sequence[Message], unfinished: T
 def agent_title(agent: str) -> str:
     config = agents.all_agents().get(agent)
     return config.title if config else agent
-
-
-def _question_turn_id(turn: Turn) -> int:
-    return turn.question_turn_id or turn.pk
 
 
 def _build_exchange(

@@ -108,14 +108,8 @@ def _expected_predecessor(rows: SessionRows, turn: TurnRow) -> TurnRow | None:
 
 def _question_or_parent(rows: SessionRows, turn: TurnRow) -> TurnRow | None:
     """Return the turn whose question this one answers again, or else its parent."""
-    predecessor = rows.turns.get(
-        (
-            turn.repeats_question_of
-            if turn.repeats_question_of in rows.live_messages_by_turn
-            else turn.parent_id
-        )
-        or 0
-    )
+    is_repeat = turn.repeats_question_of in rows.live_messages_by_turn
+    predecessor = rows.turns.get((turn.repeats_question_of if is_repeat else turn.parent_id) or 0)
     return predecessor if predecessor and predecessor.number < turn.number else None
 
 
@@ -125,12 +119,8 @@ def replies_are_shown_with_their_question(rows: SessionRows) -> Iterator[Finding
         turn = rows.turns.get(turn_id)
         if turn is None or turn.kind == Turn.Kind.RECORDED or not any(row.is_reply for row in messages):
             continue
-        question = [
-            row
-            for row in rows.live_messages_by_turn.get(turn.repeats_question_of or turn_id, [])
-            if not row.is_reply
-        ]
-        if not all(row.active for row in question):
+        question_rows = rows.live_messages_by_turn.get(turn.repeats_question_of or turn_id, [])
+        if not all(row.active for row in question_rows if not row.is_reply):
             yield turn.finding("its reply is shown, but not its question")
         if any(row.is_reply for row in rows.transcript_by_turn.get(turn.repeats_question_of or 0, [])):
             yield turn.finding("its reply and another one to the same question are both shown")
