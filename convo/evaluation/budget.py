@@ -10,7 +10,7 @@ from django.contrib.auth.models import User
 
 from convo import agents, search, tokens, turns
 from convo.context import Prompt
-from convo.evaluation import report
+from convo.evaluation import locomo, report
 from convo.evaluation.locomo import DataSet, DataSetQuestion
 from convo.models import Message, Person, Session
 
@@ -30,11 +30,7 @@ class BudgetResult(NamedTuple):
 
 def measure(loaded: DataSet, *, question_limit: int | None = None) -> Iterator[BudgetResult]:
     """Ask each question in a new session of the same person, as a returning user would."""
-    questions = (
-        loaded.questions[:: max(1, len(loaded.questions) // question_limit)]
-        if question_limit
-        else loaded.questions
-    )
+    questions = locomo.spread(loaded.questions, question_limit or len(loaded.questions))
     keys_by_position = _keys_by_position(loaded.owner)
     sessions = {
         question.person: turns.store_session(turns.new_session(loaded.owner, question.person.ref))[0]

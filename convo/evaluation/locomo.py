@@ -129,6 +129,11 @@ def read(path: Path) -> list[dict[str, Any]]:
     return conversations
 
 
+def spread(questions: Sequence[DataSetQuestion], count: int) -> Sequence[DataSetQuestion]:
+    """Return about this many of the questions, spread evenly."""
+    return questions[:: max(1, len(questions) // count)]
+
+
 def ask_all(data: DataSet, *, excluded_part: str = "") -> list[Outcome]:
     return [ask(question, data.owner, excluded_part=excluded_part) for question in data.questions]
 

@@ -31,7 +31,7 @@ def measure(loaded: DataSet, *, question_limit: int = QUESTIONS) -> Iterator[Sma
     """Ask each question of a new person, who has only the evidence and the messages around it."""
     rng = random.Random(4)
     eligible_questions = [question for question in loaded.questions if len(question.evidence) == 1]
-    questions = eligible_questions[:: max(1, len(eligible_questions) // question_limit)]
+    questions = locomo.spread(eligible_questions, question_limit)
     for size in SIZES:
         people = [_person(loaded, question, size, rng) for question in questions]
         locomo.index(loaded.owner)

@@ -27,19 +27,18 @@ MEMORIES, TITLES = 5, 5
 EXCERPT_LENGTH, EXCERPT_LEAD, NEIGHBOUR_LENGTH = 360, 90, 180
 
 
+def _agent_choices() -> list[tuple[str, str]]:
+    return [(name, agent_title(name)) for name in agents.all_agents()]
+
+
 class SearchForm(forms.Form):
     """The query parameters of the search page."""
 
     q = forms.CharField(required=False, max_length=MAX_QUERY_LENGTH)
-    agent = forms.ChoiceField(required=False)
+    agent = forms.ChoiceField(required=False, choices=_agent_choices)
     after = forms.DateField(required=False, input_formats=["%Y-%m-%d"])
     session = forms.UUIDField(required=False)
     first = forms.IntegerField(required=False, min_value=1, max_value=MAX_RESULTS)
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        agent: Any = self.fields["agent"]
-        agent.choices = [(name, agent_title(name)) for name in agents.all_agents()]
 
 
 class ExcerptPiece(NamedTuple):
@@ -70,11 +69,11 @@ def search(request: HttpRequest) -> HttpResponseBase:
     form = SearchForm(request.GET)
     params = form.cleaned_data if form.is_valid() else {}
     session = session_of(request, params["session"]) if params.get("session") else None
-    context = {
+    context: dict[str, Any] = {
         "q": request.GET.get("q", "").strip(),
         "wanted": params,
-        "agents": form.fields["agent"].choices,  # type: ignore[attr-defined]
-        "only": sessions_of_visitor(request).filter(pk=session.pk).first() if session else None,
+        "agents": _agent_choices(),
+        "only": session,
         "problems": [problem for field_problems in form.errors.values() for problem in field_problems],
     }
     if params.get("q"):

@@ -99,7 +99,8 @@ def count(turns: QuerySet[Turn], first: date, last: date, *, by_owner: bool = Fa
 
     for turn_sum, numbers in grouped_rows(ended_turns, **_AGGREGATES):
         turn_sum.numbers.update({name.removeprefix("sum_"): number or 0 for name, number in numbers.items()})
-    for turn_sum, row in grouped_rows(_failures(ended_turns), "code"):
+    failures = ended_turns.filter(status__in=[Status.FAILED, Status.PARTIAL]).annotate(code=KT("error__code"))
+    for turn_sum, row in grouped_rows(failures, "code"):
         # A turn that was cancelled or reached a limit has not failed.
         if row["code"] and class_by_code(row["code"]).status >= 400:
             turn_sum.errors[row["code"]] += row["turns"]
@@ -119,12 +120,6 @@ _AGGREGATES = {
     "cache_reads": Count("cache_hit"),
     "sum_cache_hits": Count("cache_hit", filter=Q(cache_hit=True)),
 }
-
-
-def _failures(ended_turns: QuerySet[Turn]) -> QuerySet[Turn]:
-    is_failure = Q(status__in=[Status.FAILED, Status.PARTIAL])
-    failures: QuerySet[Turn] = ended_turns.filter(is_failure).annotate(code=KT("error__code"))
-    return failures
 
 
 def _with_duration(ended_turns: QuerySet[Turn], end_field: str) -> QuerySet[Turn]:

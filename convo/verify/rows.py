@@ -60,12 +60,8 @@ class MessageRow:
         """Return whether an agent wrote the message: no other message has an agent's name."""
         return bool(self.agent)
 
-    @property
-    def location(self) -> str:
-        return f"position {self.position}"
-
     def finding(self, problem: str) -> Finding:
-        return Finding(self.location, problem)
+        return Finding(f"position {self.position}", problem)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
