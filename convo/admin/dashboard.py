@@ -14,7 +14,7 @@ from convo import jobs, usage
 from convo.admin import charts, panels
 from convo.admin.panels import Selection, format_optional_duration, format_ratio
 from convo.models import Work
-from convo.usage import UsageReport
+from convo.usage import Percentiles, UsageReport
 
 
 class UsageDashboardAdmin(admin.ModelAdmin):
@@ -53,29 +53,22 @@ class Statistic(NamedTuple):
 
 def statistics(report: UsageReport) -> list[Statistic]:
     total = report.total
+    cached = format_ratio(total.cached_tokens, total.input_tokens)
+    failed = format_ratio(total.failed, total.turns)
     return [
         Statistic("Turns", charts.format_short(total.turns)),
-        Statistic(
-            "Tokens read",
-            charts.format_short(total.input_tokens),
-            f"{format_ratio(total.cached_tokens, total.input_tokens)} cached",
-        ),
+        Statistic("Tokens read", charts.format_short(total.input_tokens), f"{cached} cached"),
         Statistic("Tokens written", charts.format_short(total.output_tokens)),
-        Statistic(
-            "First token",
-            format_optional_duration(total.first_token.p50),
-            f"95 in 100: {format_optional_duration(total.first_token.p95)}",
-        ),
-        Statistic(
-            "Whole reply",
-            format_optional_duration(total.duration.p50),
-            f"95 in 100: {format_optional_duration(total.duration.p95)}",
-        ),
-        Statistic(
-            "Failed", format_ratio(total.failed, total.turns), f"{charts.format_exact(total.failed)} turns"
-        ),
+        _duration_statistic("First token", total.first_token),
+        _duration_statistic("Whole reply", total.duration),
+        Statistic("Failed", failed, f"{charts.format_exact(total.failed)} turns"),
         Statistic("Transcript in cache", format_ratio(total.cache_hits, total.cache_reads)),
     ]
+
+
+def _duration_statistic(name: str, spread: Percentiles) -> Statistic:
+    detail = f"95 in 100: {format_optional_duration(spread.p95)}"
+    return Statistic(name, format_optional_duration(spread.p50), detail)
 
 
 def background_status() -> dict[str, object]:

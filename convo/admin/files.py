@@ -2,8 +2,8 @@
 
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied
-from django.http import Http404, HttpRequest, HttpResponse
-from django.http.response import HttpResponseBase
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404
 from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -37,19 +37,21 @@ class AttachmentAdmin(ReadOnlyAdmin[Attachment]):
         view = self.admin_site.admin_view(self.download)
         return [path("<int:pk>/file/", view, name="convo_attachment_file"), *super().get_urls()]
 
-    def download(self, request: HttpRequest, pk: int) -> HttpResponseBase:
+    def download(self, request: HttpRequest, pk: int) -> HttpResponse:
         """Serve the file as a download that the browser never opens, whatever its type."""
         if not (self.has_view_permission(request) and can_read_content(request)):
             raise PermissionDenied
-        attachment = Attachment.objects.filter(pk=pk).first()
-        if attachment is None:
-            raise Http404
+        attachment = get_object_or_404(Attachment, pk=pk)
         log_reading(request, Attachment, str(attachment), attachment.pk)
-        response = HttpResponse(bytes(attachment.data), content_type="application/octet-stream")
-        response["Content-Disposition"] = f'attachment; filename="attachment-{attachment.pk}"'
-        response["X-Content-Type-Options"] = "nosniff"
-        response["Content-Security-Policy"] = "sandbox; default-src 'none'"
-        return response
+        return HttpResponse(
+            bytes(attachment.data),
+            content_type="application/octet-stream",
+            headers={
+                "Content-Disposition": f'attachment; filename="attachment-{attachment.pk}"',
+                "X-Content-Type-Options": "nosniff",
+                "Content-Security-Policy": "sandbox; default-src 'none'",
+            },
+        )
 
 
 @admin.register(Feedback)

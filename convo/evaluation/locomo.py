@@ -159,12 +159,11 @@ def _record(owner: User, person: Person, data_set_entry: dict[str, Any]) -> list
     keys_by_turn: dict[tuple[int, int], int] = {}
     conversation = data_set_entry["conversation"]
     for key in sorted(filter(_SESSION_KEY.fullmatch, conversation), key=lambda key: int(key.split("_")[1])):
-        started_at = _parse_time(conversation[f"{key}_date_time"])
-        rows = _record_session(
-            owner, person, [(turn["speaker"], _text(turn)) for turn in conversation[key]], started_at
-        )
+        started_at = datetime.strptime(conversation[f"{key}_date_time"], "%I:%M %p on %d %B, %Y")
+        named_texts = [(turn["speaker"], _text(turn)) for turn in conversation[key]]
+        rows = _record_session(owner, person, named_texts, started_at.replace(tzinfo=UTC))
         for turn, row in zip(conversation[key], rows, strict=True):
-            keys_by_turn[_parse_turn_id(turn["dia_id"])] = row.pk
+            keys_by_turn[_parse_turn_ids(turn["dia_id"])[0]] = row.pk
     return [
         DataSetQuestion(person=person, text=qa["question"], category=qa["category"], evidence=evidence)
         for qa in data_set_entry["qa"]
@@ -188,19 +187,12 @@ def _text(turn: Mapping[str, str]) -> str:
     return f"{turn['text']} [{caption}]" if caption else turn["text"]
 
 
-def _parse_time(text: str) -> datetime:
-    return datetime.strptime(text, "%I:%M %p on %d %B, %Y").replace(tzinfo=UTC)
-
-
-def _parse_turn_id(turn_id: str) -> tuple[int, int]:
-    session, turn = _TURN_ID.findall(turn_id)[0]
-    return int(session), int(turn)
+def _parse_turn_ids(text: str) -> list[tuple[int, int]]:
+    return [(int(session), int(turn)) for session, turn in _TURN_ID.findall(text)]
 
 
 def _evidence(turn_ids: Sequence[str], keys_by_turn: Mapping[tuple[int, int], int]) -> frozenset[int]:
-    turn_keys = [
-        (int(session), int(turn)) for turn_id in turn_ids for session, turn in _TURN_ID.findall(turn_id)
-    ]
+    turn_keys = [turn_key for turn_id in turn_ids for turn_key in _parse_turn_ids(turn_id)]
     return frozenset(keys_by_turn[turn_key] for turn_key in turn_keys if turn_key in keys_by_turn)
 
 

@@ -113,11 +113,11 @@ def render_conversation(
     agent = (
         exchange_list[-1].turn.agent if exchange_list else session.agent if session else agents.default_name()
     )
+    is_gone = isinstance(error, ContentsExpired)
     page_context = {
         "session": session,
-        "gone": isinstance(error, ContentsExpired),
-        "open": (session is None or session.state == Session.State.OPEN)
-        and not isinstance(error, ContentsExpired),
+        "gone": is_gone,
+        "open": not is_gone and (session is None or session.state == Session.State.OPEN),
         "exchanges": exchange_list,
         "running": running_exchange,
         "seen": message_page,

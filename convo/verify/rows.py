@@ -1,7 +1,7 @@
 """Read what a check needs: the rows of one session in one snapshot, without their text."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -205,17 +205,18 @@ def stored_texts(session: Session) -> Iterator[str]:
     if session.title:
         yield "the title"
     messages = Message.objects.filter(session=session)
-    messages_with_text = messages.filter(~Q(content="") | ~Q(name=""))
-    yield from _labels("position", messages_with_text.values_list("position", flat=True))
-    items = messages.exclude(item=None).values_list("position", "item")
-    yield from _labels(
-        "position", (position for position, item in items if item and item.keys() != {"call_id"})
-    )
+    for position in messages.filter(~Q(content="") | ~Q(name="")).values_list("position", flat=True):
+        yield f"position {position}"
+    for position, item in messages.exclude(item=None).values_list("position", "item"):
+        if item and item.keys() != {"call_id"}:
+            yield f"position {position}"
     turns = Turn.objects.filter(session=session)
     turns_with_text = turns.filter(~Q(draft="") | ~Q(gist="") | ~Q(chunks=[]))
-    yield from _labels("turn", turns_with_text.values_list("number", flat=True))
-    turn_inputs = turns.exclude(input=[]).values_list("number", "input")
-    yield from _labels("turn", (number for number, question in turn_inputs if any(question)))
+    for number in turns_with_text.values_list("number", flat=True):
+        yield f"turn {number}"
+    for number, question in turns.exclude(input=[]).values_list("number", "input"):
+        if any(question):
+            yield f"turn {number}"
     for name, rows in (
         ("a summary", Summary.objects.filter(session=session)),
         ("the index", IndexedMessage.objects.filter(session=session)),
@@ -228,10 +229,6 @@ def stored_texts(session: Session) -> Iterator[str]:
     responses = IdempotencyRecord.objects.filter(turn__session=session, body__isnull=False)
     if not all(map(_is_position_list, responses.values_list("body", flat=True))):
         yield "the response stored under an idempotency key"
-
-
-def _labels(noun: str, numbers: Iterable[int]) -> Iterator[str]:
-    return (f"{noun} {number}" for number in numbers)
 
 
 def _is_position_list(body: object) -> bool:

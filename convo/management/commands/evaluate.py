@@ -40,12 +40,10 @@ class Command(BaseCommand):
         parsers["locomo"].add_argument(
             "--ablation", action="store_true", help="also measure without each part of the score"
         )
-        parsers["budget"].add_argument(
-            "--questions", type=int, metavar="N", help="ask only N questions, spread evenly"
-        )
-        parsers["small"].add_argument(
-            "--questions", type=int, default=small.QUESTIONS, metavar="N", help="ask only N questions"
-        )
+        for kind, default in (("budget", None), ("small", small.QUESTIONS)):
+            parsers[kind].add_argument(
+                "--questions", type=int, default=default, metavar="N", help="ask only N, spread evenly"
+            )
 
     def handle(self, *, kind: str, file: Path, json: bool, distractors: int = 0, **options: Any) -> None:
         try:
