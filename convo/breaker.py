@@ -13,10 +13,10 @@ class BreakerOpen(Exception):
 
 
 class Breaker:
-    """The circuit breaker of one server in this process, which opens after `limit` failures in a row.
+    """The circuit breaker of a server in this process, which opens after some failures in a row.
 
-    `with breaker:` guards one call. It raises BreakerOpen for `rest_seconds`; after that, one caller at a
-    time tries whether the server is back. Only errors in `failures` count as failures, others as answers.
+    `with breaker:` guards one call. It raises BreakerOpen for `open_seconds`; after that, one caller at a
+    time tries whether the server is back. Only errors of these types count as failures, others as answers.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class Breaker:
 
     @property
     def is_open(self) -> bool:
-        """True after `limit` failures in a row, until the server answers again."""
+        """True after `failure_threshold` failures in a row, until the server answers again."""
         return self._failed_in_a_row >= self._limit
 
     def record_failure(self) -> None:
