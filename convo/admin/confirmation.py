@@ -49,13 +49,8 @@ def admin_action(
         if not rows:
             return None
         if request.POST.get("post") != "yes":
-            return confirmation_page(
-                model_admin,
-                request,
-                rows,
-                row_action.name,
-                {"deed": row_action, "title": f"{row_action.label}?"},
-            )
+            context = {"deed": row_action, "title": f"{row_action.label}?"}
+            return confirmation_page(model_admin, request, rows, row_action.name, context)
         _apply(model_admin, request, row_action, rows)
         return None
 

@@ -112,11 +112,9 @@ class ApiKeyAdmin(ReadOnlyAdmin[ApiKey]):
         if request.method != "POST" or not form.is_valid():
             context = {"form": form, "title": "Issue an API key"}
             return render_page(self, request, "admin/convo/apikey/issue.html", context)
-        cleaned_data = form.cleaned_data
-        lifetime = timedelta(days=cleaned_data["days"]) if cleaned_data["days"] else None
-        key, raw_key = ApiKey.objects.issue(
-            cleaned_data["owner"], scopes=cleaned_data["scopes"], lifetime=lifetime
-        )
+        data = form.cleaned_data
+        lifetime = timedelta(days=data["days"]) if data["days"] else None
+        key, raw_key = ApiKey.objects.issue(data["owner"], scopes=data["scopes"], lifetime=lifetime)
         self.log_addition(request, key, f"issued for {key.owner}: {', '.join(key.scopes)}")
         return self._show_raw_key(request, key, raw_key)
 
@@ -129,10 +127,8 @@ class ApiKeyAdmin(ReadOnlyAdmin[ApiKey]):
         (old_key,) = keys
         if request.POST.get("post") != "yes":
             description = "A new key with the same scopes is issued. The old key stays valid for a day."
-            deed = {"label": "Renew", "description": description}
-            return confirmation_page(
-                self, request, keys, "rotate", {"deed": deed, "title": "Renew this key?"}
-            )
+            context = {"deed": {"label": "Renew", "description": description}, "title": "Renew this key?"}
+            return confirmation_page(self, request, keys, "rotate", context)
         key, raw_key = ApiKey.objects.rotate(old_key, overlap=OVERLAP)
         self.log_change(request, old_key, f"renewed by {key}")
         self.log_addition(request, key, f"issued in place of {old_key}")

@@ -144,12 +144,10 @@ def summaries(session: Session, *, can_read: bool) -> list[tuple[Summary, list[t
     ]
 
 
-def session_context(
-    session: Session, query_params: Mapping[str, str], *, can_read: bool
-) -> dict[str, object]:
+def session_context(session: Session, params: Mapping[str, str], *, can_read: bool) -> dict[str, object]:
     """Return the template context of what a session's page shows in addition to its fields."""
     end = session.last_position + 1
-    position = parse_whole_number(query_params.get("before", ""))
+    position = parse_whole_number(params.get("before", ""))
     before = end if position is None else position
     exchanges, older = transcript(session, before, can_read=can_read)
     return {
