@@ -30,70 +30,6 @@ _unrelated_cache: dict[str, "Vectors"] = {}
 Vectors = NDArray[np.float32]
 
 
-SENTENCES = """
-The bus was late again this morning.
-We painted the fence green last summer.
-There is a crack in the window.
-Please send the invoice to the office.
-The lamp in the hall is broken.
-Somebody left an umbrella at the door.
-The printer has run out of paper.
-He closed the drawer and locked it.
-The sign at the corner fell down.
-Der Bus kam heute Morgen wieder zu spät.
-Wir haben den Zaun letzten Sommer grün gestrichen.
-Im Fenster ist ein Riss.
-Bitte schicken Sie die Rechnung an das Büro.
-Die Lampe im Flur ist kaputt.
-Jemand hat einen Regenschirm an der Tür vergessen.
-Le bus était encore en retard ce matin.
-Nous avons peint la clôture en vert l’été dernier.
-Il y a une fissure dans la fenêtre.
-Envoyez la facture au bureau, s’il vous plaît.
-La lampe du couloir est cassée.
-Quelqu’un a oublié un parapluie à la porte.
-El autobús llegó tarde otra vez esta mañana.
-Pintamos la valla de verde el verano pasado.
-Hay una grieta en la ventana.
-Envíe la factura a la oficina, por favor.
-La lámpara del pasillo está rota.
-Alguien olvidó un paraguas en la puerta.
-Автобус сегодня утром снова опоздал.
-Прошлым летом мы покрасили забор в зелёный цвет.
-На окне трещина.
-Отправьте счёт в офис, пожалуйста.
-Лампа в коридоре сломалась.
-Кто-то забыл зонт у двери.
-Το λεωφορείο άργησε πάλι σήμερα το πρωί.
-Βάψαμε τον φράχτη πράσινο πέρσι το καλοκαίρι.
-Υπάρχει μια ρωγμή στο παράθυρο.
-Στείλτε το τιμολόγιο στο γραφείο, παρακαλώ.
-تأخرت الحافلة مرة أخرى هذا الصباح.
-دهنا السياج باللون الأخضر في الصيف الماضي.
-هناك شرخ في النافذة.
-أرسل الفاتورة إلى المكتب من فضلك.
-المصباح في الممر مكسور.
-نسي أحدهم مظلة عند الباب.
-今天早上公交车又晚点了。
-去年夏天我们把栅栏漆成了绿色。
-窗户上有一道裂缝。
-请把发票寄到办公室。
-走廊里的灯坏了。
-有人把雨伞忘在门口了。
-今朝もバスが遅れました。
-去年の夏、塀を緑に塗りました。
-窓にひびが入っています。
-請求書を事務所に送ってください。
-廊下の電灯が壊れています。
-誰かがドアのところに傘を忘れました。
-오늘 아침에도 버스가 늦었습니다.
-작년 여름에 울타리를 초록색으로 칠했습니다.
-창문에 금이 갔습니다.
-청구서를 사무실로 보내 주세요.
-복도의 전등이 고장 났습니다.
-""".strip().splitlines()
-
-
 class _WordModel(Protocol):
     def embed(self, texts: list[str]) -> ArrayLike: ...
 
@@ -124,9 +60,13 @@ def embed(texts: Sequence[str]) -> Vectors | None:
 def unrelated_vectors() -> Vectors | None:
     """Return the vectors of sentences that answer no question, or None if the model can't be reached."""
     model = model_name()
-    if model not in _unrelated_cache and (vectors := embed(SENTENCES)) is not None:
+    if model not in _unrelated_cache and (vectors := embed(_unrelated_sentences())) is not None:
         _unrelated_cache[model] = vectors
     return _unrelated_cache.get(model)
+
+
+def _unrelated_sentences() -> list[str]:
+    return Path(__file__).with_name("unrelated_sentences.txt").read_text(encoding="utf-8").splitlines()
 
 
 def remove_names(names: Iterable[str], text: str) -> str:

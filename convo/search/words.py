@@ -1,13 +1,24 @@
 """Split text into stemmed words, by language and script, in the same way for both databases."""
 
 import re
+import tomllib
 from collections.abc import Iterator, Sequence, Set
 from functools import lru_cache
+from pathlib import Path
 
 import Stemmer
 
-from convo.search.languages import ARABIC_STOP_WORDS, LATIN, RUSSIAN_STOP_WORDS
 from convo.unicode import normalize
+
+_LANGUAGES = tomllib.loads(Path(__file__).with_name("languages.toml").read_text(encoding="utf-8"))
+STOP_WORDS = {language: frozenset(words.split()) for language, words in _LANGUAGES["stop_words"].items()}
+# A line such as `go = "went gone"` gives two items, from each form to its word.
+FORMS = {
+    language: {form: word for word, forms in lines.items() for form in forms.split()}
+    for language, lines in _LANGUAGES["forms"].items()
+}
+# The first language is assumed for a text without stop words of any.
+LATIN = ("english", "german", "french", "spanish")
 
 # Longer words are truncated, because no database indexes a word of any length.
 MAX_WORD_LENGTH = 40
@@ -26,21 +37,20 @@ _QUESTION_MARK = re.compile(r"[?？؟]")
 def stemmed_words(text: str) -> list[str]:
     """Return the stemmed words of a text, in their order."""
     runs = list(_runs(text))
-    language = detect_language([run for kind, run in runs if kind == "word"])
-    return _index_words(runs, language)
+    return _index_words(runs, _detect_language(runs))
 
 
 def search_words(text: str) -> list[str]:
     """Return the words to look for: each word under the stem that it has in each known language."""
     runs = list(_runs(text))
-    language = detect_language([run for kind, run in runs if kind == "word"])
+    language = _detect_language(runs)
     stems = [word for kind, run in runs for word in _run_words(kind, run, language)]
     stems += [
         stem(run, other)
         for kind, run in runs
-        if kind == "word" and _is_latin(run) and run not in LATIN[language].stop_words
+        if kind == "word" and _is_latin(run) and run not in STOP_WORDS[language]
         for other in LATIN
-        if other != language and run not in LATIN[other].stop_words
+        if other != language and run not in STOP_WORDS[other]
     ]
     return list(dict.fromkeys(stems))
 
@@ -48,7 +58,7 @@ def search_words(text: str) -> list[str]:
 def statement_and_question_words(text: str) -> tuple[list[str], list[str]]:
     """Return the words of the statements in a text, and those of its questions."""
     sentences = [(sentence, list(_runs(sentence))) for sentence in _SENTENCES.findall(text)]
-    language = detect_language([run for _, runs in sentences for kind, run in runs if kind == "word"])
+    language = _detect_language([run for _, runs in sentences for run in runs])
     statements: list[str] = []
     questions: list[str] = []
     for sentence, runs in sentences:
@@ -56,11 +66,10 @@ def statement_and_question_words(text: str) -> tuple[list[str], list[str]]:
     return statements, questions
 
 
-def detect_language(runs: list[str]) -> str:
-    """Return the language with the most function words among these; English if none has any."""
-    distinct_runs = set(runs)
-    counts = {name: len(distinct_runs & language.stop_words) for name, language in LATIN.items()}
-    return max(counts, key=lambda name: counts[name])
+def _detect_language(runs: Sequence[tuple[str, str]]) -> str:
+    """Return the language with the most stop words among these; English if none has any."""
+    words = {run for kind, run in runs if kind == "word"}
+    return max(LATIN, key=lambda language: len(words & STOP_WORDS[language]))
 
 
 def matching_spans(text: str, query_words: Set[str]) -> list[tuple[int, int]]:
@@ -126,18 +135,13 @@ def stem(run: str, language: str) -> str:
 def _stem(run: str, language: str) -> str:
     first = run[0]
     if "؀" <= first <= "ۿ":
-        unmarked_run = _ARABIC_MARKS.sub("", run)
-        return "" if unmarked_run in ARABIC_STOP_WORDS else _apply_stemmer("arabic", unmarked_run)
-    if "Ѐ" <= first <= "ӿ":
-        return "" if run in RUSSIAN_STOP_WORDS else _apply_stemmer("russian", run)
-    if "Ͱ" <= first <= "Ͽ":
-        return _apply_stemmer("greek", run)
-    rules = LATIN[language]
-    if run in rules.stop_words:
+        language, run = "arabic", _ARABIC_MARKS.sub("", run)
+    elif "Ѐ" <= first <= "ӿ":
+        language = "russian"
+    elif "Ͱ" <= first <= "Ͽ":
+        language = "greek"
+    if run in STOP_WORDS.get(language, ()):
         return ""
-    return _apply_stemmer(rules.stemmer, rules.forms.get(run, run))
-
-
-def _apply_stemmer(algorithm: str, run: str) -> str:
+    word = FORMS.get(language, {}).get(run, run)
     # A stemmer keeps its working state in itself, so threads can't share one. Creating one is cheap.
-    return str(Stemmer.Stemmer(algorithm, 0).stemWord(run))[:MAX_WORD_LENGTH]
+    return str(Stemmer.Stemmer(language, 0).stemWord(word))[:MAX_WORD_LENGTH]
