@@ -21,7 +21,8 @@ from pytest_django import Settings
 
 from convo import jobs
 from convo.errors import UpstreamRateLimited, UpstreamTimeout
-from convo.jobs import hints, ledger, registry
+from convo.jobs import hints, lease, ledger, registry
+from convo.jobs.sweep import catch_up
 from convo.models import ME, Person, Session, Work
 from tests.faults import NEVER, wait_until
 from tests.support.statements import recorded_statements
@@ -325,10 +326,30 @@ def test_the_ledger_keeps_its_own_clock(naming: Naming, session: Session) -> Non
 # Hints.
 
 
+class ThisProcess(jobs.Supervisor):
+    """Does the work itself: a child would not have the jobs that a test registers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._stop_sweep = threading.Event()
+
+    def follow_hint(self, kind: str, target: object) -> None:
+        jobs.follow_hint(kind, target)
+
+    def sweep(self, *, standby: bool = False) -> None:
+        catch_up(standby=standby, stop=self._stop_sweep)
+
+    def begin_shutdown(self) -> None:
+        self._stop_sweep.set()
+
+    def stop(self) -> None:
+        lease._leases.cancel_all()
+
+
 @contextmanager
 def working() -> Iterator[jobs.Worker]:
     """A worker, which ends with the test, however that ends."""
-    worker = jobs.Worker()
+    worker = jobs.Worker(ThisProcess())
     worker.start()
     try:
         yield worker
@@ -722,7 +743,7 @@ def test_a_sweep_ends_when_its_process_does(naming: Naming, make: Callable[[], S
         make()
     stop = threading.Event()
     naming.before = lambda session: stop.set()
-    jobs.sweep(stop=stop)
+    catch_up(standby=False, stop=stop)
     assert len(naming.began) == 1
     jobs.sweep()
     assert len(naming.began) == 3
@@ -753,6 +774,10 @@ def test_a_sweep_whose_process_died_is_followed_by_another(naming: Naming, sessi
     assert naming.began == [session.pk]
 
 
+def standby_sweep() -> None:
+    catch_up(standby=True, stop=threading.Event())
+
+
 def test_what_is_quick_is_swept_by_all_at_all_times() -> None:
     done: list[str] = []
 
@@ -763,7 +788,7 @@ def test_what_is_quick_is_swept_by_all_at_all_times() -> None:
     jobs.quick_batch_job(quick)
     assert ledger.start_sweep(standby=False)
     jobs.sweep()
-    jobs.sweep(standby=True)
+    jobs.sweep_quickly()
     assert done == ["quick", "quick"]
 
 
@@ -772,16 +797,16 @@ def test_a_spare_sweep_steps_in_when_the_others_are_gone(
 ) -> None:
     configure(settings, SWEEP_SECONDS=60.0)
     session = make()
-    jobs.sweep(standby=True)
+    standby_sweep()
     assert naming.began == []
     pass_by(minutes=3)
-    jobs.sweep(standby=True)
+    standby_sweep()
     assert naming.began == []
     pass_by(minutes=2)
-    jobs.sweep(standby=True)
+    standby_sweep()
     assert naming.began == [session.pk]
     make()
-    jobs.sweep(standby=True)
+    standby_sweep()
     assert len(naming.began) == 1
 
 

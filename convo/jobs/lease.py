@@ -98,7 +98,3 @@ def keep_lease(attempts: Sequence[Work]) -> Iterator[None]:
 def report_batch(name: str) -> AbstractContextManager[None]:
     """Report that the function of this name runs, which finds its own work and has no lease."""
     return nullcontext() if _report is None else _report.batch(name)
-
-
-def cancel_all() -> None:
-    _leases.cancel_all()

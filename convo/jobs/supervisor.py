@@ -89,7 +89,7 @@ class Supervisor:
         """
         self._ask("hint", kind, str(target))
 
-    def sweep(self, *, standby: bool = False, stop: threading.Event | None = None) -> None:
+    def sweep(self, *, standby: bool = False) -> None:
         # The parent checks this, because a process that only steps in for lost workers needs no child before.
         if ledger.can_start_sweep(standby=standby):
             self._ask("sweep", standby)

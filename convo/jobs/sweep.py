@@ -21,13 +21,10 @@ BATCHES_SECONDS = 20
 MAX_SHORT_ROUNDS = 5
 
 
-def sweep(*, standby: bool = False, stop: threading.Event | None = None) -> None:
-    """Run the quick functions, and all other overdue work unless another sweep is running.
-
-    A standby sweep leaves slow work to other processes as long as they keep up with it.
-    """
+def sweep() -> None:
+    """Run the quick functions, and all other overdue work unless another sweep is running."""
     sweep_quickly()
-    catch_up(standby=standby, stop=stop)
+    catch_up(standby=False, stop=threading.Event())
 
 
 def sweep_quickly() -> None:
@@ -36,12 +33,15 @@ def sweep_quickly() -> None:
         _call_batch(batch)
 
 
-def catch_up(*, standby: bool = False, stop: threading.Event | None = None) -> None:
-    """Run the rest of the overdue work, unless another sweep is running."""
+def catch_up(*, standby: bool, stop: threading.Event) -> None:
+    """Run the rest of the overdue work, unless another sweep is running.
+
+    A standby sweep leaves it to other processes as long as they keep up with it.
+    """
     work = ledger.start_sweep(standby=standby)
     if work is None:
         return
-    sweeping = Sweep(stop or threading.Event())
+    sweeping = Sweep(stop)
     try:
         with keep_lease([work]):
             sweeping.run()
