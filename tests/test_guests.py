@@ -31,6 +31,7 @@ from convo.models import (
     UserMemory,
 )
 from tests.support.learning import known_memories
+from tests.support.search import index_memories
 from tests.talk import begin, finish, said
 from tests.upstream import Upstream
 
@@ -165,7 +166,7 @@ def test_memories_come_along_with_what_they_rest_on(guest: Any, alice: User) -> 
     session = conversation(me(guest), "I live in Oslo.")
     moved = fact(me(guest), "Lives in Oslo", message=session.messages.get(), pinned=True)
     doubtful = fact(me(guest), "Likes rain", status=Status.NEEDS_REVIEW)
-    search.index.index_memories()
+    index_memories()
     guests.merge_into_account(guest, alice)
     assert known(alice) == ["Lives in Oslo"]
     assert Evidence.objects.get().memory == moved

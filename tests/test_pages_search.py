@@ -17,6 +17,7 @@ from convo import search, turns
 from convo.history import NewMessage
 from convo.models import ME, Evidence, Message, Person, Session, UserMemory
 from convo.pages.search import EXCERPT_LEAD, EXCERPT_LENGTH, excerpt
+from tests.support.search import index_memories
 
 pytestmark = pytest.mark.django_db
 
@@ -133,7 +134,7 @@ def test_what_is_known_and_how_conversations_are_called_is_found_as_well(alices:
         source="model",
     )
     Evidence.objects.create(memory=memory, message=Message.objects.transcript(session)[1])
-    search.index_memories()
+    index_memories()
     page = results(alices)
     assert "Has a sister who eats no walnuts." in page
     assert "Walnuts and other nuts" in page

@@ -13,6 +13,7 @@ from convo.models import ME, IdempotencyRecord, IndexedMessage, Person, Session,
 from tests.support.learning import HOME, Status, learned, tell
 from tests.support.replays import is_replayed, send
 from tests.support.rest import SESSIONS, Caller, ok, rows
+from tests.support.search import index_memories
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.once]
 
@@ -285,7 +286,7 @@ def test_a_forgotten_fact_is_in_no_prompt_and_is_not_found(caller: Caller, perso
 
     def told() -> list[str]:
         search.index_turns()
-        search.index_memories()
+        index_memories()
         found = [
             caller.get(f"{SESSIONS}{later.pk}/context/", {"query": "Where is my house?"}),
             caller.get("/api/v1/search/", {"q": "Where is my house?"}),

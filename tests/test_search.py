@@ -33,6 +33,7 @@ from convo.search.index import build_index_batch, save_index_batch
 from convo.search.scope import SMALL_SCOPE
 from convo.search.score import REACH
 from convo.search.words import search_words, stemmed_words
+from tests.support.search import index_memories
 from tests.upstream import Upstream
 
 pytestmark = pytest.mark.django_db
@@ -499,7 +500,7 @@ class TestMemories:
         made = UserMemory.objects.create(
             person=person, kind="fact", text=text, text_key=text, source=UserMemory.Source.USER, **fields
         )
-        search.index_memories()
+        index_memories()
         return made
 
     def test_the_memory_that_bears_on_a_question_comes_first(self, person: Person, bob: Any) -> None:
@@ -515,14 +516,14 @@ class TestMemories:
         assert search.find_memories(person, "vegetarian food")
         UserMemory.objects.filter(pk=memory.pk).update(status=UserMemory.Status.SUPERSEDED)
         assert search.find_memories(person, "vegetarian food") == []
-        search.index_memories()
+        index_memories()
         assert not IndexedMemory.objects.exists()
 
     def test_a_memory_that_was_changed_is_found_as_it_reads_now(self, person: Person) -> None:
         memory = self.remember(person, "Prefers vegetarian food.")
         UserMemory.objects.filter(pk=memory.pk).update(text="Plays the trombone.", text_key="2")
         assert search.find_memories(person, "vegetarian food") == []
-        search.index_memories()
+        index_memories()
         assert search.find_memories(person, "trombone")[0][0] == memory.pk
 
 

@@ -15,6 +15,7 @@ from convo import memory, search, turns
 from convo.history import NewMessage, window
 from convo.models import Message, Person, Session, Turn
 from tests.support.rest import Caller, assistant, ok, user
+from tests.support.search import index_memories
 from tests.support.statements import recorded_statements
 from tests.upstream import Upstream
 
@@ -76,7 +77,7 @@ def test_recall_takes_one_statement_more_in_a_scope_that_has_not_changed(
     caller.append(other, user("The harbour has a lighthouse."), assistant("Good to know."))
     memory.remember(Person.objects.get_or_create_by_ref(alice, "ann"), "Sails on Sundays", kind="fact")
     search.index_turns()
-    search.index_memories()
+    index_memories()
     question = {"query": "Is there a lighthouse at the harbour?"}
     ok(caller.get(f"{session}context/", question))
     with recorded_statements() as statements:

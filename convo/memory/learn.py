@@ -94,8 +94,7 @@ def _first_keys(turns: QuerySet[Turn], limit: int) -> list[int]:
 
 def _turns_to_learn_from() -> QuerySet[Turn]:
     # A session with a `state_before` is deleted, although it can still be restored.
-    turns = Turn.objects.filter(learned_at=None, session__state_before__isnull=True)
-    return turns.exclude(status__in=[Turn.Status.QUEUED, Turn.Status.RUNNING])
+    return Turn.objects.ended().filter(learned_at=None, session__state_before__isnull=True)
 
 
 def _messages_by_turn(turns: Sequence[Turn]) -> Mapping[int, list[Message]]:
@@ -107,14 +106,10 @@ def _messages_by_turn(turns: Sequence[Turn]) -> Mapping[int, list[Message]]:
 
 
 def _user_messages(turns: Sequence[Turn]) -> MessageQuerySet:
-    turn_ids = [turn.pk for turn in turns if _teaches(turn.session)]
+    turn_ids = [turn.pk for turn in turns if turn.session.is_recallable]
     rows = Message.objects.filter(thread="", active=True, erased_at=None)
     rows = rows.filter(turn__in=turn_ids, role=Message.Role.USER, recallable=True)
     return rows.filter(type="message").exclude(content="").order_by("position")
-
-
-def _teaches(session: Session) -> bool:
-    return session.kind == Session.Kind.CONVERSATION and session.storage == Session.Storage.PERSISTENT
 
 
 def _take_notes(turn: Turn, messages: Sequence[Message]) -> Notes:

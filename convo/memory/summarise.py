@@ -62,8 +62,7 @@ def summarise_now(session_id: UUID | str) -> None:
 
 def request_summary(session: Session) -> bool:
     """Request a summary of this session soon; return False if its agent or its kind has none."""
-    is_eligible = session.kind == Session.Kind.CONVERSATION and session.storage == Session.Storage.PERSISTENT
-    if not is_eligible or not has_summaries(model_requests.agent_or_default(session.agent)):
+    if not session.is_recallable or not has_summaries(model_requests.agent_or_default(session.agent)):
         return False
     require("summarise_now", session.pk)
     return True

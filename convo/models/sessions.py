@@ -176,6 +176,11 @@ class Session(models.Model):
         return self.storage == self.Storage.EPHEMERAL
 
     @property
+    def is_recallable(self) -> bool:
+        """Whether search, summaries and learning use its messages: those of stored conversations."""
+        return self.kind == self.Kind.CONVERSATION and self.storage == self.Storage.PERSISTENT
+
+    @property
     def version(self) -> tuple[int, int]:
         """The name of the transcript as it stands now. Caches and background writes carry and compare it."""
         return self.epoch, self.last_position

@@ -92,6 +92,9 @@ class TurnQuerySet(models.QuerySet["Turn"]):
     def unfinished(self) -> "TurnQuerySet":
         return self.filter(status__in=[Turn.Status.QUEUED, Turn.Status.RUNNING])
 
+    def ended(self) -> "TurnQuerySet":
+        return self.exclude(status__in=[Turn.Status.QUEUED, Turn.Status.RUNNING])
+
     def ahead_of(self, turn: "Turn") -> "TurnQuerySet":
         return self.unfinished().filter(session=turn.session_id, id__lt=turn.pk)
 

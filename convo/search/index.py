@@ -36,6 +36,7 @@ BATCH_SIZE = 200
 # A message of any length is stored, but search finds it only by this many characters at its beginning.
 MAX_INDEXED_CHARACTERS = 20_000
 IndexRow = TypeVar("IndexRow", IndexedMessage, IndexedMemory)
+IndexRows = tuple[QuerySet[IndexedMessage], QuerySet[IndexedMemory]]
 UPDATE_FIELDS = (
     *("statement_terms", "question_terms", "date_terms", "scope_key", "owner_key", "position"),
     *("vector", "model", "dim"),
@@ -43,20 +44,31 @@ UPDATE_FIELDS = (
 
 
 def unindexed_turns(limit: int) -> list[int]:
-    ended_turns = Turn.objects.exclude(status__in=[Turn.Status.QUEUED, Turn.Status.RUNNING])
-    return list(ended_turns.filter(indexed_at=None).order_by("pk").values_list("pk", flat=True)[:limit])
+    turns = Turn.objects.ended().filter(indexed_at=None)
+    return list(turns.order_by("pk").values_list("pk", flat=True)[:limit])
 
 
-def index_turns(limit: int = 500) -> int:
-    """Index up to `limit` turns that have ended and are not in the index; return how many were indexed."""
-    turn_ids = unindexed_turns(limit)
-    return index_turn_batch(turn_ids) if turn_ids else 0
+def index_turns() -> int:
+    """Index up to 500 turns that have ended and are not in the index; return how many were indexed."""
+    return index_turn_batch(unindexed_turns(500))
 
 
 @jobs.bulk_job("index", overdue=unindexed_turns)
 def index_turn_batch(turn_ids: Sequence[int]) -> int:
     """Index these turns. A turn whose session changes meanwhile is left for the next run."""
     return save_index_batch(build_index_batch(turn_ids))
+
+
+def turns_after(pk: int) -> QuerySet[Turn]:
+    """Return the ended turns after this one, indexed or not, in the order of their keys."""
+    return Turn.objects.ended().filter(pk__gt=pk).order_by("pk")
+
+
+def reindex_turns(turns: Sequence[int]) -> None:
+    """Index these turns again. Until then searches use their old index rows."""
+    # A turn whose session changes meanwhile is left to the next sweep.
+    Turn.objects.filter(pk__in=turns).update(indexed_at=None)
+    index_turn_batch(turns)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,46 +96,9 @@ def save_index_batch(prepared: IndexBatch) -> int:
     return sum(_write_batch(batch, prepared) for batch in _batches(prepared))
 
 
-def index_vectors(limit: int = 500) -> int:
-    """Add the vectors of messages or memories that were indexed while the model could not be reached."""
-    messages = IndexedMessage.objects.filter(vector=None).order_by("pk")
-    return compute_vectors(messages, IndexedMemory.objects.filter(vector=None).order_by("pk"), limit)
-
-
-def compute_vectors(messages: QuerySet[IndexedMessage], memories: QuerySet[IndexedMemory], limit: int) -> int:
-    """Compute up to `limit` vectors, of messages first; return 0 if none are left or the model fails."""
-    return _save_vectors(_message_texts(messages[:limit])) or _save_vectors(
-        [(row, row.memory.text) for row in memories.select_related("memory")[:limit]]
-    )
-
-
-def _message_texts(rows: Iterable[IndexedMessage]) -> list[tuple[IndexedMessage, str]]:
-    rows_by_message = {row.pk: row for row in rows}
-    messages = Message.objects.filter(pk__in=rows_by_message).beginnings(MAX_INDEXED_CHARACTERS)
-    return [(rows_by_message[message.pk], _text_to_embed(message)) for message in messages]
-
-
-def _save_vectors(texts: Sequence[tuple[IndexRow, str]]) -> int:
-    rows = [row for row, _ in texts]
-    vectors = embed.embed([text for _, text in texts]) if texts else None
-    if vectors is None:
-        return 0
-    for row, vector in zip(rows, vectors, strict=True):
-        row.vector, row.model, row.dim = pack_vector(vector), model_name(), len(vector)
-    # An update leaves out rows that were deleted meanwhile, and doesn't create them again.
-    manager = type(rows[0])._default_manager
-    return manager.bulk_update(rows, ["vector", "model", "dim"], batch_size=BATCH_SIZE)
-
-
 def unindexed_memories(limit: int) -> list[int]:
     waiting = UserMemory.objects.filter(status=UserMemory.Status.ACTIVE, indexed=None)
     return list(waiting.order_by("pk").values_list("pk", flat=True)[:limit])
-
-
-def index_memories(limit: int = 500) -> int:
-    """Index up to `limit` active memories that are new or have changed; return how many were indexed."""
-    drop_outdated_memories()
-    return index_memory_batch(unindexed_memories(limit))
 
 
 @jobs.batch_job
@@ -164,13 +139,58 @@ def index_memory_batch(memory_ids: Sequence[int]) -> int:
     return len(unchanged_memories)
 
 
+@jobs.batch_job
+def index_vectors() -> int:
+    """Add the vectors of messages or memories that were indexed while the model could not be reached."""
+    return _compute_vectors(_index_rows(Q(vector=None)), 500)
+
+
+def rows_without_vectors() -> IndexRows:
+    """Return the messages and memories without a vector of the current model."""
+    return _index_rows(~Q(model=model_name()))
+
+
+def update_vectors(limit: int) -> int:
+    """Compute up to `limit` of these vectors; return 0 if none are left or the model can't be reached."""
+    return _compute_vectors(rows_without_vectors(), limit)
+
+
+def _index_rows(condition: Q) -> IndexRows:
+    return IndexedMessage.objects.filter(condition), IndexedMemory.objects.filter(condition)
+
+
+def _compute_vectors(rows: IndexRows, limit: int) -> int:
+    messages, memories = rows
+    return _save_vectors(_message_texts(messages.order_by("pk")[:limit])) or _save_vectors(
+        [(row, row.memory.text) for row in memories.select_related("memory").order_by("pk")[:limit]]
+    )
+
+
+def _message_texts(rows: Iterable[IndexedMessage]) -> list[tuple[IndexedMessage, str]]:
+    rows_by_message = {row.pk: row for row in rows}
+    messages = Message.objects.filter(pk__in=rows_by_message).beginnings(MAX_INDEXED_CHARACTERS)
+    return [(rows_by_message[message.pk], _text_to_embed(message)) for message in messages]
+
+
+def _save_vectors(texts: Sequence[tuple[IndexRow, str]]) -> int:
+    rows = [row for row, _ in texts]
+    vectors = embed.embed([text for _, text in texts]) if texts else None
+    if vectors is None:
+        return 0
+    for row, vector in zip(rows, vectors, strict=True):
+        row.vector, row.model, row.dim = pack_vector(vector), model_name(), len(vector)
+    # An update leaves out rows that were deleted meanwhile, and doesn't create them again.
+    manager = type(rows[0])._default_manager
+    return manager.bulk_update(rows, ["vector", "model", "dim"], batch_size=BATCH_SIZE)
+
+
 def _sessions(turn_ids: Sequence[int]) -> dict[UUID, Session]:
     sessions = Session.objects.filter(turns__in=turn_ids).distinct().select_related("person", "owner")
     return {session.pk: session for session in sessions}
 
 
 def _searchable_messages(turn_ids: Sequence[int], sessions: dict[UUID, Session]) -> list[Message]:
-    session_ids = [session.pk for session in sessions.values() if _is_searchable(session)]
+    session_ids = [session.pk for session in sessions.values() if session.is_recallable]
     messages = Message.objects.filter(
         turn__in=turn_ids,
         session__in=session_ids,
@@ -194,10 +214,6 @@ def _index_text(message: Message) -> str:
     # A message with files is also found by their names.
     file_names = [file.name for file in files_of(message.item)]
     return "\n".join([message.content, *file_names])
-
-
-def _is_searchable(session: Session) -> bool:
-    return session.kind == Session.Kind.CONVERSATION and session.storage == Session.Storage.PERSISTENT
 
 
 def _index_row(message: Message, session: Session, number: int, vectors: Vectors | None) -> IndexedMessage:
@@ -258,6 +274,3 @@ def _write_batch(session_ids: Sequence[UUID], prepared: IndexBatch) -> int:
         batch_size=BATCH_SIZE,
     )
     return Turn.objects.filter(pk__in=prepared.turn_ids, session__in=unchanged_ids).update(indexed_at=Now())
-
-
-jobs.batch_job(index_vectors)
