@@ -5,18 +5,8 @@ from collections.abc import Iterator
 from datetime import date, timedelta
 
 _MONTHS = [
-    "january",
-    "february",
-    "march",
-    "april",
-    "may",
-    "june",
-    "july",
-    "august",
-    "september",
-    "october",
-    "november",
-    "december",
+    *("january", "february", "march", "april", "may", "june"),
+    *("july", "august", "september", "october", "november", "december"),
 ]
 _WEEKDAYS = ["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"]
 _NUMBERS = {"a": 1, "an": 1, "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "few": 3}
@@ -53,44 +43,30 @@ TIME_MARKER = "when"
 
 
 def index_days(text: str, sent_on: date) -> list[str]:
-    date_words = dict.fromkeys([*day_and_month_words(sent_on), *mentioned_days(text, sent_on)])
-    return [*date_words, TIME_MARKER] if states_time(text) else list(date_words)
-
-
-def day_and_month_words(day: date) -> list[str]:
-    return [_day_word(day), _month_word(day)]
-
-
-def mentioned_days(text: str, sent_on: date) -> list[str]:
     lower_text = text.lower()
-    date_words = [*_explicit_date_words(lower_text, sent_on), *_relative_date_words(lower_text, sent_on)]
-    return list(dict.fromkeys(date_words))
+    date_words = dict.fromkeys([*_day_and_month_words(sent_on), *_date_words(lower_text, sent_on)])
+    states_time = _RELATIVE_DATE.search(lower_text) or _TIME_EXPRESSION.search(lower_text)
+    return [*date_words, TIME_MARKER] if states_time else list(date_words)
 
 
 def query_days(query: str, today: date) -> list[str]:
     """Return the days and months that a query names; a month only if none of its days is named."""
-    lower_text = query.lower()
-    date_words = [*_explicit_date_words(lower_text, today), *_relative_date_words(lower_text, today)]
+    date_words = _date_words(query.lower(), today)
     days = {word for word in date_words if len(word) == 8}
     months = {word for word in date_words if len(word) == 6 and not any(day.startswith(word) for day in days)}
     return sorted(days | months)
-
-
-def states_time(text: str) -> bool:
-    lower_text = text.lower()
-    return bool(_RELATIVE_DATE.search(lower_text) or _TIME_EXPRESSION.search(lower_text))
 
 
 def asks_when(query: str) -> bool:
     return bool(_TIME_QUESTION.search(query.lower()))
 
 
-def _day_word(day: date) -> str:
-    return day.strftime("%Y%m%d")
+def _day_and_month_words(day: date) -> list[str]:
+    return [f"{day:%Y%m%d}", f"{day:%Y%m}"]
 
 
-def _month_word(day: date) -> str:
-    return day.strftime("%Y%m")
+def _date_words(text: str, base_date: date) -> list[str]:
+    return [*_explicit_date_words(text, base_date), *_relative_date_words(text, base_date)]
 
 
 def _explicit_date_words(text: str, base_date: date) -> Iterator[str]:
@@ -101,10 +77,9 @@ def _explicit_date_words(text: str, base_date: date) -> Iterator[str]:
             year = int(parts.get("year") or _guess_year(month, base_date))
             if day := parts.get("day"):
                 try:
-                    parsed_date = date(year, month, int(day))
+                    yield f"{date(year, month, int(day)):%Y%m%d}"
                 except ValueError:
                     continue
-                yield _day_word(parsed_date)
             yield f"{year}{month:02}"
 
 
@@ -123,7 +98,7 @@ def _relative_date_words(text: str, base_date: date) -> Iterator[str]:
     for match in _RELATIVE_DATE.finditer(text):
         phrase, ago_unit, unit = match["phrase"], match["ago_unit"], match["unit"]
         if phrase:
-            yield from day_and_month_words(base_date + timedelta(days=_PHRASE_OFFSETS.get(phrase, 0)))
+            yield from _day_and_month_words(base_date + timedelta(days=_PHRASE_OFFSETS.get(phrase, 0)))
         elif ago_unit:
             number = match["number"]
             count = int(number) if number.isdecimal() else _NUMBERS[number]
@@ -131,7 +106,7 @@ def _relative_date_words(text: str, base_date: date) -> Iterator[str]:
         elif unit in _WEEKDAYS:
             days_ahead = (_WEEKDAYS.index(unit) - base_date.weekday()) % 7
             offset = days_ahead - 7 if match["direction"] in {"last", "past"} else days_ahead
-            yield from day_and_month_words(base_date + timedelta(days=offset))
+            yield from _day_and_month_words(base_date + timedelta(days=offset))
         else:
             period = "week" if unit == "weekend" else unit
             yield from _period_words(
@@ -142,9 +117,9 @@ def _relative_date_words(text: str, base_date: date) -> Iterator[str]:
 def _period_words(day: date, unit: str) -> Iterator[str]:
     """Yield the words for a period: the days of a week, or a month. A year is too long to have any."""
     if unit == "day":
-        yield from day_and_month_words(day)
+        yield from _day_and_month_words(day)
     elif unit == "week":
         monday = day - timedelta(days=day.weekday())
-        yield from (_day_word(monday + timedelta(days=offset)) for offset in range(7))
+        yield from (f"{monday + timedelta(days=offset):%Y%m%d}" for offset in range(7))
     elif unit == "month":
-        yield _month_word(day)
+        yield f"{day:%Y%m}"

@@ -1,7 +1,7 @@
 """Load the messages that a search found together with their neighbours, in one query."""
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import NamedTuple
@@ -58,9 +58,8 @@ class LoadedMessage(NamedTuple):
 
     @property
     def session_id(self) -> UUID:
-        return (
-            self.raw_session_id if isinstance(self.raw_session_id, UUID) else _parse_uuid(self.raw_session_id)
-        )
+        session_id = self.raw_session_id
+        return session_id if isinstance(session_id, UUID) else _parse_uuid(session_id)
 
     @property
     def transcript_message(self) -> TranscriptMessage:
@@ -90,16 +89,14 @@ class LoadedMessages:
 
     def neighbours(self, message: LoadedMessage, offsets: range) -> list[TranscriptMessage]:
         """Return the messages at these offsets from a message, leaving out positions that have none."""
-        return list(self._iter_around(message, offsets))
+        keys = ((message.raw_session_id, message.position + offset) for offset in offsets)
+        return [self._transcript_message(key) for key in keys if key in self._messages]
 
-    def _iter_around(self, message: LoadedMessage, offsets: range) -> Iterator[TranscriptMessage]:
-        for position in range(message.position + offsets.start, message.position + offsets.stop):
-            key = message.raw_session_id, position
-            if key not in self._transcript_messages and key in self._messages:
-                # A message is often a neighbour of several messages, so it is built once.
-                self._transcript_messages[key] = self._messages[key].transcript_message
-            if key in self._transcript_messages:
-                yield self._transcript_messages[key]
+    def _transcript_message(self, key: tuple[UUID | str, int]) -> TranscriptMessage:
+        # A message is often a neighbour of several messages, so it is built once.
+        if key not in self._transcript_messages:
+            self._transcript_messages[key] = self._messages[key].transcript_message
+        return self._transcript_messages[key]
 
 
 def load_messages(message_ids: Sequence[int], neighbours: int, before_position: int | None) -> LoadedMessages:
