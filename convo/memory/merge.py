@@ -8,6 +8,7 @@ from django.utils import timezone
 
 from convo import database
 from convo.errors import InvalidRequest, MemoryNotCurrent
+from convo.memory.store import add_evidence
 from convo.models import Evidence, Person, Session, UserMemory
 
 Status = UserMemory.Status
@@ -46,10 +47,9 @@ def _supersede(target: UserMemory, duplicates: Sequence[UserMemory]) -> None:
     target.pinned = target.pinned or any(row.pinned for row in duplicates)
     target.confidence = max(target.confidence, *(row.confidence for row in duplicates), 0)
     target.save(update_fields=["slot", "pinned", "confidence"])
-    message_keys = _evidence({row.pk for row in duplicates}).values_list("message", flat=True)
+    message_ids = _evidence({row.pk for row in duplicates}).values_list("message", flat=True)
     # The duplicates keep their evidence, too, so that the history still shows what each of them rested on.
-    evidence = [Evidence(memory=target, message_id=message_key) for message_key in set(message_keys)]
-    Evidence.objects.bulk_create(evidence, ignore_conflicts=True)
+    add_evidence(target, set(message_ids))
 
 
 def _evidence(memories: set[int]) -> QuerySet[Evidence]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from convo.memory.screen import is_never_stored, text_key
-from convo.memory.store import save_superseding
+from convo.memory.store import add_evidence, save_superseding
 from convo.models import Evidence, IndexedMemory, Person, UserMemory
 
 Status = UserMemory.Status
@@ -32,7 +32,8 @@ def merge_people(old_pk: int, person: Person) -> None:
     }
     for memory in facts_to_move:
         if memory.pk in merged:
-            _copy_evidence(memory, duplicates[memory.pk])
+            message_ids = Evidence.objects.filter(memory=memory).values_list("message", flat=True)
+            add_evidence(duplicates[memory.pk], message_ids)
             continue
         if memory.superseded_by_id in merged:
             memory.superseded_by = duplicates[memory.superseded_by_id]
@@ -61,9 +62,3 @@ def _move(memory: UserMemory, person: Person) -> None:
     memory.person, memory.text_key = person, text_key(person, memory.text)
     save_superseding(memory, memory.valid_from)
     IndexedMemory.objects.filter(memory=memory).update(person=person, text_key=memory.text_key)
-
-
-def _copy_evidence(memory: UserMemory, duplicate: UserMemory) -> None:
-    message_keys = Evidence.objects.filter(memory=memory).values_list("message", flat=True)
-    evidence = [Evidence(memory=duplicate, message_id=message_key) for message_key in message_keys]
-    Evidence.objects.bulk_create(evidence, ignore_conflicts=True)

@@ -5,7 +5,7 @@ The fact was in the prompt of such a reply, and the reply has a word of it that 
 
 import re
 from collections.abc import Iterable, Iterator, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from django.db.models import Sum
 
@@ -28,7 +28,8 @@ def find_repeats(
     """
     if not words:
         return []
-    fact_sources = _FactSources.collect(memories, sources)
+    fact_sources = _FactSources({str(memory.key) for memory in memories})
+    fact_sources.add(sources)
     item_ids: list[str] = []
     for turn in _turns_to_check(person, words):
         if fact_sources.are_in_prompt_of(turn) and (reply := _repeating_reply(turn, words)):
@@ -83,21 +84,13 @@ def _names_and_numbers(text: str) -> Iterator[str]:
         yield from (word for word in re.findall(r"\w+", sentence)[1:] if word[0].isupper() and len(word) > 1)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class _FactSources:
     """The ways in which a prompt may have held the facts: by themselves, or in messages that state them."""
 
     memory_keys: set[str]
-    message_keys: set[int]
-    positions: dict[str, set[int]]  # positions, by session
-
-    @classmethod
-    def collect(cls, memories: Iterable[UserMemory], sources: Iterable[Message]) -> "_FactSources":
-        fact_sources = cls(
-            memory_keys={str(memory.key) for memory in memories}, message_keys=set(), positions={}
-        )
-        fact_sources.add(sources)
-        return fact_sources
+    message_keys: set[int] = field(default_factory=set)
+    positions: dict[str, set[int]] = field(default_factory=dict)  # positions, by session
 
     def add(self, rows: Iterable[Message]) -> None:
         for row in rows:

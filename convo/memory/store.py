@@ -1,7 +1,7 @@
 """Store learned facts about a person: each of them once, and later statements in place of earlier ones."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from convo.memory.facts import Fact
@@ -39,14 +39,14 @@ def add_copies_as_evidence(person: Person, messages: Sequence[Message]) -> None:
 def _learn_fact(person: Person, fact: Fact) -> UserMemory | None:
     if is_never_stored(person, fact.text, fact.kind):
         return None
-    key = text_key(person, fact.text)
+    key, message_ids = text_key(person, fact.text), [message.pk for message in fact.evidence]
     rows = UserMemory.objects.filter(person=person, text_key=key)
     if rows.filter(evidence__message__in=fact.evidence).exists():
         # This message has taught this text before. It adds nothing, even if the fact was corrected since.
         return None
     if existing := rows.exclude(status=Status.SUPERSEDED).first():
         if existing.status != Status.FORGOTTEN:
-            _add_evidence(existing, fact)
+            add_evidence(existing, message_ids)
         return None
     stated_at = max(message.created_at for message in fact.evidence)
     memory = UserMemory(
@@ -61,7 +61,7 @@ def _learn_fact(person: Person, fact: Fact) -> UserMemory | None:
         source=fact.source,
     )
     save_superseding(memory, stated_at)
-    _add_evidence(memory, fact)
+    add_evidence(memory, message_ids)
     return memory
 
 
@@ -86,6 +86,6 @@ def save_superseding(memory: UserMemory, stated_at: datetime) -> None:
         rival.save(update_fields=["superseded_by"])
 
 
-def _add_evidence(memory: UserMemory, fact: Fact) -> None:
-    rows = [Evidence(memory=memory, message=message) for message in fact.evidence]
+def add_evidence(memory: UserMemory, message_ids: Iterable[int]) -> None:
+    rows = [Evidence(memory=memory, message_id=message_id) for message_id in message_ids]
     Evidence.objects.bulk_create(rows, ignore_conflicts=True)
