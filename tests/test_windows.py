@@ -23,7 +23,7 @@ from pytest_django import DjangoAssertNumQueries, Settings
 from convo import history, search, turns
 from convo.breaker import Breaker, BreakerOpen
 from convo.history import NewMessage, TranscriptMessage, window
-from convo.history.cache import CONNECTION_ERRORS
+from convo.history.window import CONNECTION_ERRORS
 from convo.models import ME, Person, Session
 from tests.faults import wait_until
 from tests.proxy import Fault, Proxy

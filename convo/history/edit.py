@@ -12,6 +12,7 @@ from convo.errors import NotFound, ResultDeleted
 from convo.history import ephemeral
 from convo.history.files import attachments
 from convo.history.locks import lock_idle
+from convo.history.read import find_message, get_item
 from convo.history.session_row import update_after_change
 from convo.history.tool_pairs import pair
 from convo.models import Evidence, Feedback, IdempotencyRecord, IndexedMessage, Message, Session, Turn
@@ -22,9 +23,7 @@ from convo.models import Evidence, Feedback, IdempotencyRecord, IndexedMessage, 
 def delete_message(session_id: UUID, position: int) -> None:
     """Delete one message: a question together with its replies, half of a tool pair with its other half."""
     session = lock_idle(session_id).session
-    row = Message.objects.transcript(session).filter(position=position).select_related("turn").first()
-    if row is None:
-        raise NotFound(f"This session has no message at position {position}.")
+    row = find_message(session, position)
     rows = [row]
     if row.role == Message.Role.USER and row.turn.kind == Turn.Kind.REPLY:
         is_in_exchange = Q(turn=row.turn) | Q(turn__question_turn=row.turn)
@@ -40,9 +39,7 @@ def delete_item(session_id: UUID, item_id: str) -> None:
     A result is deleted alone: a client that undoes a conversation item by item deletes its call next.
     """
     session = lock_idle(session_id).session
-    row = Message.objects.transcript(session).filter(item_id=item_id).first()
-    if row is None:
-        raise NotFound(f"Item with id '{item_id}' not found.")
+    row = get_item(session, item_id)
     _erase_messages(session, [row] if row.role == Message.Role.TOOL else _with_other_half(session, [row]))
 
 

@@ -22,8 +22,8 @@ from convo import database
 from convo.breaker import Breaker, BreakerOpen
 from convo.conf import conf, ephemeral_cache
 from convo.errors import ContentsExpired, DatabaseUnavailable, MessageTooLong
-from convo.history.cache import CONNECTION_ERRORS
 from convo.history.messages import TranscriptMessage
+from convo.history.window import CONNECTION_ERRORS
 from convo.models import ItemOutline, Message, Session, Turn
 
 logger = logging.getLogger(__name__)

@@ -1,7 +1,6 @@
 """Copy a transcript up to some message, inside the database: no row passes through Python."""
 
 from typing import Any
-from uuid import UUID
 
 from django.db import connection, models, transaction
 from django.db.models import Max
@@ -12,6 +11,7 @@ from convo.errors import NotFound
 from convo.history import ephemeral
 from convo.history.session_row import lock, recount, reset_title
 from convo.models import Message, Session, Turn
+from convo.sql import db_value
 
 # A copied turn has its own identity, links to other copies (set afterwards), and no usage of its original.
 _TOKEN_COUNTS = ("input_tokens", "output_tokens", "cached_tokens")
@@ -47,7 +47,11 @@ def fork(session: Session, position: int, **fields: Any) -> Session:
     field_names = ("owner", "person", "agent", "storage", "title", "title_turn", "metadata")
     inherited_fields = {name: getattr(source, name) for name in field_names}
     copy = Session.objects.create(forked_from=source, fork_position=position, **(inherited_fields | fields))
-    params = {"old": _db_value(source.pk), "new": _db_value(copy.pk), "upto": position}
+    params = {
+        "old": db_value(Session, "id", source.pk),
+        "new": db_value(Session, "id", copy.pk),
+        "upto": position,
+    }
     with connection.cursor() as cursor:
         for statement in (_copy_turns(), _copy_messages(), *_LINK_TURNS, _COPY_ATTACHMENTS):
             cursor.execute(statement, params)
@@ -68,10 +72,6 @@ def _copy_contents(source: Session, target: Session, position: int) -> None:
     replies = Message.objects.filter(session=target).exclude(agent="")
     turn_numbers = replies.values_list("turn__number", flat=True)
     ephemeral.copy_contents(source, target, list(transcript.values_list("position", flat=True)), turn_numbers)
-
-
-def _db_value(session_id: UUID) -> Any:
-    return Session._meta.pk.get_db_prep_value(session_id, connection)
 
 
 def _columns(model: type[models.Model], *exclude: str) -> list[str]:

@@ -142,10 +142,14 @@ def find_session(
 
 
 def message_at(session: Session, position: int) -> Message:
+    return ephemeral.load_contents([find_message(session, position)])[0]
+
+
+def find_message(session: Session, position: int) -> Message:
     row = Message.objects.transcript(session).filter(position=position).select_related("turn").first()
     if row is None:
         raise NotFound(f"This session has no message at position {position}.")
-    return ephemeral.load_contents([row])[0]
+    return row
 
 
 def get_item(session: Session, item_id: str) -> Message:

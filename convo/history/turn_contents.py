@@ -14,9 +14,8 @@ from convo.models import AgentVersion, ItemOutline, ReplyItem, Session, Turn, re
 
 def save_drafts(drafts: Sequence[Draft]) -> None:
     """Save these drafts in one statement; of ephemeral sessions, texts go to the cache instead."""
-    versions = [draft.prompt.agent_version for draft in drafts if draft.prompt]
     # Most turns end before their first draft is saved, and the end stores an agent version only if it is new.
-    AgentVersion.objects.bulk_create(versions, ignore_conflicts=True)
+    save_agent_versions([draft.prompt.agent_version for draft in drafts if draft.prompt])
     stored_drafts = [
         replace(draft, text="", chunks=[]) if draft.turn.session.is_ephemeral else draft
         for draft in drafts
@@ -27,6 +26,10 @@ def save_drafts(drafts: Sequence[Draft]) -> None:
     for draft in drafts:
         if draft.turn.session.is_ephemeral:
             ephemeral.save_draft(draft.turn, draft.text, draft.chunks)
+
+
+def save_agent_versions(versions: Sequence[AgentVersion]) -> None:
+    AgentVersion.objects.bulk_create(versions, ignore_conflicts=True)
 
 
 def load_draft_items(turn: Turn) -> list[ReplyItem]:

@@ -13,7 +13,7 @@ from convo.history.append import append
 from convo.history.branches import activate
 from convo.history.messages import NewMessage
 from convo.history.statements import PromptRecord
-from convo.models import AgentVersion, ItemOutline, Message, ReplyItem, Session, Turn, TurnRequest
+from convo.models import ItemOutline, Message, ReplyItem, Session, Turn, TurnRequest
 
 MAX_ATTEMPTS = 3
 
@@ -122,15 +122,10 @@ def _set_columns(turn: Turn, columns: Mapping[str, object], row: Turn, prompt: P
     for name, value in {**columns, **stored_values, "draft": "", "lease_until": None}.items():
         setattr(turn, name, value)
     if prompt and row.agent_version_id is None:
-        _save_agent_version(turn, prompt.agent_version)
-
-
-def _save_agent_version(turn: Turn, version: AgentVersion) -> None:
-    # Versions are never deleted, so this happens once for each.
-    turn.agent_version = AgentVersion.objects.get_or_create(
-        sha256=version.sha256, defaults={"name": version.name, "config": version.config}
-    )[0]
-    turn.save(update_fields=["agent_version"])
+        # Versions are never deleted, so this happens once for each.
+        turn_contents.save_agent_versions([prompt.agent_version])
+        turn.agent_version = prompt.agent_version
+        turn.save(update_fields=["agent_version"])
 
 
 def end_turn_from_draft(session: Session, turn: Turn, error: ConvoError, *, status: str = "") -> None:

@@ -11,15 +11,17 @@ from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
+import redis
 from django.core.cache import cache
 
 from convo.breaker import Breaker, BreakerOpen
 from convo.conf import conf
-from convo.history.cache import CONNECTION_ERRORS
 from convo.history.messages import TranscriptMessage
 
 logger = logging.getLogger(__name__)
 
+# These errors mean that the cache can't be reached; others are answers.
+CONNECTION_ERRORS = (redis.ConnectionError, redis.TimeoutError, OSError)
 SCHEMA = 4
 MAX_MESSAGES = 64  # messages: enough for ten pairs with their tool calls, and for the next few turns
 # A larger window is not cached: it would take memory in every process, and reading it keeps Redis busy.
