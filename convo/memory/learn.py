@@ -2,7 +2,7 @@
 
 import logging
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -23,6 +23,8 @@ logger = logging.getLogger(__name__)
 
 # A transaction saves what at most this many turns taught: it locks their sessions, and appends wait for it.
 TURNS_PER_TRANSACTION = 25
+# Of the turns of one request, those beyond this number are left to the sweep.
+MAX_SCHEDULED_TURNS = 20
 _SESSION_FIELDS = ("person", "kind", "storage", "state", "epoch", "title", "forked_from", "agent")
 _TURN_FIELDS = ("session", "number", "status", "agent", "gist", "indexed_at", "learned_at")
 
@@ -34,6 +36,27 @@ class Lesson:
     turn: Turn
     messages: Sequence[Message]
     notes: Notes
+
+
+def schedule(session: Session, turns: Iterable[Turn]) -> None:
+    """Schedule learning from these turns of a session, and a summary that may be due, after the commit.
+
+    A turn takes one hint: the job that learns from it also requests the summary that it makes due.
+    """
+    agent = model_requests.agent_or_default(session.agent)
+    # The jobs also index the turn, so an agent that recalls messages needs it soon even if it doesn't learn.
+    # For all other agents the sweep indexes it.
+    turns = list(turns) if agent.learn or agent.recall else []
+    by_model = [
+        turn for turn in turns if model_requests.asks_for_notes(model_requests.agent_or_default(turn.agent))
+    ]
+    for turn in by_model[:MAX_SCHEDULED_TURNS]:
+        enqueue("learn", turn.pk)
+    if len(by_model) < len(turns):
+        # This job does all that waits.
+        enqueue("learn_by_rules", turns[0].pk)
+    if not turns and agent.summaries and session.message_count > agent.window_pairs:
+        enqueue("summarise", session.pk)
 
 
 def overdue(limit: int) -> list[int]:

@@ -1,4 +1,8 @@
-"""The rolling summary: each row covers new messages and all earlier ones, so that the newest is enough."""
+"""Summarise sessions, and whole conversations for callers who store them elsewhere.
+
+A session's summary is a rolling one: each row covers new messages and all earlier ones, so that the newest is
+enough.
+"""
 
 import logging
 import time
@@ -21,17 +25,22 @@ from convo.models import Message, Session, Summary
 
 logger = logging.getLogger(__name__)
 
+RoleText = tuple[str, str]
+
 PROMPT_VERSION = "1"
 INSTRUCTIONS = Path(__file__).with_name("summary_instructions.txt").read_text(encoding="utf-8").strip()
 # These are the lowest values that an agent may have: any turn makes a summary due.
 EAGER_SETTINGS = {"summary_turns": 1, "summary_tokens": 100}
 # A word takes more than a token, so the length that is requested stays well below the one that is refused.
 WORDS_PER_TOKEN = 0.5
+# The limits of a compacted conversation, in tokens. The default is about a page, because the summary is read
+# again with every question; the minimum still says something.
+COMPACT_LIMIT, MIN_COMPACT_LIMIT = 2000, 100
 # JSON takes at most this many tokens around a line of data; four times as many cover the rest of a request.
 JSON_TOKENS = 40
 
 
-class Line(TypedDict):
+class _Line(TypedDict):
     """A message as the model that summarises it reads it."""
 
     position: NotRequired[int]
@@ -73,7 +82,7 @@ def _bring_up_to_date(session_id: UUID | str, **agent_settings: int) -> None:
     due.clear_due(session)
 
 
-def write_summary(earlier: str, lines: Sequence[Line], agent: Agent, limit: int, hint: str = "") -> str:
+def _write_summary(earlier: str, lines: Sequence[_Line], agent: Agent, limit: int, hint: str = "") -> str:
     """Continue an earlier summary with these lines, in at most `limit` tokens."""
     model = model_requests.model_for(agent)
     if not model:
@@ -103,7 +112,7 @@ def _add_summary(session: Session, agent: Agent, due_range: DueRange) -> bool:
     reserved = [tokens.count(text, counting_model) for text in (_instructions(limit), earlier)]
     room = model_requests.data_budget(agent, *reserved, limit, 4 * JSON_TOKENS)
     due_range, lines = _fit_into(due_range, room, counting_model)
-    text = write_summary(earlier, lines, agent, limit)
+    text = _write_summary(earlier, lines, agent, limit)
     if not text:
         raise UpstreamProtocolError("The summary is empty.")
     return _save_if_unchanged(
@@ -141,9 +150,9 @@ def _save_if_unchanged(session_id: UUID, due_range: DueRange, **fields: str | in
     return True
 
 
-def _fit_into(due_range: DueRange, room: int, model: str) -> tuple[DueRange, list[Line]]:
+def _fit_into(due_range: DueRange, room: int, model: str) -> tuple[DueRange, list[_Line]]:
     """Return as many exchanges as a request holds, with their lines; one that is too long is shortened."""
-    lines: list[Line] = []
+    lines: list[_Line] = []
     for index, block in enumerate(due_range.exchanges):
         block_lines = list(_lines(block))
         room -= _count_tokens(block_lines, model)
@@ -157,7 +166,7 @@ def _fit_into(due_range: DueRange, room: int, model: str) -> tuple[DueRange, lis
     return due_range, lines
 
 
-def _shorten_lines(lines: list[Line], room: int, model: str) -> list[Line]:
+def _shorten_lines(lines: list[_Line], room: int, model: str) -> list[_Line]:
     """Shorten the texts of these lines to fit; of very many lines, keep the first and the last."""
     min_tokens = 2 * JSON_TOKENS
     if len(lines) * min_tokens > room:
@@ -167,15 +176,47 @@ def _shorten_lines(lines: list[Line], room: int, model: str) -> list[Line]:
     return [{**line, "text": model_requests.shorten(line["text"], tokens_per_line, model)} for line in lines]
 
 
-def _count_tokens(lines: Iterable[Line], model: str) -> int:
+def _count_tokens(lines: Iterable[_Line], model: str) -> int:
     return sum(tokens.count(model_requests.to_json_lines([line]) + "\n", model) for line in lines)
 
 
-def _lines(block: Iterable[Message]) -> Iterator[Line]:
+def _lines(block: Iterable[Message]) -> Iterator[_Line]:
     for row in block:
         item = row.item or {}
         text = row.content
         if row.type == "function_call":
             text = f"calls {item.get('name')}({item.get('arguments')})"
-        line: Line = {"position": row.position, "role": row.role, "text": text}
+        line: _Line = {"position": row.position, "role": row.role, "text": text}
         yield {**line, "name": row.name} if row.name and row.type == "message" else line
+
+
+def compact(messages: Iterable[RoleText], agent: Agent, *, hint: str = "", limit: int = COMPACT_LIMIT) -> str:
+    """Summarise (role, text) messages in at most `limit` tokens, and at most half of what they take.
+
+    The limit is never lower than `MIN_COMPACT_LIMIT`. A long conversation is read in batches, each of which
+    continues the summary of those before it.
+    """
+    messages = list(messages)
+    token_count = sum(tokens.count(text, agent.model_name) for _, text in messages)
+    limit = max(MIN_COMPACT_LIMIT, min(limit, token_count // 2))
+    earlier = ""
+    for batch in _batches(messages, agent):
+        earlier = _write_summary(earlier, batch, agent, limit, hint)
+    return earlier
+
+
+def _batches(messages: Iterable[RoleText], agent: Agent) -> Iterable[list[_Line]]:
+    """Yield as many messages at a time as one request holds, each cut to what fits by itself."""
+    room = model_requests.data_budget(agent, 2 * COMPACT_LIMIT, 4 * JSON_TOKENS)
+    batch: list[_Line] = []
+    used_tokens = 0
+    for role, text in messages:
+        beginning = model_requests.shorten(text, room - JSON_TOKENS, agent.model_name)
+        cost = tokens.count(beginning, agent.model_name) + JSON_TOKENS
+        if batch and used_tokens + cost > room:
+            yield batch
+            batch, used_tokens = [], 0
+        batch.append({"role": role, "text": beginning})
+        used_tokens += cost
+    if batch:
+        yield batch
