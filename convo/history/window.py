@@ -68,10 +68,8 @@ def store(session_id: UUID, version: tuple[int, int], messages: Sequence[Transcr
     if len(payload["messages"].encode()) > MAX_BYTES:
         return
     try:
-        with _breaker:
+        with suppress(BreakerOpen), _breaker:
             cache.set(_key(session_id, version), payload, conf().window_seconds)
-    except BreakerOpen:
-        return
     except Exception as error:  # a border: without a cached window, the next turn reads the database
         logger.warning("hot window not stored: %s", type(error).__name__)
 

@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import count
 from math import inf
 from typing import Any
@@ -280,12 +281,11 @@ def _kill(process: "subprocess.Popen[str]") -> None:
     process.kill()
 
 
-_pid_and_supervisor: tuple[int, Supervisor] | None = None
-
-
 def supervisor() -> Supervisor:
     """Return the supervisor of this process; a forked process gets one of its own."""
-    global _pid_and_supervisor
-    if _pid_and_supervisor is None or _pid_and_supervisor[0] != os.getpid():
-        _pid_and_supervisor = os.getpid(), Supervisor()
-    return _pid_and_supervisor[1]
+    return _supervisor_of(os.getpid())
+
+
+@cache
+def _supervisor_of(pid: int) -> Supervisor:
+    return Supervisor()

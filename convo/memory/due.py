@@ -41,8 +41,8 @@ def mark_due() -> int:
     due_keys = sessions_due(sessions_by_key.values())
     for is_due in (True, False):
         group = [session for session in sessions_by_key.values() if (session.pk in due_keys) is is_due]
-        for start in range(0, len(group), SESSIONS_PER_UPDATE):
-            _save_if_unchanged(group[start : start + SESSIONS_PER_UPDATE], rules_hash, due=is_due)
+        for batch in database.in_batches(group, SESSIONS_PER_UPDATE):
+            _save_if_unchanged(batch, rules_hash, due=is_due)
     # If neither batch was full, any session left has changed just now: the next sweep is soon enough.
     return len(sessions_by_key) if SESSIONS_PER_SWEEP in map(len, batches) else 0
 

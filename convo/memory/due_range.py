@@ -11,6 +11,7 @@ from django.db.models.expressions import Combinable
 from django.db.models.functions import Coalesce
 
 from convo.agents import Agent
+from convo.database import in_batches
 from convo.history.tool_pairs import CALL, RESULT, pair
 from convo.models import Message, Session, Summary
 
@@ -76,8 +77,7 @@ def due_sessions(agent: Agent, sessions: QuerySet[Session]) -> Iterator[DueSessi
     )
     waiting = candidates.filter(window_start__gt=F("summarised_to") + 1)
     places = [DueSession(*row) for row in waiting.values_list("pk", "epoch", "summarised_to", "window_start")]
-    for start in range(0, len(places), SESSIONS_PER_QUERY):
-        batch = places[start : start + SESSIONS_PER_QUERY]
+    for batch in in_batches(places, SESSIONS_PER_QUERY):
         due_keys = _sessions_due(agent, batch)
         yield from (place for place in batch if place.session_id in due_keys)
 

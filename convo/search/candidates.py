@@ -12,6 +12,7 @@ import numpy as np
 from django.db import connection
 from numpy.typing import NDArray
 
+from convo.database import in_batches
 from convo.models import Person, Session, scope_key_of
 from convo.search.embed import model_name
 from convo.search.scope import SMALL_SCOPE, Condition, Scope, Version, lookup_join
@@ -104,8 +105,8 @@ def message_ids_by_word(
     """Return for each word the keys of the person's indexed messages that contain it, at most `limit`."""
     scope_key = scope_key_of(person, Session())
     keys_by_word: dict[str, Keys] = {}
-    for start in range(0, len(words), WORDS_AT_A_TIME):
-        keys_by_word |= _keys_by_word(scope_key, words[start : start + WORDS_AT_A_TIME], limit=limit)
+    for batch in in_batches(words, WORDS_AT_A_TIME):
+        keys_by_word |= _keys_by_word(scope_key, batch, limit=limit)
     return {word: frozenset(keys.tolist()) for word, keys in keys_by_word.items()}
 
 

@@ -43,13 +43,13 @@ def embed(texts: Sequence[str]) -> Vectors | None:
 
     No database connection is held while a model server is called.
     """
+    beginnings = [text[:MAX_CHARACTERS] or " " for text in texts]
     if not conf().embedding_model:
-        return _normalize(_offline_model().embed([text[:MAX_CHARACTERS] or " " for text in texts]))
+        return _normalize(_offline_model().embed(beginnings))
     database.close_connections()
+    vectors: list[list[float]] = []
     try:
-        vectors: list[list[float]] = []
-        for start in range(0, len(texts), BATCH_SIZE):
-            batch = [text[:MAX_CHARACTERS] or " " for text in texts[start : start + BATCH_SIZE]]
+        for batch in database.in_batches(beginnings, BATCH_SIZE):
             vectors += async_to_sync(llm.embed)(batch)
     except ConvoError as error:
         logger.warning("Embedding failed, so search uses words only: %s", error.message)
