@@ -8,23 +8,3 @@ from convo.jobs.run import follow_hint, run
 from convo.jobs.supervisor import Supervisor, supervisor
 from convo.jobs.sweep import sweep, sweep_quickly
 from convo.jobs.worker import Worker
-
-__all__ = [
-    "Supervisor",
-    "Worker",
-    "batch_job",
-    "bulk_job",
-    "count_dead",
-    "count_waiting",
-    "enqueue",
-    "follow_hint",
-    "is_sweep_late",
-    "job",
-    "lag_seconds",
-    "quick_batch_job",
-    "require",
-    "run",
-    "supervisor",
-    "sweep",
-    "sweep_quickly",
-]

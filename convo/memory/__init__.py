@@ -10,31 +10,3 @@ from convo.memory.provenance import evidence, evidence_by_memory, predecessors, 
 from convo.memory.rules import MAX_RULE_LENGTH, add_rule, remove_rule, set_rules
 from convo.memory.screen import KIND_PREFIX, text_key
 from convo.memory.summarise import compact, request_summary, summarise
-
-__all__ = [
-    "KIND_PREFIX",
-    "MAX_RULE_LENGTH",
-    "MAX_TEXT_LENGTH",
-    "add_rule",
-    "change",
-    "compact",
-    "evidence",
-    "evidence_by_memory",
-    "forget",
-    "forget_all",
-    "forget_matching",
-    "has_unlearned_turns",
-    "learn",
-    "merge",
-    "merge_people",
-    "predecessors",
-    "remember",
-    "remove_rule",
-    "request_summary",
-    "review_reason",
-    "schedule",
-    "set_rules",
-    "summarise",
-    "text_key",
-    "versions",
-]

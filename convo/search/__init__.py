@@ -14,23 +14,3 @@ from convo.search.index import (
 )
 from convo.search.score import PARTS
 from convo.search.words import search_words, stemmed_words
-
-__all__ = [
-    "MAX_INDEXED_CHARACTERS",
-    "MAX_QUERY_LENGTH",
-    "PARTS",
-    "Hit",
-    "find",
-    "find_memories",
-    "index_turn_batch",
-    "index_turns",
-    "index_vectors",
-    "message_ids_by_word",
-    "rank_memories",
-    "reindex_turns",
-    "rows_without_vectors",
-    "search_words",
-    "stemmed_words",
-    "turns_after",
-    "update_vectors",
-]

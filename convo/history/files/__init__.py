@@ -13,20 +13,3 @@ from convo.history.files.content import (
     without_data,
 )
 from convo.history.files.images import IMAGE_TYPES
-
-__all__ = [
-    "IMAGE_TYPES",
-    "MAX_FILES",
-    "TEXT_TYPE",
-    "Upload",
-    "check_part",
-    "decode_base64",
-    "files_of",
-    "hashes",
-    "parts_of",
-    "replace_attachment",
-    "text_for_model",
-    "upload_parts",
-    "with_hashes",
-    "without_data",
-]

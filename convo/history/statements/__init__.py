@@ -24,25 +24,3 @@ from convo.history.statements.reading import (
     read_page,
     read_prompt_sources,
 )
-
-__all__ = [
-    "AFTER_ALL",
-    "BEFORE_ALL",
-    "Draft",
-    "FactRow",
-    "IndexEntry",
-    "LockedSession",
-    "PromptRecord",
-    "SummaryRow",
-    "end_turn",
-    "find_session",
-    "insert_ended_turn",
-    "insert_if_absent",
-    "insert_turn",
-    "lock_session",
-    "read_newest",
-    "read_page",
-    "read_prompt_sources",
-    "renew_leases",
-    "save_drafts",
-]
