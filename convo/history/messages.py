@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from convo import tokens
 from convo.conf import conf
@@ -127,17 +127,7 @@ class TranscriptMessage:
         return next(costs([self], model))
 
 
-class CountableMessage(Protocol):
-    """A message whose tokens can be counted."""
-
-    @property
-    def content(self) -> str: ...
-
-    @property
-    def item(self) -> ItemFields | None: ...
-
-    @property
-    def tokens(self) -> int: ...
+CountableMessage = NewMessage | TranscriptMessage
 
 
 def costs(messages: Iterable[CountableMessage], model: str) -> Iterator[int]:

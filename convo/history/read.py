@@ -177,7 +177,6 @@ def messages_of(turn: Turn) -> list[Message]:
 
 
 def question_of(turn: Turn) -> list[Message]:
-    """Return the messages of the question that this turn answers."""
     # Only messages that an agent wrote have an agent's name.
     return [row for row in messages_of(turn.question_turn or turn) if not row.agent]
 

@@ -77,7 +77,6 @@ def get_job(name: str) -> Job | None:
 
 
 def is_for_many(name: str) -> bool:
-    """Return True if the job of this name is done for many rows at once."""
     kind = _jobs.get(name)
     return kind is not None and kind.run_many is not None
 

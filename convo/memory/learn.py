@@ -69,7 +69,6 @@ def overdue_by_rules(limit: int) -> list[int]:
 
 
 def has_unlearned_turns(person: Person) -> bool:
-    """Return True if this person said something that was not learned from yet."""
     return _turns_to_learn_from().filter(session__person=person).exists()
 
 

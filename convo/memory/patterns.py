@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
 from convo.llm.word_overlap import words
 from convo.memory.facts import MAX_GIST_LENGTH, MAX_TITLE_LENGTH, Fact, Notes, one_line
@@ -14,29 +13,10 @@ _DOT: str = _FILE["parts"]["DOT"]
 _PATTERNS: dict[str, re.Pattern[str]] = {
     name: re.compile(pattern) for name, pattern in _FILE["patterns"].items()
 }
-
-
-class _FactPattern(NamedTuple):
-    """A way to state something about oneself, and the resulting fact."""
-
-    kind: str
-    slot: str | None
-    unique_relations: Sequence[str]
-    pattern: re.Pattern[str]
-    text: str
-
-
-_FACT_PATTERNS = [
-    _FactPattern(
-        kind=fact["kind"],
-        slot=fact.get("slot"),
-        unique_relations=fact.get("unique_relations", ()),
-        pattern=re.compile(f"{fact['opening']} (?P<value>{fact['value']}){_FILE['parts']['END']}"),
-        text=fact["text"],
-    )
+_FACTS = [
+    (fact, re.compile(f"{fact['opening']} (?P<value>{fact['value']}){_FILE['parts']['END']}"))
     for fact in _FILE["facts"]
 ]
-
 _SENTENCES = re.compile(r"(?<=[.!?。！？])\s+|\n+")
 # Nobody states a fact about themselves in the 200th kilobyte of a log that they paste.
 MAX_CHARACTERS = 10_000
@@ -72,12 +52,12 @@ def find_facts(text: str) -> Iterator[tuple[str, str | None, str]]:
 
 
 def _facts_in_clause(clause: str) -> Iterator[tuple[str, str | None, str]]:
-    for fact in _FACT_PATTERNS:
-        if (match := fact.pattern.match(clause)) and not _is_cut(match["value"]):
+    for fact, pattern in _FACTS:
+        if (match := pattern.match(clause)) and not _is_cut(match["value"]):
             relation = match.groupdict().get("relation", "")
-            slot = relation if relation in fact.unique_relations else fact.slot
-            text = fact.text.format(value=match["value"], relation=relation.capitalize())
-            yield fact.kind, slot, text.replace(_DOT, ".")
+            slot = relation if relation in fact.get("unique_relations", ()) else fact.get("slot")
+            text = fact["text"].format(value=match["value"], relation=relation.capitalize())
+            yield fact["kind"], slot, text.replace(_DOT, ".")
 
 
 def _is_cut(value: str) -> bool:

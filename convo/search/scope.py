@@ -108,7 +108,6 @@ class Scope:
 
     @property
     def is_unfiltered(self) -> bool:
-        """Return whether the scope is searched without any filter."""
         return not (self.agent or self.after or self.before or self.before_position is not None)
 
     @property

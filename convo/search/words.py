@@ -35,7 +35,6 @@ _QUESTION_MARK = re.compile(r"[?？؟]")
 
 
 def stemmed_words(text: str) -> list[str]:
-    """Return the stemmed words of a text, in their order."""
     runs = list(_runs(text))
     return _index_words(runs, _detect_language(runs))
 
