@@ -156,12 +156,13 @@ def inline_items(items: Sequence[ItemFields | None]) -> list[ItemFields | None]:
         return list(items)
     contents = Attachment.objects.filter(pk__in=attachment_ids).values_list("pk", "sha256", "data")
     data_by_key = {(pk, sha256): bytes(data) for pk, sha256, data in contents}
-    return [
-        map_parts(item, lambda part: _inline_part(part, data_by_key))
-        if item and any(_references(item))
-        else item
-        for item in items
-    ]
+    return [_inline_item(item, data_by_key) for item in items]
+
+
+def _inline_item(item: ItemFields | None, data_by_key: Mapping[tuple[int, str], bytes]) -> ItemFields | None:
+    if item is None or not any(_references(item)):
+        return item
+    return map_parts(item, lambda part: _inline_part(part, data_by_key))
 
 
 def _inline_part(part: PartFields, data_by_key: Mapping[tuple[int, str], bytes]) -> PartFields:
@@ -169,7 +170,9 @@ def _inline_part(part: PartFields, data_by_key: Mapping[tuple[int, str], bytes])
     if not isinstance(reference, Mapping):
         return part
     data = data_by_key.get((reference["attachment"], reference["sha256"]))
-    return DELETED_FILE_PART if data is None else {**part, field: reference["head"] + encode_base64(data)}
+    if data is None:
+        return DELETED_FILE_PART
+    return {**part, field: reference["head"] + encode_base64(data)}
 
 
 def replace_attachment(attachment_id: int, twin_id: int) -> None:
