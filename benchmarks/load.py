@@ -1,7 +1,9 @@
 """A load generator that costs little: raw sockets on uvloop, in a process of its own.
 
 `python -P benchmarks/load.py` reads a plan in JSON from standard input and prints what came of it. Each
-client has one connection and sends its next request when the response to the last one is complete.
+client has one connection and sends its next request when the response to the last one is complete, but no
+sooner than the plan's rate allows. It sends the same request again and again, or, where the plan has
+sessions, holds a conversation: all the requests in their order, in a session that nobody used before.
 """
 
 import asyncio
@@ -11,8 +13,10 @@ import resource
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import repeat
 from typing import Any, cast
 
 import uvloop
@@ -21,17 +25,20 @@ LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 LAST_CHUNK = b"0\r\n\r\n"
 # Without a buffer, Python loses what it prints beyond the 64 kB that a pipe takes at once.
 SAMPLE = 2_000
+# Where a request of a conversation has the id of its session.
+SESSION = "{session}"
 
 
 @dataclass
 class Run:
     """What the clients share: the plan, and what has been measured."""
 
-    requests: list[bytes]
     seconds: float
     count: int
     first: bytes
     end: bytes
+    # Seconds between two requests of a client.
+    interval: float
     latencies: list[float] = field(default_factory=list)
     firsts: list[float] = field(default_factory=list)
     failures: Counter[str] = field(default_factory=Counter)
@@ -43,10 +50,10 @@ class Run:
 
 
 class Client(asyncio.Protocol):
-    """One client: a connection, and the request that it sends again and again."""
+    """One client: a connection, and the requests that it sends."""
 
-    def __init__(self, run: Run, request: bytes) -> None:
-        self.run, self.request = run, request
+    def __init__(self, run: Run, requests: Iterator[bytes], due: float) -> None:
+        self.run, self.requests, self.due = run, requests, due
         self.ended = asyncio.get_running_loop().create_future()
         self.is_waiting = False
 
@@ -54,8 +61,19 @@ class Client(asyncio.Protocol):
         # uvloop's transports inherit from none of asyncio's.
         self.transport = cast(asyncio.Transport, transport)
 
+    def send_when_due(self) -> None:
+        """Send the next request at its time; a late one doesn't delay those after it."""
+        delay = self.due - time.perf_counter() if self.run.interval else 0
+        self.due += self.run.interval
+        if delay > 0:
+            asyncio.get_running_loop().call_later(delay, self.send)
+        else:
+            self.send()
+
     def send(self) -> None:
-        if self.run.is_over():
+        request = b"" if self.run.is_over() else next(self.requests, None)
+        if not request:
+            self.run.failures["no session left"] += request is None
             self.transport.close()
             return
         self.run.sent += 1
@@ -63,8 +81,8 @@ class Client(asyncio.Protocol):
         self.first = 0.0
         self.head_size = self.size = -1
         self.is_waiting = True
-        self.began = time.perf_counter()
-        self.transport.write(self.request)
+        self.sent_at = time.perf_counter()
+        self.transport.write(request)
 
     def data_received(self, data: bytes) -> None:
         self.received += data
@@ -74,7 +92,7 @@ class Client(asyncio.Protocol):
             self.first = time.perf_counter()
         if self.head_size >= 0 and self.is_complete():
             self.record()
-            self.send()
+            self.send_when_due()
 
     def read_head(self) -> None:
         end = self.received.find(b"\r\n\r\n")
@@ -97,8 +115,8 @@ class Client(asyncio.Protocol):
         elif self.run.end not in self.received:
             self.run.failures["incomplete"] += 1
         else:
-            self.run.latencies.append(now - self.began)
-            self.run.firsts.append((self.first or now) - self.began)
+            self.run.latencies.append(now - self.sent_at)
+            self.run.firsts.append((self.first or now) - self.sent_at)
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self.is_waiting:
@@ -109,29 +127,40 @@ class Client(asyncio.Protocol):
 
 async def execute(plan: dict[str, Any]) -> dict[str, Any]:
     """Open all connections first, then let all clients begin at once."""
-    requests = [text.encode() for text in plan["requests"]]
-    run = Run(requests, plan["seconds"], plan["count"], plan["first"].encode(), plan["end"].encode())
-    loop = asyncio.get_running_loop()
-    clients = []
+    interval = plan["clients"] / plan["rate"] if plan["rate"] else 0.0
+    run = Run(plan["seconds"], plan["count"], plan["first"].encode(), plan["end"].encode(), interval)
+    loop, sessions = asyncio.get_running_loop(), iter(plan["sessions"])
+    clients: list[Client] = []
     for number in range(plan["clients"]):
-        _, client = await loop.create_connection(
-            partial(Client, run, requests[number % len(requests)]), plan["host"], plan["port"]
-        )
-        clients.append(client)
-    began, used = time.perf_counter(), time.process_time()
-    run.until = began + run.seconds
+        requests = conversations(plan, sessions) if plan["sessions"] else repeated(plan, number)
+        client = partial(Client, run, requests, number / plan["clients"] * interval)
+        clients.append((await loop.create_connection(client, plan["host"], plan["port"]))[1])
+    start, cpu_before = time.perf_counter(), time.process_time()
+    run.until = start + run.seconds
     for client in clients:
-        client.send()
+        client.due += start
+        client.send_when_due()
     await asyncio.wait([client.ended for client in clients], timeout=plan["patience"])
     run.failures["not ended"] += sum(client.is_waiting for client in clients)
     return {
-        "seconds": time.perf_counter() - began,
-        "cpu": time.process_time() - used,
+        "seconds": time.perf_counter() - start,
+        "cpu": time.process_time() - cpu_before,
         "answered": len(run.latencies),
         "latencies": sample(run.latencies),
         "firsts": sample(run.firsts),
         "failures": +run.failures,
     }
+
+
+def repeated(plan: dict[str, Any], number: int) -> Iterator[bytes]:
+    return repeat(plan["requests"][number % len(plan["requests"])].encode())
+
+
+def conversations(plan: dict[str, Any], sessions: Iterator[str]) -> Iterator[bytes]:
+    """Yield all requests for one session after the other; clients share the sessions."""
+    for session in sessions:
+        for text in plan["requests"]:
+            yield text.replace(SESSION, session, 1).encode()
 
 
 def sample(values: list[float]) -> list[float]:

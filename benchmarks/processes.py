@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
 from typing import Any, Self
@@ -146,12 +146,19 @@ def as_file(name: str, *arguments: str) -> list[str]:
 
 @dataclass(frozen=True)
 class Load:
-    """Requests of several clients to one server, each client's in turn."""
+    """Requests of several clients to one server.
+
+    Each client repeats one of the requests. With sessions, which are used once, it sends all of them to each:
+    `load.SESSION` is replaced by the session's id.
+    """
 
     requests: list[str]
     clients: int
     seconds: float = 3
     count: int = 1_000_000
+    sessions: list[str] = field(default_factory=list)
+    # Requests per second of all clients together; 0: as fast as they are answered.
+    rate: float = 0
     # In the response: the text that its first useful byte comes with, and one that shows that it is whole.
     first: str = ""
     end: str = ""
@@ -227,7 +234,7 @@ def fire(port: int, tree: Tree | None, load: Load) -> Result:
 def warm_up(port: int, load: Load) -> None:
     """Send a few requests of this load that are not measured, unless the load itself is tiny."""
     if load.seconds >= 1:
-        fire(port, None, Load(**{**vars(load), "count": min(WARM_UP, load.count), "seconds": 10}))
+        fire(port, None, replace(load, count=min(WARM_UP, load.count), seconds=10))
 
 
 class Peak:

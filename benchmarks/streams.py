@@ -13,17 +13,22 @@ from importlib.metadata import PackageNotFoundError
 from typing import Any
 
 from benchmarks import stage
+from benchmarks.load import SESSION
 from benchmarks.processes import Load, Peak, Result, Server, fire, request, warm_up
 from benchmarks.report import Section, Table, ratio, shown
 from benchmarks.running import main
 from benchmarks.stage import Sizes
+from benchmarks.upstream import TEXTS
 
 NAME = "streams"
 DIRECT, LITELLM = "the model server itself", "LiteLLM's proxy"
 # Targets refer to the first: like Convo, it hands on each chunk by itself.
 PIPE, JOINED = "byte pass-through", "byte pass-through, chunks joined"
 REST, RESPONSES, CHAT = "Convo: REST", "Convo: /v1/responses", "Convo: chat in a session"
-UNSTORED = "Convo: chat, store: false"
+# The same transcript again, which replaces the reply: no message is new but that.
+REGENERATED, UNSTORED = "Convo: chat in a session, the reply again", "Convo: chat, store: false"
+# In a chat, a client sends the whole transcript each time; after so many turns it begins a new session.
+CHAT_TURNS = 10
 STORED = (REST, RESPONSES, CHAT)
 # The first word of a reply comes at once; a paced reply's last one after 49 pauses.
 PACES = {"chunks": "all at once", "paced": "20 ms apart"}
@@ -36,10 +41,14 @@ class Subject:
     server: Server
     end: str
     requests: dict[str, list[str]]
+    is_conversation: bool = False
 
 
-def chat(model: str, **fields: object) -> dict[str, object]:
-    messages = [{"role": "user", "content": "Which of them is lighter?"}]
+def chat(model: str, turns: int = 1, **fields: object) -> dict[str, object]:
+    """Return a request for the reply of this turn: the question, after those before it with their replies."""
+    questions = [{"role": "user", "content": f"Question {turn}: which is lighter?"} for turn in range(turns)]
+    reply = {"role": "assistant", "content": "".join(TEXTS)}
+    messages = [message for question in questions for message in (reply, question)][1:]
     return {"model": model, "messages": messages, "stream": True, **fields}
 
 
@@ -68,6 +77,19 @@ def convo_subjects(server: Server, sessions: int) -> dict[str, Subject]:
         )
 
     in_session = [{"X-Convo-Session": name} for name in names]
+    growing = {
+        model: [
+            request(
+                "POST",
+                "/v1/chat/completions",
+                key=key,
+                body=chat(model, turn),
+                headers={"X-Convo-Session": SESSION},
+            )
+            for turn in range(1, CHAT_TURNS + 1)
+        ]
+        for model in PACES
+    }
     question = "Which of them is lighter?"
     return {
         REST: of(
@@ -80,16 +102,23 @@ def convo_subjects(server: Server, sessions: int) -> dict[str, Subject]:
             "response.completed",
             lambda model: {"model": model, "input": question, "stream": True},
         ),
-        CHAT: of("/v1/chat/completions", "[DONE]", chat, in_session),
+        CHAT: Subject(server, "[DONE]", growing, is_conversation=True),
+        REGENERATED: of("/v1/chat/completions", "[DONE]", chat, in_session),
         UNSTORED: of("/v1/chat/completions", "[DONE]", lambda model: chat(model, store=False)),
     }
 
 
 def load_of(subject: Subject, model: str, clients: int, **options: Any) -> Load:
-    return Load(subject.requests[model], clients, first="word1 ", end=subject.end, **options)
+    sessions = []
+    if subject.is_conversation:
+        # Enough for 300 turns a second.
+        count = clients + int(300 * options["seconds"]) // CHAT_TURNS
+        sessions = [str(session.pk) for session in stage.new_sessions(stage.owner(), count)]
+    texts = subject.requests[model]
+    return Load(texts, clients, sessions=sessions, first="word1 ", end=subject.end, **options)
 
 
-Found = dict[tuple[str, str, int], Result]
+Results = dict[tuple[str, str, int], Result]
 
 
 def at_once(subjects: dict[str, Subject], sizes: Sizes) -> Iterator[tuple[tuple[str, str, int], Result]]:
@@ -98,9 +127,9 @@ def at_once(subjects: dict[str, Subject], sizes: Sizes) -> Iterator[tuple[tuple[
         results = {name: Result() for name in subjects}
         for number in range(sizes.rounds):
             for name, subject in subjects.items():
-                load = load_of(subject, "chunks", clients, seconds=sizes.seconds)
                 if number == 0:
-                    warm_up(subject.server.port, load)
+                    warm_up(subject.server.port, load_of(subject, "chunks", clients, seconds=sizes.seconds))
+                load = load_of(subject, "chunks", clients, seconds=sizes.seconds)
                 results[name].add(fire(subject.server.port, subject.server.tree, load))
         for name, result in results.items():
             yield (name, "chunks", clients), result
@@ -117,7 +146,7 @@ def paced(
 
 def measure(sizes: Sizes) -> Section:
     section = Section(NAME)
-    found: Found = {}
+    results: Results = {}
     with ExitStack() as stack:
         model, redis = stack.enter_context(stage.upstream(sizes.pause)), stack.enter_context(stage.valkey())
         subjects = {DIRECT: peer(model, "/v1/chat/completions")}
@@ -131,23 +160,23 @@ def measure(sizes: Sizes) -> Section:
         server = stack.enter_context(stage.convo(model.url, redis))
         subjects |= convo_subjects(server, max(*sizes.streams, *sizes.paced))
         stage.progress("streams whose chunks come at once")
-        found |= dict(at_once(subjects, sizes))
+        results |= dict(at_once(subjects, sizes))
         for clients in sizes.paced:
             stage.progress(f"{clients} paced streams")
-            found |= dict(paced(subjects, clients, sizes.rounds))
+            results |= dict(paced(subjects, clients, sizes.rounds))
         stage.progress(f"{sizes.crowd} paced streams")
         floors = {name: subjects[name] for name in (DIRECT, PIPE)}
-        found |= dict(paced(floors, sizes.crowd, sizes.rounds))
+        results |= dict(paced(floors, sizes.crowd, sizes.rounds))
         with Peak(server.tree) as peak:
-            found |= dict(paced({REST: subjects[REST]}, sizes.crowd, sizes.rounds))
+            results |= dict(paced({REST: subjects[REST]}, sizes.crowd, sizes.rounds))
         per_stream = (peak.most - peak.before) / sizes.crowd / 1000
-    tables(section, found, sizes)
-    targets(section, found, sizes)
-    headlines(section, found, sizes)
+    tables(section, results, sizes)
+    targets(section, results, sizes)
+    headlines(section, results, sizes)
     section.at_most(f"memory of each of {sizes.crowd:,} open streams", per_stream, 60, "kB")
     if sizes.processes > 1:
         stage.progress(f"{sizes.processes} processes")
-        measure_processes(section, found[REST, "chunks", middle(sizes)], sizes)
+        measure_processes(section, results[REST, "chunks", middle(sizes)], sizes)
     return section
 
 
@@ -178,14 +207,14 @@ def measure_processes(section: Section, one: Result, sizes: Sizes) -> None:
     section.at_most("CPU per stream, two processes × one", both, 1.1)
 
 
-def tables(section: Section, found: Found, sizes: Sizes) -> None:
-    ceiling = found[DIRECT, "chunks", max(sizes.streams)]
+def tables(section: Section, results: Results, sizes: Sizes) -> None:
+    ceiling = results[DIRECT, "chunks", max(sizes.streams)]
     section.notes.append(
         f"The load generator and the model server alone: {ceiling.rate:,.0f} streams a second at "
         f"{max(sizes.streams)} at once; {1000 * ceiling.load_cpu / max(ceiling.done, 1):.2f} ms CPU of the "
         f"load generator for each. {os.cpu_count()} cores serve everything."
     )
-    for model, clients in sorted({(model, clients) for _, model, clients in found}):
+    for model, clients in sorted({(model, clients) for _, model, clients in results}):
         title = f"Streams of 50 chunks, {PACES[model]}, {clients:,} at once"
         columns = [
             "stream",
@@ -198,7 +227,7 @@ def tables(section: Section, found: Found, sizes: Sizes) -> None:
         ]
         shown = "p50 ms" if model == "paced" else "per second"
         made = Table(title, columns, bars=[shown] if clients > 1 else [])
-        for (name, kind, count), result in found.items():
+        for (name, kind, count), result in results.items():
             if (kind, count) == (model, clients):
                 failed = ", ".join(f"{times} × {why}" for why, times in result.failures.items()) or "0"
                 costs = result.p50, result.first, result.server_ms, result.postgres_ms
@@ -206,25 +235,25 @@ def tables(section: Section, found: Found, sizes: Sizes) -> None:
         section.tables.append(made)
 
 
-def headlines(section: Section, found: Found, sizes: Sizes) -> None:
+def headlines(section: Section, results: Results, sizes: Sizes) -> None:
     clients = middle(sizes)
     others = [
-        f"{name.removeprefix('the ')} {shown(found[name, 'chunks', clients].rate)}"
+        f"{name.removeprefix('the ')} {shown(results[name, 'chunks', clients].rate)}"
         for name in (LITELLM, PIPE)
-        if (name, "chunks", clients) in found
+        if (name, "chunks", clients) in results
     ]
     for name in STORED:
-        rate = f"{shown(found[name, 'chunks', clients].rate)} streams/s"
+        rate = f"{shown(results[name, 'chunks', clients].rate)} streams/s"
         what = f"50 chunks streamed and stored, {name.removeprefix('Convo: ')}, {clients} at once"
         section.headlines.append([what, rate, ", ".join(others)])
 
 
-def targets(section: Section, found: Found, sizes: Sizes) -> None:
+def targets(section: Section, results: Results, sizes: Sizes) -> None:
     clients = middle(sizes)
-    pipe = found[PIPE, "chunks", clients]
-    proxy = found.get((LITELLM, "chunks", clients))
+    pipe = results[PIPE, "chunks", clients]
+    proxy = results.get((LITELLM, "chunks", clients))
     for name in STORED:
-        mine = found[name, "chunks", clients]
+        mine = results[name, "chunks", clients]
         what = f"{name}, {clients} at once"
         if proxy:
             section.at_least(f"{what}, × LiteLLM (goal 8)", ratio(mine.rate, proxy.rate), 4)
@@ -233,18 +262,18 @@ def targets(section: Section, found: Found, sizes: Sizes) -> None:
         section.at_least(f"{what}, × the byte pass-through (goal 0.25)", ratio(mine.rate, pipe.rate), 0.12)
         section.at_most(f"{what}, web CPU (goal 5)", mine.server_ms, 10, "ms")
         section.at_most(f"{what}, PostgreSQL CPU (goal 3)", mine.postgres_ms, 6, "ms")
-    unstored = ratio(found[UNSTORED, "chunks", clients].rate, pipe.rate)
+    unstored = ratio(results[UNSTORED, "chunks", clients].rate, pipe.rate)
     section.at_least(f"{UNSTORED}, {clients} at once, × the byte pass-through", unstored, 0.4)
     lone = min(sizes.streams)
     for name in STORED:
-        late = found[name, "chunks", lone].first - found[DIRECT, "chunks", lone].first
+        late = results[name, "chunks", lone].first - results[DIRECT, "chunks", lone].first
         section.at_most(f"{name}, first chunk over direct, {lone} at once", late, 8, "ms")
     for clients, most in zip(sizes.paced, (1.10, 1.25), strict=False):
-        pipe = found[PIPE, "paced", clients]
+        pipe = results[PIPE, "paced", clients]
         for name in STORED:
-            value = ratio(found[name, "paced", clients].p50, pipe.p50)
+            value = ratio(results[name, "paced", clients].p50, pipe.p50)
             section.at_most(f"{name}, {clients} paced, p50 × the byte pass-through's", value, most)
-    crowd = found[REST, "paced", sizes.crowd]
+    crowd = results[REST, "paced", sizes.crowd]
     failed = sum(crowd.failures.values())
     section.at_most(f"{sizes.crowd:,} paced streams on one process that failed", failed, 0, "")
 

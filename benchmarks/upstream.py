@@ -42,7 +42,8 @@ def completion(**fields: Any) -> bytes:
     return frame(json.dumps({**whole, **fields}).encode())
 
 
-WORDS = [delta(f"word{number} ") for number in range(1, CHUNKS + 1)]
+TEXTS = [f"word{number} " for number in range(1, CHUNKS + 1)]
+WORDS = [delta(text) for text in TEXTS]
 END = delta("", "stop")
 COUNTS = completion(choices=[], usage=USAGE)
 DONE = frame(b"[DONE]") + b"0\r\n\r\n"
