@@ -9,6 +9,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 
 Execute = Callable[[str, Any, bool, dict[str, Any]], Any]
+ExecuteWrapper = Callable[[Execute, str, Any, bool, dict[str, Any]], Any]
 TRANSACTION_WORDS = ("BEGIN", "COMMIT", "ROLLBACK", "SAVEPOINT", "RELEASE")
 
 
@@ -16,16 +17,24 @@ TRANSACTION_WORDS = ("BEGIN", "COMMIT", "ROLLBACK", "SAVEPOINT", "RELEASE")
 def recorded_statements() -> Iterator[list[str]]:
     """Record the statements that this process sends, without those that only delimit transactions."""
     statements: list[str] = []
-    watched: list[BaseDatabaseWrapper] = []
 
     def record(execute: Execute, sql: str, params: Any, many: bool, context: dict[str, Any]) -> Any:
         if not sql.startswith(TRANSACTION_WORDS):
             statements.append(sql)
         return execute(sql, params, many, context)
 
+    with wrapped_execution(record):
+        yield statements
+
+
+@contextmanager
+def wrapped_execution(wrapper: ExecuteWrapper) -> Iterator[None]:
+    """Send the statements of all threads through a wrapper."""
+    watched: list[BaseDatabaseWrapper] = []
+
     def watch(connection: BaseDatabaseWrapper, **_: object) -> None:
-        if record not in connection.execute_wrappers:
-            connection.execute_wrappers.append(record)
+        if wrapper not in connection.execute_wrappers:
+            connection.execute_wrappers.append(wrapper)
             watched.append(connection)
 
     # Other threads open their connections when they need them, so each is watched from its first statement.
@@ -33,8 +42,8 @@ def recorded_statements() -> Iterator[list[str]]:
     for connection in connections.all():
         watch(connection)
     try:
-        yield statements
+        yield
     finally:
         connection_created.disconnect(watch)
         for connection in watched:
-            connection.execute_wrappers.remove(record)
+            connection.execute_wrappers.remove(wrapper)
