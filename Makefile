@@ -14,7 +14,7 @@ PEERS := $(VENV)/peers
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run dev test check lint mutants soak bench bench-growth endurance clean
+.PHONY: help run dev test check lint mutants soak bench bench-growth bench-beside endurance clean
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
@@ -49,17 +49,20 @@ mutants: $(TESTS) ## Break every promise in turn and see that a test notices (ON
 	$(BIN)/python -m tests.mutants --only "$(ONLY)"
 
 soak: $(TESTS) ## Clients at random while servers are killed (SECONDS=60, SEED=7 to see a run again, STOCK=1)
-	$(BIN)/python -m benchmarks.soak --seconds "$(or $(SECONDS),60)" $(if $(SEED),--seed "$(SEED)") \
+	$(BIN)/python -m benchmarks soak --seconds "$(or $(SECONDS),60)" $(if $(SEED),--seed "$(SEED)") \
 		$(if $(STOCK),--stock-handler)
 
 bench: $(TESTS) $(PEERS)/installed ## Measure Convo beside its peers, for 15 minutes (ONLY=streams for a part)
-	$(BIN)/python -m benchmarks --only "$(ONLY)"
+	$(BIN)/python -m benchmarks bench --only "$(ONLY)"
 
-bench-growth: $(TESTS) ## The same requests among 1 and 10 million messages, for an hour; asks first
-	$(BIN)/python -m benchmarks.growth --most "$(or $(MOST),10000000)"
+bench-growth: $(TESTS) ## The same requests among 1 and 10 million messages, for an hour; asks first, unless YES=1
+	$(BIN)/python -m benchmarks growth --most "$(or $(MOST),10000000)" $(if $(YES),--yes)
 
-endurance: $(TESTS) ## Mixed load with a worker: does anything grow? (SECONDS=1800)
-	$(BIN)/python -m benchmarks.endurance --seconds "$(or $(SECONDS),1800)"
+bench-beside: $(TESTS) ## A worker beside a server that takes in 30 turns a second (MINUTES=10)
+	$(BIN)/python -m benchmarks beside --minutes "$(or $(MINUTES),10)"
+
+endurance: $(TESTS) ## Mixed load with a worker: does anything grow? (SECONDS=1800, STOCK=1)
+	$(BIN)/python -m benchmarks endurance --seconds "$(or $(SECONDS),1800)" $(if $(STOCK),--stock-handler)
 
 clean: ## Remove what was installed and cached here; the data and .env stay
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis test-artifacts

@@ -9,7 +9,7 @@ if not apps.ready:
     os.environ.update(
         CONVO_DOTENV="0",
         SECRET_KEY="a fixed key, for measurements only, and long enough for every check",
-        # What a server pays to remember its statements is no figure of production.
+        # With DEBUG a server remembers its statements, whose cost is no figure of production.
         DEBUG="0",
         HTTPS="0",
         ALLOWED_HOSTS="127.0.0.1,localhost,testserver",

@@ -31,12 +31,12 @@ def number(value: float) -> str:
 
 def bars(title: str, values: Sequence[tuple[str, float]]) -> str:
     """Return horizontal bars, one for each name, with its value behind it."""
-    most = max((value for _, value in values), default=0) or 1
+    maximum = max((value for _, value in values), default=0) or 1
     room = WIDTH - LABELS - 80
     parts = [_text(10, 20, title, ' class="title"')]
     for row, (name, value) in enumerate(values):
         y = TOP + row * ROW
-        length = max(value, 0) / most * room
+        length = max(value, 0) / maximum * room
         colour = COLOURS[0] if name.startswith("Convo") else COLOURS[-1]
         parts += [
             _text(LABELS - 8, y + 12, name, ' text-anchor="end"'),
@@ -62,15 +62,15 @@ def lines(title: str, x_label: str, x: Sequence[float], series: Mapping[str, Seq
     ]
     parts.append(_text(LEFT + width, bottom + 18, f"{number(end)} {x_label}", ' text-anchor="end"'))
     for place, ((name, values), colour) in enumerate(zip(series.items(), cycle(COLOURS), strict=False)):
-        most = max(values, default=0) or 1
+        maximum = max(values, default=0) or 1
         points = " ".join(
-            f"{LEFT + (at - begin) / (end - begin or 1) * width:.1f},{bottom - value / most * HEIGHT:.1f}"
+            f"{LEFT + (at - begin) / (end - begin or 1) * width:.1f},{bottom - value / maximum * HEIGHT:.1f}"
             for at, value in zip(x, values, strict=True)
         )
         y = bottom + 40 + place * 18
         parts += [
             f'<polyline fill="none" stroke="{colour}" stroke-width="1.5" points="{points}"/>',
             f'<rect x="{LEFT}" y="{y - 9}" width="10" height="10" fill="{colour}"/>',
-            _text(LEFT + 16, y, f"{name}: at most {number(most)}, at the end {number(values[-1])}"),
+            _text(LEFT + 16, y, f"{name}: at most {number(maximum)}, at the end {number(values[-1])}"),
         ]
     return _svg(bottom + 50 + len(series) * 18, parts)

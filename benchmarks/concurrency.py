@@ -1,22 +1,17 @@
-"""Sixteen writers append 400 turns to one session: is all of it there, whole and in order, and how fast?
+"""Sixteen writers that append 400 turns to one session: their speed, and whether all is whole and in order.
 
-`python -m benchmarks.concurrency` measures SQLite and PostgreSQL, in temporary folders, each beside a raw
-two-row insert by the driver alone. Exit status 1 when a single message is lost, doubled, split or misplaced.
+Beside them stands a raw two-row insert by the driver alone.
 """
 
-import argparse
 import os
-import subprocess
-import sys
+from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
 from uuid import UUID
 
 from django.contrib.auth import get_user_model
-from django.core.management import call_command
 from django.db import connection, connections
 
 from benchmarks import writers
-from benchmarks.databases import database
 from convo.models import ME, Person, Session
 
 WRITERS, PROCESSES = 16, 4
@@ -44,9 +39,13 @@ def new_session() -> UUID:
     return Session.objects.create(owner=user, person=person, agent="assistant").pk
 
 
-def measure(count: int) -> int:
-    """Print a line per run on this process's database; how many faults there were."""
-    call_command("migrate", verbosity=0)
+def add_options(parser: ArgumentParser) -> None:
+    parser.add_argument("--turns", type=int, default=400)
+
+
+def measure(options: Namespace) -> int:
+    """Print a line per run; return 1 if a single message is lost, doubled, split or misplaced."""
+    count = options.turns // WRITERS
     key = "INTEGER PRIMARY KEY" if connection.vendor == "sqlite" else "BIGSERIAL PRIMARY KEY"
     with connection.cursor() as cursor:
         cursor.execute(writers.CREATE_RAW.format(key=key))
@@ -60,7 +59,7 @@ def measure(count: int) -> int:
         raw = run("raw", session, count)[1]
         print(line(f"{connection.vendor}, {name}", verdict, len(acknowledged), seconds, raw), flush=True)
         faults += verdict.faults
-    return faults
+    return 1 if faults else 0
 
 
 def line(title: str, verdict: writers.Verdict, turns: int, seconds: float, raw: float) -> str:
@@ -69,25 +68,3 @@ def line(title: str, verdict: writers.Verdict, turns: int, seconds: float, raw: 
         f"{verdict.duplicated} duplicated, {verdict.split} split, {verdict.out_of_order} out of order; "
         f"{turns / seconds:.0f} turns/s (raw insert {turns / raw:.0f})"
     )
-
-
-def on_its_own(kind: str, turns: int) -> int:
-    """Measure in a process that has a new database of this kind; its exit status."""
-    command = [sys.executable, "-m", "benchmarks.concurrency", "--here", "--turns", str(turns)]
-    with database(kind) as url:
-        return subprocess.run(command, env={**os.environ, "DATABASE_URL": url}, check=False).returncode
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.concurrency", description=__doc__)
-    parser.add_argument("--turns", type=int, default=400)
-    parser.add_argument("--database", choices=("sqlite", "postgres"), action="append")
-    parser.add_argument("--here", action="store_true", help="on the database of DATABASE_URL, which is new")
-    given = parser.parse_args()
-    if given.here:
-        return 1 if measure(given.turns // WRITERS) else 0
-    return max(on_its_own(kind, given.turns) for kind in given.database or ("sqlite", "postgres"))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,35 +1,43 @@
-"""Does a request cost more when there are more messages? Ten thousand of them, then thirty times as many.
+"""The cost of the same requests among more and more messages.
 
-`python -m benchmarks.growth --most 10000000` is `make bench-growth`: 1 and 10 million, loaded by COPY without
-the search index, which takes an hour and 20 GB. Either way the plan of every hot statement is kept.
+`make bench` measures among ten thousand messages and among thirty times as many. `make bench-growth` does
+among 1 and 10 million, loaded by COPY without the search index. Either way every hot statement is explained
+while it runs, at each size: its indexes, the rows that it reads and PostgreSQL's buffers depend little on
+what else the machine does.
 """
 
-import argparse
 import random
-import re
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from pathlib import Path
+from inspect import isfunction
 from statistics import median
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
+from django.conf import settings
 from django.db import connection
+from django.test import Client, override_settings
 
-from benchmarks import report, running, seed, stage
-from benchmarks.report import Section, Table, ratio, shown
-from benchmarks.stage import FULL, TINY, Sizes
+from benchmarks import running, seed, stage
+from benchmarks.plans import StatementPlan, explain_statements
+from benchmarks.report import Section, Table, format_cell, ratio
+from benchmarks.stage import FULL, Sizes
 from convo import history, turns
-from convo.models import Session
+from convo.history import statements
+from convo.models import Session, Turn
 
 NAME = "growth"
 # All sessions are of this length, so that only their number grows.
 LENGTH = 100
 # Rows. A table with fewer may be read from beginning to end, which is quick then.
 SMALL = 5_000
+# A hot statement reads part of a session, and never as many rows as this.
+MOST_ROWS = 5 * LENGTH
+# Gigabytes, with the write-ahead log, and minutes on a busy machine, for each million messages.
+DISK_GB, MINUTES = 1.1, 5
 Operation = Callable[[UUID], object]
 
 
@@ -48,35 +56,65 @@ def append(session: UUID) -> object:
 OPERATIONS: dict[str, Operation] = {"context": context, "history page": history_page, "append a turn": append}
 
 
-def measured(operation: Operation, ids: list[UUID], times: int) -> tuple[float, float]:
-    """Return the median milliseconds, elapsed and of this process, in sessions chosen at random."""
-    spent, used = [], []
+def elapsed(operation: Operation, ids: list[UUID], times: int) -> float:
+    """Return the median milliseconds in sessions chosen at random."""
+    milliseconds = []
     for session in random.Random(7).choices(ids, k=times + 5):
-        began, before = time.perf_counter(), time.process_time()
+        start = time.perf_counter()
         operation(session)
-        spent.append(1000 * (time.perf_counter() - began))
-        used.append(1000 * (time.process_time() - before))
-    return median(spent[5:]), median(used[5:])
+        milliseconds.append(1000 * (time.perf_counter() - start))
+    return median(milliseconds[5:])
 
 
-@contextmanager
-def captured() -> Iterator[dict[str, Any]]:
-    """Collect the statements of this connection, each with the parameters it was sent with first."""
-    statements: dict[str, Any] = {}
+def requests(key: str) -> dict[str, Operation]:
+    """Return the requests whose statements are explained: those that are timed, over HTTP, and others."""
+    client = Client(headers={"authorization": f"Bearer {key}"})
 
-    def capture(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
-        if sql.lstrip().upper().startswith(("SELECT", "INSERT", "UPDATE", "DELETE", "WITH")):
-            statements.setdefault(sql, params)
-        return execute(sql, params, many, context)
+    def send(path: str, body: object = None, **headers: str) -> None:
+        post = {"data": body, "content_type": "application/json", "headers": headers}
+        response: Any = client.post(path, **post) if body else client.get(path)  # type: ignore[arg-type]
+        content = b"".join(response.streaming_content) if response.streaming else response.content
+        if response.status_code >= 300:
+            raise RuntimeError(f"{path}: {response.status_code} {content!r}")
 
-    with connection.execute_wrapper(capture):
-        yield statements
+    def path_of(session: UUID) -> str:
+        return f"/api/v1/sessions/{session}/"
+
+    message = {"role": "user", "content": "Which of them is lighter?"}
+    reply = {"role": "assistant", "content": "The second one."}
+    question = {"message": message["content"]}
+    completion = {"model": "assistant", "messages": [message], "store": False}
+    return {
+        "context": lambda session: send(f"{path_of(session)}context/?max_tokens=1500"),
+        "history page": lambda session: send(f"{path_of(session)}history/?order=desc&page_size=20"),
+        "append a turn": lambda session: send(f"{path_of(session)}messages/", {"messages": [message, reply]}),
+        "append with a key": lambda session: send(
+            f"{path_of(session)}messages/", {"messages": [reply]}, idempotency_key=str(uuid4())
+        ),
+        "question": lambda session: send(f"{path_of(session)}query/", question),
+        "new question": lambda _: send("/api/v1/query/", question),
+        "unstored chat": lambda _: send("/v1/chat/completions", completion),
+        "long reply": save_and_renew,
+    }
 
 
-def plan_of(sql: str, params: Any) -> str:
-    with connection.cursor() as cursor:
-        cursor.execute(f"EXPLAIN {sql}", params)
-        return "\n".join(row[0] for row in cursor.fetchall())
+def save_and_renew(session: UUID) -> None:
+    """Save a draft and renew the lease, as a server does during a reply that takes seconds."""
+    turn = Turn.objects.filter(session=session).latest("number")
+    statements.save_drafts([statements.Draft(turn=turn, text="The second one.", chunks=[])])
+    statements.renew_leases([turn.pk], 15)
+
+
+def explain_all(session: UUID) -> list[StatementPlan]:
+    """Return all statements of these requests with their plans."""
+    plans = []
+    # The reply of the offline model comes at once.
+    with override_settings(CONVO={**settings.CONVO, "OFFLINE_WORD_SECONDS": 0}):
+        for name, operation in requests(stage.issue_key(stage.owner())).items():
+            with explain_statements(name) as request_plans:
+                operation(session)
+            plans += request_plans
+    return plans
 
 
 def big_tables() -> set[str]:
@@ -85,76 +123,128 @@ def big_tables() -> set[str]:
         return {name for (name,) in cursor.fetchall()}
 
 
-def plans(session: UUID) -> tuple[str, list[str]]:
-    """Return the plans of all hot statements, and the big tables that one of them reads as a whole."""
-    texts, whole, big = [], [], big_tables()
-    for name, operation in OPERATIONS.items():
-        with captured() as statements:
-            operation(session)
-        for sql, params in statements.items():
-            plan = plan_of(sql, params)
-            texts.append(f"-- {name}\n{sql}\n\n{plan}\n")
-            whole += [f"{table} ({name})" for table in re.findall(r"Seq Scan on (\w+)", plan) if table in big]
-    return "\n".join(texts), whole
+def database_gigabytes() -> float:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_database_size(current_database())")
+        return float(cursor.fetchone()[0]) / 1e9
 
 
-def measure(sizes: Sizes) -> Section:
-    section = Section(NAME)
-    random_numbers = random.Random(1)
-    ids: list[UUID] = []
-    columns = ["operation", *(f"{count:,} messages, p50 ms" for count in sizes.grown), "growth, ×"]
-    made = Table("The same request among more messages, in process", columns, bars=["growth, ×"])
-    found: dict[str, list[float]] = {name: [] for name in OPERATIONS}
-    for count in sizes.grown:
-        stage.progress(f"{count:,} messages")
+def drop_indexes(names: Sequence[str]) -> None:
+    with connection.cursor() as cursor:
+        for name in names:
+            cursor.execute("SELECT CAST(conrelid AS regclass) FROM pg_constraint WHERE conname = %s", [name])
+            if row := cursor.fetchone():
+                cursor.execute(f'ALTER TABLE {row[0]} DROP CONSTRAINT "{name}"')
+            else:
+                cursor.execute(f'DROP INDEX "{name}"')
+
+
+def measure(sizes: Sizes, without_indexes: Sequence[str] = ()) -> Section:
+    section, ids = Section(NAME), list[UUID]()
+    times: dict[str, list[float]] = {name: [] for name in OPERATIONS}
+    plans: list[list[StatementPlan]] = []
+    seed.add_others(min(2 * SMALL, sizes.message_counts[-1]))
+    for count in sizes.message_counts:
+        start = time.perf_counter()
         sessions = max(count // LENGTH - len(ids), 1)
         ids += seed.seed(stage.owner(), sessions=sessions, messages=min(LENGTH, count))
         seed.analyze()
+        seconds, size = time.perf_counter() - start, database_gigabytes()
+        section.notes.append(f"{count:,} messages: loaded in {seconds:,.0f} s, {size:.2f} GB.")
+        stage.progress(section.notes[-1])
         for name, operation in OPERATIONS.items():
-            found[name].append(measured(operation, ids, sizes.times)[0])
-    for name, values in found.items():
-        made.add(name, *values, ratio(values[-1], values[0]))
-        section.at_most(f"{name}, growth to {sizes.grown[-1]:,} messages", ratio(values[-1], values[0]), 1.15)
-    section.tables.append(made)
-    most = max(ratio(values[-1], values[0]) for values in found.values())
-    title = f"context, history and append among {sizes.grown[-1]:,} messages instead of {sizes.grown[0]:,}"
-    section.headlines.append([title, f"at most × {shown(most)}", ""])
-    text, whole = plans(random_numbers.choice(ids))
-    section.texts["plans"] = text
-    section.at_most("hot statements that read a big table as a whole", len(whole), 0, "")
-    section.notes += [f"Read as a whole: {table}." for table in whole]
+            times[name].append(elapsed(operation, ids, sizes.times))
+        if count == sizes.message_counts[-1]:
+            drop_indexes(without_indexes)
+        plans.append(explain_all(ids[0]))
+    add_times(section, sizes, times)
+    add_statements(section, sizes, plans)
+    section.texts["plans"] = "\n".join(
+        executions[0].text for executions in executions_by_statement(plans[-1])
+    )
     return section
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.growth", description=__doc__)
-    parser.add_argument("--most", type=int, default=0, help="a tenth of it, then so many messages")
+def add_times(section: Section, sizes: Sizes, times: dict[str, list[float]]) -> None:
+    columns = ["operation", *(f"{count:,} messages, p50 ms" for count in sizes.message_counts), "growth, ×"]
+    table = Table("The same request among more messages, in process", columns, bars=["growth, ×"])
+    for name, values in times.items():
+        growth = ratio(values[-1], values[0])
+        table.add(name, *values, growth)
+        section.at_most(f"{name}, growth to {sizes.message_counts[-1]:,} messages", growth, 1.15)
+    section.tables.append(table)
+    maximum = max(ratio(values[-1], values[0]) for values in times.values())
+    first, *_, last = sizes.message_counts
+    title = f"context, history and append among {last:,} messages instead of {first:,}"
+    section.headlines.append([title, f"at most × {format_cell(maximum)}", ""])
+
+
+def add_statements(section: Section, sizes: Sizes, plans: list[list[StatementPlan]]) -> None:
+    """Add what each statement reads, and the targets that no noise disturbs."""
+    columns = ["request", *(f"{count:,} messages, buffers" for count in sizes.message_counts), "statements"]
+    table = Table("Pages of 8 kB that all statements of a request read", columns)
+    for name in dict.fromkeys(each.operation for each in plans[-1]):
+        counts = [
+            sum(each.buffers for each in at_one_size if each.operation == name) for at_one_size in plans
+        ]
+        table.add(name, *counts, sum(each.operation == name for each in plans[-1]))
+    section.tables.append(table)
+    columns = ["request: statement", "times", "rows read", "buffers", "indexes"]
+    table = Table(f"Each statement among {sizes.message_counts[-1]:,} messages", columns)
+    for executions in executions_by_statement(plans[-1]):
+        maximum, name = (
+            max(executions, key=lambda each: each.buffers),
+            f"{executions[0].operation}: {executions[0].caller}",
+        )
+        table.add(name, len(executions), maximum.rows, maximum.buffers, ", ".join(maximum.indexes) or "–")
+    section.tables.append(table)
+    big = big_tables()
+    scans = [f"{each.operation}: {each.caller}: {name}" for each in plans[-1] for name in each.scans & big]
+    section.at_most("hot statements that read a big table as a whole", len(scans), 0, "")
+    section.notes += [f"Read as a whole: {scan}." for scan in scans]
+    rows = max(each.rows for each in plans[-1])
+    section.at_most("rows that a hot statement reads, at most", rows, MOST_ROWS, "")
+    callers = {each.caller.rpartition(".")[2] for each in plans[-1]}
+    functions = {name for name in statements.__all__ if isfunction(getattr(statements, name))}
+    missing = sorted(functions - callers)
+    section.at_most("functions of convo.history.statements without a plan", len(missing), 0, "")
+    section.notes += [f"Without a plan: {name}." for name in missing]
+
+
+def executions_by_statement(plans: list[StatementPlan]) -> Iterable[list[StatementPlan]]:
+    """Group the executions of one statement in one request."""
+    groups: dict[tuple[str, str], list[StatementPlan]] = {}
+    for each in plans:
+        groups.setdefault((each.operation, each.sql), []).append(each)
+    return groups.values()
+
+
+def add_options(parser: ArgumentParser) -> None:
+    parser.add_argument("--most", type=int, default=10_000_000, help="measure at a tenth of it, then at it")
     parser.add_argument("--yes", action="store_true", help="don't ask first")
-    parser.add_argument("--tiny", action="store_true")
-    parser.add_argument("--folder", type=Path, default=report.FOLDER)
-    parser.add_argument("--here", type=Path)
-    options = parser.parse_args()
-    sizes = TINY if options.tiny else FULL
-    if options.most:
-        sizes = replace(sizes, grown=(10_000, options.most // 10, options.most))
-    if options.here:
-        running.save(options.here, running.timed(measure, sizes))
-        return 0
-    if options.most and not (options.yes or agrees()):
+    parser.add_argument(
+        "--without-index",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="drop this index before statements are explained, to see that the checks notice",
+    )
+
+
+def run(options: Namespace) -> int:
+    if not (options.here or options.yes or agrees(options.most)):
         return 1
-    extra = ["--most", str(options.most)] if options.most else []
-    (section,) = running.on_its_own("benchmarks.growth", *(["--tiny"] if options.tiny else []), *extra)
-    report.print_section(section)
-    if options.most:
-        section.name = "growth-millions"
-        report.write([section], options.folder, {})
-    return 0
+    return running.section_command(measure_millions)(options)
 
 
-def agrees() -> bool:
-    print("This takes about an hour, both cores and 20 GB in /tmp. Go on? [y/N] ", end="", flush=True)
+def measure_millions(options: Namespace) -> Section:
+    sizes = replace(FULL, message_counts=(10_000, options.most // 10, options.most))
+    return replace(measure(sizes, options.without_index), name=f"{NAME}-millions")
+
+
+def agrees(messages: int) -> bool:
+    millions = messages / 1e6
+    minutes, disk = MINUTES * millions, DISK_GB * millions
+    question = f"This takes about {minutes:.0f} minutes, both cores and {disk:.0f} GB in /tmp. Go on? [y/N] "
+    print(question, end="", flush=True)
     return sys.stdin.readline().strip().lower() in {"y", "yes"}
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -25,13 +25,13 @@ LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 LAST_CHUNK = b"0\r\n\r\n"
 # Without a buffer, Python loses what it prints beyond the 64 kB that a pipe takes at once.
 SAMPLE = 2_000
-# Where a request of a conversation has the id of its session.
+# A request of a conversation has this in place of the id of its session.
 SESSION = "{session}"
 
 
 @dataclass
 class Run:
-    """What the clients share: the plan, and what has been measured."""
+    """The part of the plan that the clients share, and the measurements."""
 
     seconds: float
     count: int
@@ -54,7 +54,7 @@ class Client(asyncio.Protocol):
 
     def __init__(self, run: Run, requests: Iterator[bytes], due: float) -> None:
         self.run, self.requests, self.due = run, requests, due
-        self.ended = asyncio.get_running_loop().create_future()
+        self.closed = asyncio.get_running_loop().create_future()
         self.is_waiting = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -122,7 +122,7 @@ class Client(asyncio.Protocol):
         if self.is_waiting:
             self.run.failures["connection lost"] += 1
             self.is_waiting = False
-        self.ended.set_result(None)
+        self.closed.set_result(None)
 
 
 async def execute(plan: dict[str, Any]) -> dict[str, Any]:
@@ -132,15 +132,16 @@ async def execute(plan: dict[str, Any]) -> dict[str, Any]:
     loop, sessions = asyncio.get_running_loop(), iter(plan["sessions"])
     clients: list[Client] = []
     for number in range(plan["clients"]):
-        requests = conversations(plan, sessions) if plan["sessions"] else repeated(plan, number)
-        client = partial(Client, run, requests, number / plan["clients"] * interval)
-        clients.append((await loop.create_connection(client, plan["host"], plan["port"]))[1])
+        requests = conversations(plan, sessions) if plan["sessions"] else one_request(plan, number)
+        create = partial(Client, run, requests, number / plan["clients"] * interval)
+        _, client = await loop.create_connection(create, plan["host"], plan["port"])
+        clients.append(client)
     start, cpu_before = time.perf_counter(), time.process_time()
     run.until = start + run.seconds
     for client in clients:
         client.due += start
         client.send_when_due()
-    await asyncio.wait([client.ended for client in clients], timeout=plan["patience"])
+    await asyncio.wait([client.closed for client in clients], timeout=plan["patience"])
     run.failures["not ended"] += sum(client.is_waiting for client in clients)
     return {
         "seconds": time.perf_counter() - start,
@@ -152,7 +153,7 @@ async def execute(plan: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def repeated(plan: dict[str, Any], number: int) -> Iterator[bytes]:
+def one_request(plan: dict[str, Any], number: int) -> Iterator[bytes]:
     return repeat(plan["requests"][number % len(plan["requests"])].encode())
 
 
@@ -167,8 +168,8 @@ def sample(values: list[float]) -> list[float]:
     """Return these values, or so many of them, at equal distances in their order, that a pipe takes them."""
     step = len(values) / SAMPLE
     ordered = sorted(values)
-    chosen = ordered if step <= 1 else [ordered[int((place + 0.5) * step)] for place in range(SAMPLE)]
-    return [round(value, 7) for value in chosen]
+    sampled_values = ordered if step <= 1 else [ordered[int((place + 0.5) * step)] for place in range(SAMPLE)]
+    return [round(value, 7) for value in sampled_values]
 
 
 def main() -> None:

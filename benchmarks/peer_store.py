@@ -25,35 +25,49 @@ def of_turn(text: str) -> list[dict[str, str]]:
     return [{"role": role, "content": text} for role in ("user", "assistant")]
 
 
-async def timed(times: int, call: Callable[[], Awaitable[Any]]) -> float:
+async def median_milliseconds(times: int, call: Callable[[], Awaitable[Any]]) -> float:
     """Return the median of the milliseconds that this call takes, after a first one."""
     await call()
-    spent = []
+    milliseconds = []
     for _ in range(times):
-        began = time.perf_counter()
+        start = time.perf_counter()
         await call()
-        spent.append(1000 * (time.perf_counter() - began))
-    return median(spent)
+        milliseconds.append(1000 * (time.perf_counter() - start))
+    return median(milliseconds)
 
 
-def agents_session(plan: Plan, name: str) -> Any:
+async def agents_sessions(plan: Plan, names: list[str]) -> list[Any]:
+    """Return sessions of openai-agents on one engine, whose pool has an open connection for each of them.
+
+    The tables are there, and each session has been read once, so that only the work itself is measured.
+    """
     from agents.extensions.memory import SQLAlchemySession  # noqa: PLC0415
 
     url = plan["url"].replace("postgresql://", "postgresql+asyncpg://")
-    return SQLAlchemySession.from_url(name, url=url, create_tables=True)
+    pool = {"pool_size": len(names)}
+    creator = SQLAlchemySession.from_url("", url=url, engine_kwargs=pool, create_tables=True)
+    await creator.get_items(limit=1)
+    engine = creator.engine
+    connections = [await engine.connect() for _ in names]
+    for connection in connections:
+        await connection.close()
+    sessions = [SQLAlchemySession(name, engine=engine) for name in names]
+    for session in sessions:
+        await session.get_items(limit=1)
+    return sessions
 
 
 async def openai_agents(plan: Plan) -> list[list[float]]:
     """Measure openai-agents' SQLAlchemySession at each length: read 20, append a turn."""
-    found = []
-    for length in plan["lengths"]:
-        session = agents_session(plan, f"session-{length}")
+    figures = []
+    sessions = await agents_sessions(plan, [f"session-{length}" for length in plan["lengths"]])
+    for length, session in zip(plan["lengths"], sessions, strict=True):
         for begin in range(0, length, BATCH):
             await session.add_items(messages(plan, min(BATCH, length - begin)))
-        read = await timed(plan["times"], partial(session.get_items, limit=20))
-        append = await timed(plan["times"], partial(session.add_items, messages(plan, 2)))
-        found.append([read, append])
-    return found
+        read = await median_milliseconds(plan["times"], partial(session.get_items, limit=20))
+        append = await median_milliseconds(plan["times"], partial(session.add_items, messages(plan, 2)))
+        figures.append([read, append])
+    return figures
 
 
 async def langgraph(plan: Plan) -> list[list[float]]:
@@ -64,7 +78,7 @@ async def langgraph(plan: Plan) -> list[list[float]]:
     from psycopg_pool import ConnectionPool  # noqa: PLC0415
 
     settings = {"autocommit": True, "row_factory": dict_row}
-    found = []
+    figures = []
     with ConnectionPool(plan["url"], kwargs=settings, min_size=1, max_size=4) as pool:
         saver = PostgresSaver(pool)
         saver.setup()
@@ -85,29 +99,28 @@ async def langgraph(plan: Plan) -> list[list[float]]:
 
             # A long state takes a second a time.
             times = plan["times"] if length <= BATCH else max(plan["times"] // 20, 1)
-            found.append([await timed(times, read), await timed(times, append)])
-    return found
+            figures.append([await median_milliseconds(times, read), await median_milliseconds(times, append)])
+    return figures
 
 
 async def write(plan: Plan) -> dict[str, Any]:
-    """Let writers append their turns to one session of openai-agents at once."""
-    sessions = [agents_session(plan, plan["session"]) for _ in plan["texts"]]
-    # The engine connects and creates the tables first, which is not measured.
-    await sessions[0].get_items(limit=1)
+    """Append the turns of several writers to one session of openai-agents at once."""
+    sessions = await agents_sessions(plan, [plan["session"]] * len(plan["texts"]))
     print("ready", flush=True)
     sys.stdin.readline()
-    began = time.perf_counter()
+    start = time.perf_counter()
 
     async def append(session: Any, texts: list[str]) -> None:
         for text in texts:
             await session.add_items(of_turn(text))
 
     await asyncio.gather(*map(append, sessions, plan["texts"]))
-    return {"seconds": time.perf_counter() - began}
+    return {"seconds": time.perf_counter() - start}
 
 
 async def read_back(plan: Plan) -> list[list[str]]:
-    items = await agents_session(plan, plan["session"]).get_items()
+    (session,) = await agents_sessions(plan, [plan["session"]])
+    items = await session.get_items()
     return [[item["role"], item["content"]] for item in items]
 
 
@@ -119,5 +132,5 @@ KINDS: dict[str, Callable[[Plan], Awaitable[Any]]] = {
 }
 
 if __name__ == "__main__":
-    wanted: Plan = json.loads(sys.stdin.readline())
-    print(json.dumps(asyncio.run(KINDS[wanted["kind"]](wanted))))  # type: ignore[arg-type]
+    measurement: Plan = json.loads(sys.stdin.readline())
+    print(json.dumps(asyncio.run(KINDS[measurement["kind"]](measurement))))  # type: ignore[arg-type]

@@ -90,20 +90,20 @@ def started(
 
     `without` names variables of the environment that it must not see.
     """
-    began = time.perf_counter()
-    inherited = {name: value for name, value in os.environ.items() if name not in without}
+    start = time.perf_counter()
+    base_env = {name: value for name, value in os.environ.items() if name not in without}
     with tempfile.TemporaryFile("w+b") as output:
         process = subprocess.Popen(
-            command, cwd=ROOT, env={**inherited, **(env or {})}, stdout=output, stderr=output
+            command, cwd=ROOT, env={**base_env, **(env or {})}, stdout=output, stderr=output
         )
         try:
             while not _answers(port, path):
-                if process.poll() is not None or time.perf_counter() - began > START_SECONDS:
+                if process.poll() is not None or time.perf_counter() - start > START_SECONDS:
                     output.seek(0)
-                    said = output.read().decode(errors="replace")[-3000:]
-                    raise RuntimeError(f"{' '.join(command)} did not start:\n{said}")
+                    text = output.read().decode(errors="replace")[-3000:]
+                    raise RuntimeError(f"{' '.join(command)} did not start:\n{text}")
                 time.sleep(0.02)
-            yield Server(port, Tree(process.pid), time.perf_counter() - began)
+            yield Server(port, Tree(process.pid), time.perf_counter() - start)
         finally:
             _end(process)
 
@@ -167,9 +167,9 @@ class Load:
 
 @dataclass
 class Result:
-    """What came of the loads on one server."""
+    """The figures of the loads on one server."""
 
-    done: int = 0
+    responses: int = 0
     seconds: float = 0
     latencies: list[float] = field(default_factory=list)
     firsts: list[float] = field(default_factory=list)
@@ -180,7 +180,7 @@ class Result:
 
     @property
     def rate(self) -> float:
-        return self.done / self.seconds if self.seconds else 0.0
+        return self.responses / self.seconds if self.seconds else 0.0
 
     @property
     def p50(self) -> float:
@@ -192,16 +192,16 @@ class Result:
 
     @property
     def server_ms(self) -> float:
-        return 1000 * self.server_cpu / max(self.done, 1)
+        return 1000 * self.server_cpu / max(self.responses, 1)
 
     @property
     def postgres_ms(self) -> float:
-        return 1000 * self.postgres_cpu / max(self.done, 1)
+        return 1000 * self.postgres_cpu / max(self.responses, 1)
 
     def add(self, other: Self) -> None:
         self.latencies += other.latencies
         self.firsts += other.firsts
-        for name in ("done", "seconds", "server_cpu", "postgres_cpu", "load_cpu"):
+        for name in ("responses", "seconds", "server_cpu", "postgres_cpu", "load_cpu"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         for reason, count in other.failures.items():
             self.failures[reason] = self.failures.get(reason, 0) + count
@@ -212,15 +212,15 @@ def fire(port: int, tree: Tree | None, load: Load) -> Result:
     plan = {**vars(load), "host": "127.0.0.1", "port": port}
     trees = [tree, postgres_tree()]
     before = [each.cpu_seconds() if each else 0.0 for each in trees]
-    ran = subprocess.run(
+    process = subprocess.run(
         as_file("load.py"), input=json.dumps(plan), capture_output=True, text=True, check=False
     )
-    if ran.returncode:
-        raise RuntimeError(ran.stderr)
+    if process.returncode:
+        raise RuntimeError(process.stderr)
     after = [each.cpu_seconds() if each else 0.0 for each in trees]
-    outcome: dict[str, Any] = json.loads(ran.stdout)
+    outcome: dict[str, Any] = json.loads(process.stdout)
     return Result(
-        done=outcome["answered"],
+        responses=outcome["answered"],
         seconds=outcome["seconds"],
         latencies=outcome["latencies"],
         firsts=outcome["firsts"],
@@ -243,11 +243,11 @@ class Peak:
     def __init__(self, tree: Tree) -> None:
         self._tree, self._is_over = tree, threading.Event()
         self._thread = threading.Thread(target=self._watch)
-        self.before = self.most = tree.memory()
+        self.before = self.maximum = tree.memory()
 
     def _watch(self) -> None:
         while not self._is_over.wait(0.25):
-            self.most = max(self.most, self._tree.memory())
+            self.maximum = max(self.maximum, self._tree.memory())
 
     def __enter__(self) -> Self:
         self._thread.start()

@@ -1,4 +1,4 @@
-"""What a run has found: tables, targets, and the files that show them."""
+"""The figures of a run: tables, targets, and the files that show them."""
 
 import json
 import os
@@ -6,7 +6,7 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -74,18 +74,18 @@ class Section:
     def expect(self, operation: str, measured: str, target: str, is_met: bool | None) -> None:
         self.targets.append(Target(operation, measured, target, is_met))
 
-    def at_least(self, operation: str, value: float, least: float, unit: str = "×") -> None:
-        self.expect(operation, f"{shown(value)} {unit}", f"≥ {least:g} {unit}", value >= least)
+    def at_least(self, operation: str, value: float, minimum: float, unit: str = "×") -> None:
+        self.expect(operation, f"{format_cell(value)} {unit}", f"≥ {minimum:g} {unit}", value >= minimum)
 
-    def at_most(self, operation: str, value: float, most: float, unit: str = "×") -> None:
-        self.expect(operation, f"{shown(value)} {unit}", f"≤ {most:g} {unit}", value <= most)
+    def at_most(self, operation: str, value: float, maximum: float, unit: str = "×") -> None:
+        self.expect(operation, f"{format_cell(value)} {unit}", f"≤ {maximum:g} {unit}", value <= maximum)
 
 
 def ratio(value: float, other: float) -> float:
     return value / other if other else 0.0
 
 
-def shown(cell: Cell) -> str:
+def format_cell(cell: Cell) -> str:
     if not isinstance(cell, float):
         return f"{cell:,}" if isinstance(cell, int) else cell
     if cell and abs(cell) < 0.095:
@@ -100,9 +100,9 @@ def mark(target: Target) -> str:
 def rows_of(section: Section) -> Iterator[tuple[str, list[list[str]]]]:
     """Yield each table as text, its targets last: a title, and rows of which the first is the heading."""
     for table in section.tables:
-        yield table.title, [table.columns, *([shown(cell) for cell in row] for row in table.rows)]
+        yield table.title, [table.columns, *([format_cell(cell) for cell in row] for row in table.rows)]
     if section.targets:
-        heading = ["target", "measured", "wanted", ""]
+        heading = ["target", "measured", "target value", ""]
         rows = [[each.operation, each.measured, each.target, mark(each)] for each in section.targets]
         yield "Targets", [heading, *rows]
 
@@ -129,13 +129,18 @@ def markdown(section: Section, folder: Path) -> str:
     parts += [
         f"Kept beside it: [{section.name}-{name}.txt]({section.name}-{name}.txt)." for name in section.texts
     ]
-    charts = sorted(path.name for path in folder.glob(f"{section.name}-*.svg"))
+    charts = sorted(path.name for path in charts_of(section, folder))
     parts += [f"![{name.removesuffix('.svg')}]({name})" for name in charts]
     return "\n\n".join(parts)
 
 
+def charts_of(section: Section, folder: Path) -> Iterable[Path]:
+    # The name of another section may begin with this one's.
+    return folder.glob(f"{section.name}-[0-9]*.svg")
+
+
 def write_charts(section: Section, folder: Path) -> None:
-    for old in folder.glob(f"{section.name}-*.svg"):
+    for old in charts_of(section, folder):
         old.unlink()
     number = 0
     for table in section.tables:
@@ -156,16 +161,16 @@ def write(sections: Sequence[Section], folder: Path, peers: dict[str, str]) -> N
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "figures.json"
     older: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    found = {**older.get("sections", {})}
-    found |= {each.name: {**asdict(each), "texts": dict.fromkeys(each.texts, "")} for each in sections}
+    figures = {**older.get("sections", {})}
+    figures |= {each.name: {**asdict(each), "texts": dict.fromkeys(each.texts, "")} for each in sections}
     document = {"machine": machine(), "versions": {**older.get("versions", {}), **versions(), **peers}}
-    text = json.dumps({**document, "sections": found}, indent=1, ensure_ascii=False)
+    text = json.dumps({**document, "sections": figures}, indent=1, ensure_ascii=False)
     path.write_text(text + "\n", encoding="utf-8")
     for section in sections:
         write_charts(section, folder)
         for name, text in section.texts.items():
             (folder / f"{section.name}-{name}.txt").write_text(text, encoding="utf-8")
-    every = [read_section(fields) for fields in found.values()]
+    every = [read_section(fields) for fields in figures.values()]
     write_page(folder, document, every)
     if folder == FOLDER:
         write_readme(ROOT / "README.md", every)
@@ -189,11 +194,11 @@ def read_section(fields: dict[str, Any]) -> Section:
 
 
 def write_page(folder: Path, document: dict[str, Any], sections: Sequence[Section]) -> None:
-    about = ", ".join(f"{name} {text}" for name, text in sorted(document["versions"].items()))
+    version_text = ", ".join(f"{name} {text}" for name, text in sorted(document["versions"].items()))
     head = [
         "# The last measurements",
         "`make bench` writes this page. [How it is measured](index.md) says what the figures mean.",
-        f"Machine: {document['machine']}. Versions: {about}.",
+        f"Machine: {document['machine']}. Versions: {version_text}.",
     ]
     parts = [*head, *(markdown(section, folder) for section in sections)]
     (folder / "figures.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
@@ -205,10 +210,10 @@ def machine() -> str:
 
 
 def versions() -> dict[str, str]:
-    ran = subprocess.run(
+    process = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
     )
-    return {"Convo": ran.stdout.strip() or "unknown", **{name: version(name) for name in OURS}}
+    return {"Convo": process.stdout.strip() or "unknown", **{name: version(name) for name in OURS}}
 
 
 def now() -> str:

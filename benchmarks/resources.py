@@ -1,4 +1,4 @@
-"""How long Convo takes to start, and the memory that a web server and a worker have at rest."""
+"""The time that Convo takes to start, and the memory that a web server and a worker have at rest."""
 
 import os
 import subprocess
@@ -12,7 +12,6 @@ from pathlib import Path
 from benchmarks import stage
 from benchmarks.processes import ROOT, START_SECONDS, Load, Tree, fire, request
 from benchmarks.report import Section, Table
-from benchmarks.running import main
 from benchmarks.stage import Sizes
 
 NAME = "resources"
@@ -25,7 +24,7 @@ def worker(redis: str) -> Iterator[tuple[Tree, float]]:
     with tempfile.TemporaryDirectory(prefix="convo-") as folder:
         log = Path(folder) / "log"
         options = ["--concurrency", "1", "--loglevel", "info", "--beat", "--schedule", f"{folder}/schedule"]
-        began = time.perf_counter()
+        start = time.perf_counter()
         with log.open("wb") as output:
             process = subprocess.Popen(
                 [sys.executable, "-m", "celery", "--app", "project", "worker", *options],
@@ -36,10 +35,10 @@ def worker(redis: str) -> Iterator[tuple[Tree, float]]:
             )
         try:
             while " ready." not in log.read_text(errors="replace"):
-                if process.poll() is not None or time.perf_counter() - began > START_SECONDS:
+                if process.poll() is not None or time.perf_counter() - start > START_SECONDS:
                     raise RuntimeError(f"The worker did not start:\n{log.read_text()[-3000:]}")
                 time.sleep(0.02)
-            yield Tree(process.pid), time.perf_counter() - began
+            yield Tree(process.pid), time.perf_counter() - start
         finally:
             process.terminate()
             process.wait(60)
@@ -47,7 +46,7 @@ def worker(redis: str) -> Iterator[tuple[Tree, float]]:
 
 def measure(sizes: Sizes) -> Section:
     section, rest = Section(NAME), min(REST_SECONDS, sizes.seconds)
-    made = Table("At rest", ["process", "start, seconds", "memory, MB"])
+    table = Table("At rest", ["process", "start, seconds", "memory, MB"])
     user = stage.owner()
     key, (session,) = stage.issue_key(user), stage.filled_sessions(user, 1, 20)
     read = request("GET", f"/api/v1/sessions/{session}/history/", key=key)
@@ -55,18 +54,14 @@ def measure(sizes: Sizes) -> Section:
         with stage.convo(model.url, redis) as server:
             fire(server.port, server.tree, Load([read], 4, seconds=5, count=100))
             time.sleep(rest)
-            made.add("web server, after 100 requests", server.start_seconds, server.tree.memory() / 1e6)
+            table.add("web server, after 100 requests", server.start_seconds, server.tree.memory() / 1e6)
         with stage.convo(model.url, "", CONVO_WORK_THREADS="2") as server:
             time.sleep(rest)
-            made.add(
+            table.add(
                 "web server that works in the background", server.start_seconds, server.tree.memory() / 1e6
             )
         with worker(redis) as (tree, seconds):
             time.sleep(rest)
-            made.add("Celery worker, one process for tasks", seconds, tree.memory() / 1e6)
-    section.tables.append(made)
+            table.add("Celery worker, one process for tasks", seconds, tree.memory() / 1e6)
+    section.tables.append(table)
     return section
-
-
-if __name__ == "__main__":
-    sys.exit(main(__spec__.name, measure, __doc__))

@@ -1,17 +1,15 @@
-"""How fast messages are indexed beside replies that stream, and how fast they are found.
+"""The speed of indexing beside replies that stream, and of searches.
 
-`python -m benchmarks.search` measures SQLite and PostgreSQL, in temporary folders. A server streams replies
-of a model that says a word every 20 ms, and finds that 10,000 messages are not in the index: its own worker
-takes them in meanwhile. Then this process indexes them again, with nothing beside it.
+A server streams replies of a model that says a word every 20 ms, and finds that 10,000 messages are not in
+the index: its own worker takes them in meanwhile. Then this process indexes them again, with nothing beside.
 """
 
-import argparse
 import os
 import random
-import sys
 import tempfile
 import threading
 import time
+from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import pairwise
@@ -20,12 +18,10 @@ from statistics import median, quantiles
 from typing import Any
 
 from django.contrib.auth import get_user_model
-from django.core.management import call_command
 from django.db import connection
 from django.db.models import Max, Min
 from django.db.models.functions import Now
 
-from benchmarks.databases import KINDS, on_each
 from convo import search, turns
 from convo.history import NewMessage
 from convo.models import ApiKey, Person, Turn
@@ -38,8 +34,8 @@ WORDS = [
     for second in ("ale", "iro", "undo", "este", "amo", "ikki", "or")
 ]
 QUESTIONS = 200
-# So many replies stream at a time, with so long between two words.
-READERS, BETWEEN = 4, 0.02
+# The replies that stream at a time, and the seconds between two words.
+READERS, PAUSE = 4, 0.02
 IDLE_SECONDS = 5
 ONLY_INDEXED = "defaults: {learn: false, memory: false, summaries: false}"
 AGENTS = f"default: assistant\n{ONLY_INDEXED}\nagents: {{assistant: {{}}}}\n"
@@ -52,8 +48,8 @@ def sentence(draw: random.Random) -> str:
     return " ".join(draw.choices(WORDS, k=draw.randint(5, 25))) + draw.choice([".", "?", "!"])
 
 
-def said(owner: Any, *, messages: int, sessions: int) -> Person:
-    """A person who has said this, and none of it is in the index."""
+def record(owner: Any, *, messages: int, sessions: int) -> Person:
+    """Record conversations of a person; none of them is in the index."""
     draw = random.Random(7)
     person = Person.objects.get_or_create_by_ref(owner, "somebody")
     for _ in range(sessions):
@@ -64,14 +60,14 @@ def said(owner: Any, *, messages: int, sessions: int) -> Person:
 
 
 @contextmanager
-def read(server: Server, key: str) -> Iterator[list[Gap]]:
-    """Replies that are read one after the other; when each word came, and how long after the one before."""
+def reading(server: Server, key: str) -> Iterator[list[Gap]]:
+    """Read replies meanwhile; collect when each word came, and how long after the one before."""
     gaps: list[Gap] = []
-    over = threading.Event()
+    is_over = threading.Event()
 
-    def one_after_the_other() -> None:
+    def read_replies() -> None:
         with client_of(server, key) as client:
-            while not over.is_set():
+            while not is_over.is_set():
                 body = {"message": "Tell me more.", "stream": True, "user": "reader"}
                 with client.stream("POST", "/api/v1/query/", json=body) as response:
                     response.raise_for_status()
@@ -80,18 +76,18 @@ def read(server: Server, key: str) -> Iterator[list[Gap]]:
                     ]
                 gaps.extend((now, 1000 * (now - before)) for before, now in pairwise(moments))
 
-    readers = [threading.Thread(target=one_after_the_other) for _ in range(READERS)]
+    readers = [threading.Thread(target=read_replies) for _ in range(READERS)]
     for reader in readers:
         reader.start()
     try:
         yield gaps
     finally:
-        over.set()
+        is_over.set()
         for reader in readers:
             reader.join()
 
 
-def told(title: str, gaps: Sequence[Gap]) -> None:
+def print_gaps(title: str, gaps: Sequence[Gap]) -> None:
     if len(gaps) < 2:
         print(f"  {title}: none were being written", flush=True)
         return
@@ -106,9 +102,9 @@ def told(title: str, gaps: Sequence[Gap]) -> None:
 
 def beside_replies(owner: Any, person: Person, messages: int) -> None:
     key = ApiKey.objects.issue(owner)[1]
-    ours = Turn.objects.filter(session__person=person)
+    person_turns = Turn.objects.filter(session__person=person)
     # Not to be seen before the replies are being written.
-    ours.update(indexed_at=Now())
+    person_turns.update(indexed_at=Now())
     with Upstream() as upstream, tempfile.TemporaryDirectory() as folder, ExitStack() as ending:
         # Summaries and facts are other work, and have other measurements.
         (agents := Path(folder) / "agents.yaml").write_text(AGENTS)
@@ -117,28 +113,28 @@ def beside_replies(owner: Any, person: Person, messages: int) -> None:
             CONVO_AGENTS_FILE=str(agents),
             CONVO_SWEEP_SECONDS="5",
             OPENAI_BASE_URL=upstream.url,
-            CONVO_MODEL=f"steady-{1000 * BETWEEN:.0f}",
+            CONVO_MODEL=f"steady-{1000 * PAUSE:.0f}",
             DATABASE_URL=os.environ["DATABASE_URL"],
         )
         ending.callback(server.kill)
-        with read(server, key) as gaps:
+        with reading(server, key) as gaps:
             time.sleep(IDLE_SECONDS)
-            before, used = time.perf_counter(), processor_seconds(server)
-            ours.update(indexed_at=None)
-            while ours.filter(indexed_at=None).exists():
+            start, cpu_before = time.perf_counter(), processor_seconds(server)
+            person_turns.update(indexed_at=None)
+            while person_turns.filter(indexed_at=None).exists():
                 time.sleep(0.2)
-            indexed, used = time.perf_counter(), processor_seconds(server) - used
+            end, cpu = time.perf_counter(), processor_seconds(server) - cpu_before
             time.sleep(IDLE_SECONDS)
         server.stop()
-    moments = ours.aggregate(first=Min("indexed_at"), last=Max("indexed_at"))
-    # What the first moment told of had been made before it.
-    rest = messages - len(ours.filter(indexed_at=moments["first"])) * 2
-    taken = (moments["last"] - moments["first"]).total_seconds()
-    print(f"  the server's own worker: {rest / taken:.0f} messages a second,")
-    print(f"    {used:.1f} s of the server's processor time meanwhile, replies included")
-    told("streams before", [gap for gap in gaps if gap[0] <= before])
-    told("streams meanwhile", [gap for gap in gaps if before < gap[0] <= indexed])
-    told("streams afterwards", [gap for gap in gaps if gap[0] > indexed])
+    moments = person_turns.aggregate(first=Min("indexed_at"), last=Max("indexed_at"))
+    # The first batch was prepared before its moment.
+    rest = messages - len(person_turns.filter(indexed_at=moments["first"])) * 2
+    seconds = (moments["last"] - moments["first"]).total_seconds()
+    print(f"  the server's own worker: {rest / seconds:.0f} messages a second,")
+    print(f"    {cpu:.1f} s of the server's processor time meanwhile, replies included")
+    print_gaps("streams before", [gap for gap in gaps if gap[0] <= start])
+    print_gaps("streams meanwhile", [gap for gap in gaps if start < gap[0] <= end])
+    print_gaps("streams afterwards", [gap for gap in gaps if gap[0] > end])
 
 
 def processor_seconds(server: Server) -> float:
@@ -146,56 +142,41 @@ def processor_seconds(server: Server) -> float:
     return (int(fields[11]) + int(fields[12])) / TICKS
 
 
-def alone(person: Person, messages: int) -> None:
+def index_again(person: Person, messages: int) -> None:
     Turn.objects.filter(session__person=person).update(indexed_at=None)
-    wall, used = time.perf_counter(), time.process_time()
+    start, cpu_before = time.perf_counter(), time.process_time()
     while search.index_turns():
         pass
-    wall, used = time.perf_counter() - wall, time.process_time() - used
-    print(
-        f"  a process of its own: {messages / wall:.0f} a second, {messages / used:.0f} by its processor time"
-    )
+    rate, cpu = messages / (time.perf_counter() - start), time.process_time() - cpu_before
+    print(f"  a process of its own: {rate:.0f} a second, {messages / cpu:.0f} by its processor time")
 
 
-def found(owner: Any, person: Person) -> None:
+def search_often(owner: Any, person: Person) -> None:
     draw = random.Random(8)
-    waits, used = [], []
+    waits, cpu = [], []
     for _ in range(QUESTIONS):
         question = " ".join(draw.choices(WORDS, k=6))
-        begun, before = time.perf_counter(), time.process_time()
+        start, cpu_before = time.perf_counter(), time.process_time()
         search.find(person, owner, question)
-        waits.append(1000 * (time.perf_counter() - begun))
-        used.append(1000 * (time.process_time() - before))
+        waits.append(1000 * (time.perf_counter() - start))
+        cpu.append(1000 * (time.process_time() - cpu_before))
     print(
         f"  a search: {median(waits):.1f} ms, p95 {quantiles(waits, n=20)[-1]:.1f}; "
-        f"{median(used):.1f} ms of this process's processor time"
+        f"{median(cpu):.1f} ms of this process's processor time"
     )
 
 
-def measure(messages: int, sessions: int) -> None:
-    call_command("migrate", verbosity=0)
+def add_options(parser: ArgumentParser) -> None:
+    parser.add_argument("--messages", type=int, default=10_000)
+    parser.add_argument("--sessions", type=int, default=200)
+
+
+def measure(options: Namespace) -> None:
+    messages, sessions = options.messages, options.sessions
     owner = get_user_model().objects.create_user("benchmark")
-    person = said(owner, messages=messages, sessions=sessions)
+    person = record(owner, messages=messages, sessions=sessions)
     print(f"{connection.vendor}, {messages} messages in {sessions} sessions, load {os.getloadavg()[0]:.1f}")
     beside_replies(owner, person, messages)
     search.find(person, owner, "load the model")
-    alone(person, messages)
-    found(owner, person)
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.search", description=__doc__)
-    parser.add_argument("--messages", type=int, default=10_000)
-    parser.add_argument("--sessions", type=int, default=200)
-    parser.add_argument("--database", choices=KINDS, action="append")
-    parser.add_argument("--here", action="store_true", help="on the database of DATABASE_URL, which is new")
-    given = parser.parse_args()
-    if given.here:
-        measure(given.messages, given.sessions)
-        return 0
-    options = ["--messages", str(given.messages), "--sessions", str(given.sessions)]
-    return on_each(given.database, "benchmarks.search", options)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    index_again(person, messages)
+    search_often(owner, person)

@@ -5,13 +5,14 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any
 
+from django.contrib.auth import get_user_model
 from django.db import connection, transaction
 from django.db.models import Max, Model
 from django.utils import timezone
 
 from benchmarks import stage
 from convo import tokens
-from convo.models import NOBODY, Message, Person, Session, Turn
+from convo.models import ME, NOBODY, ApiKey, IdempotencyRecord, Message, Person, Session, Turn, UserMemory
 
 # Sessions of one COPY: their rows are in memory together.
 BATCH = 200
@@ -89,8 +90,8 @@ def _copy_batch(owner: Any, person: Person, ids: list[uuid.UUID], messages: int)
         )
     )
     copy(Session, session.columns, (session.with_values(id=id) for id in ids))
-    ended = {"finished_at": now, "indexed_at": now, "learned_at": now}
-    turn = Row(Turn(kind=Turn.Kind.RECORDED, status=Turn.Status.COMPLETE, agent="assistant", **ended))
+    end_times = {"finished_at": now, "indexed_at": now, "learned_at": now}
+    turn = Row(Turn(kind=Turn.Kind.RECORDED, status=Turn.Status.COMPLETE, agent="assistant", **end_times))
     # No other statement can be sent while rows are copied.
     first_turn, first_message = next_id(Turn), next_id(Message)
     copy(Turn, turn.columns, _turn_rows(turn, ids, turns, first_turn))
@@ -132,7 +133,24 @@ def _message_rows(
             turn_id += is_reply
 
 
+def add_others(count: int) -> None:
+    """Insert so many other users, each with a key, a person with a memory, and a write that was made once."""
+    user = get_user_model()
+    names = [f"user-{number}" for number in range(count)]
+    users = user.objects.bulk_create(user(username=name) for name in names)
+    pairs = list(zip(users, names, strict=True))
+    people = Person.objects.bulk_create(Person(owner=owner, ref=ME) for owner in users)
+    ApiKey.objects.bulk_create(
+        ApiKey(owner=owner, prefix=name, hash=name, scopes=[]) for owner, name in pairs
+    )
+    IdempotencyRecord.objects.bulk_create(IdempotencyRecord(owner=owner, key=name) for owner, name in pairs)
+    UserMemory.objects.bulk_create(
+        UserMemory(person=person, kind="fact", text="Likes tea.", text_key="tea", source="user")
+        for person in people
+    )
+
+
 def analyze() -> None:
-    """Let the planner know the tables as they are now."""
+    """Update the statistics that the planner chooses by."""
     with connection.cursor() as cursor:
         cursor.execute("VACUUM ANALYZE")

@@ -1,4 +1,4 @@
-"""What the measurements share: sizes, an owner with a key and conversations, and the servers beside Convo."""
+"""The common parts of the measurements: sizes, an owner with conversations, and the servers beside Convo."""
 
 import os
 import sys
@@ -29,7 +29,7 @@ WORDS = (
 
 @dataclass(frozen=True, kw_only=True)
 class Sizes:
-    """How much is measured: a whole run, or one that only shows that everything works."""
+    """The extent of a run: a whole one, or one that only shows that everything works."""
 
     seconds: float = 3
     rounds: int = 2
@@ -39,12 +39,12 @@ class Sizes:
     times: int = 200
     at_once: tuple[int, ...] = (1, 32)
     streams: tuple[int, ...] = (1, 50, 200)
-    paced: tuple[int, ...] = (50, 200)
+    paced_clients: tuple[int, ...] = (50, 200)
     crowd: int = 1_000
     pause: int = 20
     processes: int = 2
     writers_turns: int = 400
-    grown: tuple[int, ...] = (10_000, 300_000)
+    message_counts: tuple[int, ...] = (10_000, 300_000)
     wal_appends: int = 20_000
     background_turns: int = 1_000
 
@@ -59,14 +59,14 @@ TINY = Sizes(
     times=3,
     at_once=(2,),
     streams=(2,),
-    paced=(2,),
+    paced_clients=(2,),
     crowd=3,
     pause=2,
     # A second server takes seconds to start.
     processes=1,
     # tests/test_concurrency.py lets writers append at once.
     writers_turns=0,
-    grown=(100, 200),
+    message_counts=(100, 200),
     wal_appends=20,
     background_turns=5,
 )

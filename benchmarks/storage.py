@@ -1,12 +1,9 @@
-"""What is written: WAL for an appended turn, and the size of the search index beside the messages."""
-
-import sys
+"""The bytes that are written: WAL for an appended turn, and the search index beside the messages."""
 
 from django.db import connection
 
 from benchmarks import stage
 from benchmarks.report import Section, Table, ratio
-from benchmarks.running import main
 from benchmarks.stage import Sizes
 from convo import search, turns
 from convo.models import IndexedMessage, Message
@@ -29,9 +26,14 @@ def execute(*statements: str) -> None:
             cursor.execute(statement)
 
 
-def wal_bytes() -> float:
-    """Return the position in the log; pg_stat_wal is a second behind."""
-    return value_of("SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')")
+def wal() -> tuple[float, float, float]:
+    """Return the bytes, records and whole pages that were written to the log, as pg_stat_wal counts them."""
+    with connection.cursor() as cursor:
+        # This connection would report what it wrote only a second later.
+        cursor.execute("SELECT pg_stat_force_next_flush()")
+        cursor.execute("SELECT wal_bytes, wal_records, wal_fpi FROM pg_stat_wal")
+        wal_bytes, records, pages = map(float, cursor.fetchone())
+    return wal_bytes, records, pages
 
 
 def measure_wal(section: Section, appends: int) -> None:
@@ -44,18 +46,17 @@ def measure_wal(section: Section, appends: int) -> None:
     )
     checkpoints = value_of("SELECT num_timed + num_requested FROM pg_stat_checkpointer")
     sessions = stage.new_sessions(stage.owner(), min(SESSIONS, appends))
-    half, before = 0.0, wal_bytes()
-    for number in range(appends):
-        if number == appends // 2:
-            half = wal_bytes()
-        turns.record(sessions[number % len(sessions)], stage.pair(number))
-    after = wal_bytes()
-    made = Table("WAL for each appended turn, kB", ["appends", "kB"])
-    made.add(f"the first {appends // 2:,}", (half - before) / (appends // 2) / 1000)
-    per_turn = (after - half) / (appends - appends // 2) / 1000
-    made.add(f"the second {appends - appends // 2:,}", per_turn)
-    section.tables.append(made)
-    section.at_most("WAL for each appended turn", per_turn, 5, "kB")
+    table = Table("WAL for each appended turn (pg_stat_wal)", ["appends", "kB", "records", "whole pages"])
+    half, before = appends // 2, wal()
+    for name, numbers in (("first", range(half)), ("second", range(half, appends))):
+        for number in numbers:
+            turns.record(sessions[number % len(sessions)], stage.pair(number))
+        after = wal()
+        costs = [(new - old) / len(numbers) for new, old in zip(after, before, strict=True)]
+        table.add(f"the {name} {len(numbers):,}", costs[0] / 1000, *costs[1:])
+        before = after
+    section.tables.append(table)
+    section.at_most("WAL for each appended turn, in the second half", costs[0] / 1000, 5, "kB")
     if value_of("SELECT num_timed + num_requested FROM pg_stat_checkpointer") != checkpoints:
         section.notes.append("There was a checkpoint meanwhile, so pages were written whole twice.")
 
@@ -69,14 +70,14 @@ def measure_index(section: Section) -> None:
     index, messages = IndexedMessage._meta.db_table, Message._meta.db_table
     count = IndexedMessage.objects.count() or 1
     message = value_of(f"SELECT pg_total_relation_size('{messages}')") / Message.objects.count()
-    whole = value_of(f"SELECT pg_total_relation_size('{index}')") / count
+    index_bytes = value_of(f"SELECT pg_total_relation_size('{index}')") / count
     vectors = value_of(f"SELECT coalesce(sum(pg_column_size(vector)), 0) FROM {index}") / count
-    made = Table("Bytes on disk for each message, with its indexes", ["what", "bytes", "× the message"])
-    rows = {"the message": message, "its words in the index": whole - vectors, "its vector": vectors}
+    table = Table("Bytes on disk for each message, with its indexes", ["what", "bytes", "× the message"])
+    rows = {"the message": message, "its words in the index": index_bytes - vectors, "its vector": vectors}
     for name, size in rows.items():
-        made.add(name, size, ratio(size, message))
-    section.tables.append(made)
-    section.at_most("index of words, × the message", ratio(whole - vectors, message), 1)
+        table.add(name, size, ratio(size, message))
+    section.tables.append(table)
+    section.at_most("index of words, × the message", ratio(index_bytes - vectors, message), 1)
 
 
 def measure(sizes: Sizes) -> Section:
@@ -86,7 +87,3 @@ def measure(sizes: Sizes) -> Section:
     stage.progress("indexing them")
     measure_index(section)
     return section
-
-
-if __name__ == "__main__":
-    sys.exit(main(__spec__.name, measure, __doc__))

@@ -7,7 +7,6 @@ one session at once, as `benchmarks.concurrency` does.
 import json
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from statistics import median
@@ -20,8 +19,7 @@ from psycopg_pool import ConnectionPool
 
 from benchmarks import concurrency, plain_drf, seed, stage, writers
 from benchmarks.processes import ROOT
-from benchmarks.report import Section, Table, ratio, shown
-from benchmarks.running import main
+from benchmarks.report import Section, Table, format_cell, ratio
 from benchmarks.stage import Sizes
 from convo import history, turns
 from convo.models import Session
@@ -38,23 +36,23 @@ Figures = dict[str, list[tuple[float, float]]]
 Call = Callable[[], object]
 
 
-def timed(times: int, call: Call) -> float:
+def median_milliseconds(times: int, call: Call) -> float:
     """Return the median of the milliseconds that this call takes, after two that are not measured."""
     call(), call()
-    spent = []
+    milliseconds = []
     for _ in range(times):
-        began = time.perf_counter()
+        start = time.perf_counter()
         call()
-        spent.append(1000 * (time.perf_counter() - began))
-    return median(spent)
+        milliseconds.append(1000 * (time.perf_counter() - start))
+    return median(milliseconds)
 
 
 def of_convo(length: int, times: int) -> dict[str, tuple[float, float]]:
     session = Session.objects.get(pk=seed.seed(stage.owner(), sessions=1, messages=length)[0])
     version = session.epoch, session.last_position
-    read = timed(times, lambda: history.page(session, newest_first=True, size=20))
-    warm = timed(times, lambda: history.look_up_newest(session.pk, version)[0][-20:])
-    append = timed(times, lambda: turns.record(session, stage.pair(0)))
+    read = median_milliseconds(times, lambda: history.page(session, newest_first=True, size=20))
+    warm = median_milliseconds(times, lambda: history.look_up_newest(session.pk, version)[0][-20:])
+    append = median_milliseconds(times, lambda: turns.record(session, stage.pair(0)))
     return {CONVO: (read, append), WARM: (warm, append)}
 
 
@@ -64,8 +62,8 @@ def of_orm(length: int, times: int) -> tuple[float, float]:
     (session,) = stage.plain_sessions(user, 1, length)
     newest = plain_drf.PlainMessage.objects.filter(session=session).order_by("-position")
     messages = [{"role": message.role, "content": message.content} for message in stage.pair(0)]
-    read = timed(times, lambda: list(newest[:20]))
-    return read, timed(times, lambda: plain_drf.append(session, user, messages))
+    read = median_milliseconds(times, lambda: list(newest[:20]))
+    return read, median_milliseconds(times, lambda: plain_drf.append(session, user, messages))
 
 
 def of_raw(pool: ConnectionPool[Any], length: int, times: int) -> tuple[float, float]:
@@ -87,32 +85,34 @@ def of_raw(pool: ConnectionPool[Any], length: int, times: int) -> tuple[float, f
                 insert + "(%s, %s, %s), (%s, %s, %s)", (name, "user", text, name, "assistant", text)
             )
 
-    return timed(times, read), timed(times, append)
+    return median_milliseconds(times, read), median_milliseconds(times, append)
 
 
 def ask_peer(**plan: object) -> Any:
-    """Let the peers' environment measure something, and return what it prints."""
+    """Run a measurement in the peers' environment, and return what it prints."""
     plan = {"url": os.environ["DATABASE_URL"], "text": stage.pair(0)[0].content, **plan}
     command = [stage.peer_python(), "-P", str(ROOT / "benchmarks" / "peer_store.py")]
-    ran = subprocess.run(command, input=json.dumps(plan) + "\n", capture_output=True, text=True, check=False)
-    if ran.returncode:
-        raise RuntimeError(ran.stderr.strip().splitlines()[-1])
-    return json.loads(ran.stdout.splitlines()[-1])
+    process = subprocess.run(
+        command, input=json.dumps(plan) + "\n", capture_output=True, text=True, check=False
+    )
+    if process.returncode:
+        raise RuntimeError(process.stderr.strip().splitlines()[-1])
+    return json.loads(process.stdout.splitlines()[-1])
 
 
 def measure_peers(section: Section, figures: Figures, sizes: Sizes) -> None:
-    wanted = {
+    peers = {
         AGENTS: ("openai-agents", sizes.store_lengths),
         LANGGRAPH: ("langgraph", tuple(each for each in sizes.store_lengths if each <= sizes.peer_most)),
     }
-    for name, (kind, lengths) in wanted.items():
+    for name, (kind, lengths) in peers.items():
         stage.progress(name)
         try:
-            measured = ask_peer(kind=kind, lengths=lengths, times=sizes.times)
+            pairs = ask_peer(kind=kind, lengths=lengths, times=sizes.times)
         except (FileNotFoundError, RuntimeError) as error:
             section.notes.append(f"{name}: not measured: {error}")
             continue
-        figures[name] = [(read, append) for read, append in measured]
+        figures[name] = [(read, append) for read, append in pairs]
 
 
 def measure(sizes: Sizes) -> Section:
@@ -128,9 +128,9 @@ def measure(sizes: Sizes) -> Section:
     ):
         for length in sizes.store_lengths:
             stage.progress(f"a session of {length:,} messages")
-            found = of_convo(length, sizes.times)
-            found[ORM], found[RAW] = of_orm(length, sizes.times), of_raw(pool, length, sizes.times)
-            for name, pair in found.items():
+            pairs = of_convo(length, sizes.times)
+            pairs[ORM], pairs[RAW] = of_orm(length, sizes.times), of_raw(pool, length, sizes.times)
+            for name, pair in pairs.items():
                 figures.setdefault(name, []).append(pair)
     measure_peers(section, figures, sizes)
     tables(section, figures, sizes)
@@ -143,14 +143,14 @@ def measure(sizes: Sizes) -> Section:
 
 
 def tables(section: Section, figures: Figures, sizes: Sizes) -> None:
-    for place, what in enumerate(("read 20, p50 ms", "append a turn, p50 ms")):
+    for place, title in enumerate(("read 20, p50 ms", "append a turn, p50 ms")):
         columns = ["store", *(f"{length:,} messages" for length in sizes.store_lengths)]
-        made = Table(what, columns, bars=[columns[min(2, len(columns) - 1)]])
+        table = Table(title, columns, bars=[columns[min(2, len(columns) - 1)]])
         for name, pairs in figures.items():
             if name != WARM or place == 0:
                 missing = len(sizes.store_lengths) - len(pairs)
-                made.add(name, *(pair[place] for pair in pairs), *["not measured"] * missing)
-        section.tables.append(made)
+                table.add(name, *(pair[place] for pair in pairs), *["not measured"] * missing)
+        section.tables.append(table)
 
 
 def targets(section: Section, figures: Figures) -> None:
@@ -158,23 +158,25 @@ def targets(section: Section, figures: Figures) -> None:
     appends = {name: median(pair[1] for pair in pairs) for name, pairs in figures.items()}
     section.at_most("append in process, × the ORM", ratio(appends[CONVO], appends[ORM]), 2.2)
     section.at_most("read 20 from the window, × the ORM", ratio(reads[WARM], reads[ORM]), 1)
-    for what, found in (("append in process", appends), ("read 20 in process", reads)):
-        if AGENTS in found:
-            section.at_most(f"{what}, × openai-agents", ratio(found[CONVO], found[AGENTS]), 1)
+    for title, times in (("append in process", appends), ("read 20 in process", reads)):
+        if AGENTS in times:
+            section.at_most(f"{title}, × openai-agents", ratio(times[CONVO], times[AGENTS]), 1)
         else:
-            section.expect(f"{what}, × openai-agents", "not measured", "≤ 1 ×", None)
+            section.expect(f"{title}, × openai-agents", "not measured", "≤ 1 ×", None)
 
 
 def headlines(section: Section, figures: Figures, sizes: Sizes) -> None:
     at = min(1, len(sizes.store_lengths) - 1)
-    for place, what in enumerate(("read 20 messages", "append a turn")):
-        others = [
-            f"{name} {shown(pairs[at][place])}"
+    for place, operation in enumerate(("read 20 messages", "append a turn")):
+        peer_figures = [
+            f"{name} {format_cell(pairs[at][place])}"
             for name, pairs in figures.items()
             if name not in (CONVO, WARM) and len(pairs) > at
         ]
-        title = f"{what} in process, at {sizes.store_lengths[at]:,} messages, p50"
-        section.headlines.append([title, f"{shown(figures[CONVO][at][place])} ms", ", ".join(others)])
+        title = f"{operation} in process, at {sizes.store_lengths[at]:,} messages, p50"
+        section.headlines.append(
+            [title, f"{format_cell(figures[CONVO][at][place])} ms", ", ".join(peer_figures)]
+        )
 
 
 class PeerProcess:
@@ -201,21 +203,21 @@ class PeerProcess:
         self._process.stdin.flush()
 
     def seconds(self) -> float:
-        written = self._process.communicate()[0]
-        return float(json.loads(written)["seconds"])
+        output = self._process.communicate()[0]
+        return float(json.loads(output)["seconds"])
 
 
 def peer_writers(processes: int, count: int) -> tuple[list[str], writers.Verdict, float]:
-    """Let openai-agents append the same turns; what was acknowledged, its verdict, and the seconds."""
+    """Append the same turns by openai-agents; return the acknowledged ones, the verdict and the seconds."""
     name, each = f"writers of {processes}", concurrency.WRITERS // processes
     texts = [writers.texts(writer, count) for writer in range(concurrency.WRITERS)]
     running = [PeerProcess(name, texts[at : at + each]) for at in range(0, concurrency.WRITERS, each)]
     for process in running:
         process.begin()
     seconds = max(process.seconds() for process in running)
-    stored = [(role, text) for role, text in ask_peer(kind="read back", session=name)]
+    transcript = [(role, text) for role, text in ask_peer(kind="read back", session=name)]
     acknowledged = [text for lines in texts for text in lines]
-    return acknowledged, writers.judge(acknowledged, stored), seconds
+    return acknowledged, writers.judge(acknowledged, transcript), seconds
 
 
 def convo_writers(run: concurrency.Run, count: int) -> tuple[list[str], writers.Verdict, float]:
@@ -228,33 +230,34 @@ def convo_writers(run: concurrency.Run, count: int) -> tuple[list[str], writers.
 def write_at_once(section: Section, sizes: Sizes) -> None:
     count = sizes.writers_turns // concurrency.WRITERS
     columns = ["writers", "turns per second", "messages", "lost", "doubled", "split", "out of order"]
-    made = Table("16 writers append to one session", columns, bars=["turns per second"])
+    table = Table("16 writers append to one session", columns, bars=["turns per second"])
     for (name, run), processes in zip(concurrency.RUNS.items(), (1, concurrency.PROCESSES), strict=True):
         rates: list[float] = []
         runs: dict[str, Callable[[], tuple[list[str], writers.Verdict, float]]] = {
             "Convo": lambda run=run: convo_writers(run, count),  # type: ignore[misc]
             "openai-agents": lambda processes=processes: peer_writers(processes, count),  # type: ignore[misc]
         }
-        for who, start in runs.items():
+        for name_of_writer, start in runs.items():
             try:
                 acknowledged, verdict, seconds = start()
             except (FileNotFoundError, RuntimeError) as error:
-                section.notes.append(f"{who}, {name}: not measured: {error}")
+                section.notes.append(f"{name_of_writer}, {name}: not measured: {error}")
                 continue
             rates.append(len(acknowledged) / seconds)
             faults = verdict.lost, verdict.duplicated, verdict.split, verdict.out_of_order
-            made.add(f"{who}, {name}", rates[-1], f"{verdict.messages} of {2 * len(acknowledged)}", *faults)
-            if who == "Convo":
+            table.add(
+                f"{name_of_writer}, {name}",
+                rates[-1],
+                f"{verdict.messages} of {2 * len(acknowledged)}",
+                *faults,
+            )
+            if name_of_writer == "Convo":
                 section.at_most(f"16 writers, {name}: faults", verdict.faults, 0, "")
-        what = f"16 writers, {name}, × openai-agents"
+        title = f"16 writers, {name}, × openai-agents"
         if len(rates) == 2:
-            row = [f"16 writers on one session, {name}", f"{shown(rates[0])} turns/s"]
-            section.headlines.append([*row, f"openai-agents {shown(rates[1])}"])
-            section.at_least(what, ratio(*rates), 1.2)
+            row = [f"16 writers on one session, {name}", f"{format_cell(rates[0])} turns/s"]
+            section.headlines.append([*row, f"openai-agents {format_cell(rates[1])}"])
+            section.at_least(title, ratio(*rates), 1.2)
         else:
-            section.expect(what, f"{shown(rates[0])} turns/s", "≥ 1.2 ×", None)
-    section.tables.append(made)
-
-
-if __name__ == "__main__":
-    sys.exit(main(__spec__.name, measure, __doc__))
+            section.expect(title, f"{format_cell(rates[0])} turns/s", "≥ 1.2 ×", None)
+    section.tables.append(table)

@@ -5,8 +5,7 @@ nothing, and LiteLLM's proxy. `chunks` come at once, `paced` ones every 20 ms, w
 """
 
 import os
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError
@@ -15,8 +14,7 @@ from typing import Any
 from benchmarks import stage
 from benchmarks.load import SESSION
 from benchmarks.processes import Load, Peak, Result, Server, fire, request, warm_up
-from benchmarks.report import Section, Table, ratio, shown
-from benchmarks.running import main
+from benchmarks.report import Section, Table, format_cell, ratio
 from benchmarks.stage import Sizes
 from benchmarks.upstream import TEXTS
 
@@ -62,49 +60,40 @@ def peer(server: Server, path: str, key: str = "") -> Subject:
 
 def convo_subjects(server: Server, sessions: int) -> dict[str, Subject]:
     user = stage.owner()
-    key = stage.issue_key(user)
+    key, agents = stage.issue_key(user), {"chunks": "assistant", "paced": "paced"}
     names = [str(session.pk) for session in stage.new_sessions(user, sessions)]
-    agents = {"chunks": "assistant", "paced": "paced"}
-
-    def of(path: str, end: str, body: Any, headers: Sequence[dict[str, str]] = ({},)) -> Subject:
-        return Subject(
-            server,
-            end,
-            {
-                model: [request("POST", path, key=key, body=body(model), headers=each) for each in headers]
-                for model in PACES
-            },
-        )
-
-    in_session = [{"X-Convo-Session": name} for name in names]
-    growing = {
-        model: [
-            request(
-                "POST",
-                "/v1/chat/completions",
-                key=key,
-                body=chat(model, turn),
-                headers={"X-Convo-Session": SESSION},
-            )
-            for turn in range(1, CHAT_TURNS + 1)
-        ]
-        for model in PACES
-    }
     question = "Which of them is lighter?"
+
+    def requests(path: str, bodies: Sequence[object], headers: Sequence[dict[str, str]]) -> list[str]:
+        return [
+            request("POST", path, key=key, body=body, headers=each) for body in bodies for each in headers
+        ]
+
+    def subject(path: str, end: str, body: Callable[[str], object]) -> Subject:
+        return Subject(server, end, {model: requests(path, [body(model)], [{}]) for model in PACES})
+
+    def chats(turns: Sequence[int], names: Sequence[str], *, is_conversation: bool) -> Subject:
+        headers = [{"X-Convo-Session": name} for name in names]
+        by_model = {
+            model: requests("/v1/chat/completions", [chat(model, turn) for turn in turns], headers)
+            for model in PACES
+        }
+        return Subject(server, "[DONE]", by_model, is_conversation)
+
     return {
-        REST: of(
+        REST: subject(
             "/api/v1/query/",
             "turn.completed",
             lambda model: {"message": question, "stream": True, "agent": agents[model]},
         ),
-        RESPONSES: of(
+        RESPONSES: subject(
             "/v1/responses",
             "response.completed",
             lambda model: {"model": model, "input": question, "stream": True},
         ),
-        CHAT: Subject(server, "[DONE]", growing, is_conversation=True),
-        REGENERATED: of("/v1/chat/completions", "[DONE]", chat, in_session),
-        UNSTORED: of("/v1/chat/completions", "[DONE]", lambda model: chat(model, store=False)),
+        CHAT: chats(range(1, CHAT_TURNS + 1), [SESSION], is_conversation=True),
+        REGENERATED: chats([1], names, is_conversation=False),
+        UNSTORED: subject("/v1/chat/completions", "[DONE]", lambda model: chat(model, store=False)),
     }
 
 
@@ -121,7 +110,9 @@ def load_of(subject: Subject, model: str, clients: int, **options: Any) -> Load:
 Results = dict[tuple[str, str, int], Result]
 
 
-def at_once(subjects: dict[str, Subject], sizes: Sizes) -> Iterator[tuple[tuple[str, str, int], Result]]:
+def measure_at_once(
+    subjects: dict[str, Subject], sizes: Sizes
+) -> Iterator[tuple[tuple[str, str, int], Result]]:
     """Yield the streams whose chunks come at once, for so many seconds each."""
     for clients in sizes.streams:
         results = {name: Result() for name in subjects}
@@ -135,7 +126,7 @@ def at_once(subjects: dict[str, Subject], sizes: Sizes) -> Iterator[tuple[tuple[
             yield (name, "chunks", clients), result
 
 
-def paced(
+def measure_paced(
     subjects: dict[str, Subject], clients: int, rounds: int
 ) -> Iterator[tuple[tuple[str, str, int], Result]]:
     """Yield some paced streams of each client, one after the other."""
@@ -158,18 +149,18 @@ def measure(sizes: Sizes) -> Section:
         except (FileNotFoundError, RuntimeError, PackageNotFoundError) as error:
             section.notes.append(f"{LITELLM}: not measured: {str(error).splitlines()[0]}.")
         server = stack.enter_context(stage.convo(model.url, redis))
-        subjects |= convo_subjects(server, max(*sizes.streams, *sizes.paced))
+        subjects |= convo_subjects(server, max(*sizes.streams, *sizes.paced_clients))
         stage.progress("streams whose chunks come at once")
-        results |= dict(at_once(subjects, sizes))
-        for clients in sizes.paced:
+        results |= dict(measure_at_once(subjects, sizes))
+        for clients in sizes.paced_clients:
             stage.progress(f"{clients} paced streams")
-            results |= dict(paced(subjects, clients, sizes.rounds))
+            results |= dict(measure_paced(subjects, clients, sizes.rounds))
         stage.progress(f"{sizes.crowd} paced streams")
         floors = {name: subjects[name] for name in (DIRECT, PIPE)}
-        results |= dict(paced(floors, sizes.crowd, sizes.rounds))
+        results |= dict(measure_paced(floors, sizes.crowd, sizes.rounds))
         with Peak(server.tree) as peak:
-            results |= dict(paced({REST: subjects[REST]}, sizes.crowd, sizes.rounds))
-        per_stream = (peak.most - peak.before) / sizes.crowd / 1000
+            results |= dict(measure_paced({REST: subjects[REST]}, sizes.crowd, sizes.rounds))
+        per_stream = (peak.maximum - peak.before) / sizes.crowd / 1000
     tables(section, results, sizes)
     targets(section, results, sizes)
     headlines(section, results, sizes)
@@ -185,7 +176,7 @@ def middle(sizes: Sizes) -> int:
     return sorted(sizes.streams)[min(1, len(sizes.streams) - 1)]
 
 
-def measure_processes(section: Section, one: Result, sizes: Sizes) -> None:
+def measure_processes(section: Section, single: Result, sizes: Sizes) -> None:
     """Compare what a stream costs one process with what it costs several that share the load."""
     with (
         stage.upstream() as model,
@@ -193,26 +184,27 @@ def measure_processes(section: Section, one: Result, sizes: Sizes) -> None:
         stage.convo(model.url, redis, processes=sizes.processes) as server,
     ):
         subjects = {REST: convo_subjects(server, 1)[REST]}
-        alone = replace(sizes, streams=(middle(sizes),))
+        middle_sizes = replace(sizes, streams=(middle(sizes),))
         # Each process loads what it needs at its first requests, and it isn't known which of them gets one.
-        list(at_once(subjects, alone))
-        (result,) = dict(at_once(subjects, alone)).values()
+        list(measure_at_once(subjects, middle_sizes))
+        (result,) = dict(measure_at_once(subjects, middle_sizes)).values()
     columns = ["processes", "per second", "web CPU ms", "PostgreSQL CPU ms", "both, × one"]
-    made = Table("What a stream costs one process and several", columns)
-    first = one.server_ms + one.postgres_ms
-    for count, each in ((1, one), (sizes.processes, result)):
-        both = ratio(each.server_ms + each.postgres_ms, first)
-        made.add(count, each.rate, each.server_ms, each.postgres_ms, both)
-    section.tables.append(made)
-    section.at_most("CPU per stream, two processes × one", both, 1.1)
+    table = Table("What a stream costs one process and several", columns)
+    first = single.server_ms + single.postgres_ms
+    for count, each in ((1, single), (sizes.processes, result)):
+        cpu_ratio = ratio(each.server_ms + each.postgres_ms, first)
+        table.add(count, each.rate, each.server_ms, each.postgres_ms, cpu_ratio)
+    section.tables.append(table)
+    section.at_most("CPU per stream, two processes × one", cpu_ratio, 1.1)
 
 
 def tables(section: Section, results: Results, sizes: Sizes) -> None:
     ceiling = results[DIRECT, "chunks", max(sizes.streams)]
+    load_ms = 1000 * ceiling.load_cpu / max(ceiling.responses, 1)
     section.notes.append(
         f"The load generator and the model server alone: {ceiling.rate:,.0f} streams a second at "
-        f"{max(sizes.streams)} at once; {1000 * ceiling.load_cpu / max(ceiling.done, 1):.2f} ms CPU of the "
-        f"load generator for each. {os.cpu_count()} cores serve everything."
+        f"{max(sizes.streams)} at once; {load_ms:.2f} ms CPU of the load generator for each. "
+        f"{os.cpu_count()} cores serve everything."
     )
     for model, clients in sorted({(model, clients) for _, model, clients in results}):
         title = f"Streams of 50 chunks, {PACES[model]}, {clients:,} at once"
@@ -225,27 +217,27 @@ def tables(section: Section, results: Results, sizes: Sizes) -> None:
             "PostgreSQL CPU ms",
             "failed",
         ]
-        shown = "p50 ms" if model == "paced" else "per second"
-        made = Table(title, columns, bars=[shown] if clients > 1 else [])
+        chart = "p50 ms" if model == "paced" else "per second"
+        table = Table(title, columns, bars=[chart] if clients > 1 else [])
         for (name, kind, count), result in results.items():
             if (kind, count) == (model, clients):
-                failed = ", ".join(f"{times} × {why}" for why, times in result.failures.items()) or "0"
+                failed = ", ".join(f"{times} × {reason}" for reason, times in result.failures.items()) or "0"
                 costs = result.p50, result.first, result.server_ms, result.postgres_ms
-                made.add(name, result.rate, *costs, failed)
-        section.tables.append(made)
+                table.add(name, result.rate, *costs, failed)
+        section.tables.append(table)
 
 
 def headlines(section: Section, results: Results, sizes: Sizes) -> None:
     clients = middle(sizes)
-    others = [
-        f"{name.removeprefix('the ')} {shown(results[name, 'chunks', clients].rate)}"
+    peer_rates = [
+        f"{name.removeprefix('the ')} {format_cell(results[name, 'chunks', clients].rate)}"
         for name in (LITELLM, PIPE)
         if (name, "chunks", clients) in results
     ]
     for name in STORED:
-        rate = f"{shown(results[name, 'chunks', clients].rate)} streams/s"
-        what = f"50 chunks streamed and stored, {name.removeprefix('Convo: ')}, {clients} at once"
-        section.headlines.append([what, rate, ", ".join(others)])
+        rate = f"{format_cell(results[name, 'chunks', clients].rate)} streams/s"
+        title = f"50 chunks streamed and stored, {name.removeprefix('Convo: ')}, {clients} at once"
+        section.headlines.append([title, rate, ", ".join(peer_rates)])
 
 
 def targets(section: Section, results: Results, sizes: Sizes) -> None:
@@ -253,30 +245,26 @@ def targets(section: Section, results: Results, sizes: Sizes) -> None:
     pipe = results[PIPE, "chunks", clients]
     proxy = results.get((LITELLM, "chunks", clients))
     for name in STORED:
-        mine = results[name, "chunks", clients]
-        what = f"{name}, {clients} at once"
+        result = results[name, "chunks", clients]
+        title = f"{name}, {clients} at once"
         if proxy:
-            section.at_least(f"{what}, × LiteLLM (goal 8)", ratio(mine.rate, proxy.rate), 4)
+            section.at_least(f"{title}, × LiteLLM (goal 8)", ratio(result.rate, proxy.rate), 4)
         else:
-            section.expect(f"{what}, × LiteLLM (goal 8)", "not measured", "≥ 4 ×", None)
-        section.at_least(f"{what}, × the byte pass-through (goal 0.25)", ratio(mine.rate, pipe.rate), 0.12)
-        section.at_most(f"{what}, web CPU (goal 5)", mine.server_ms, 10, "ms")
-        section.at_most(f"{what}, PostgreSQL CPU (goal 3)", mine.postgres_ms, 6, "ms")
-    unstored = ratio(results[UNSTORED, "chunks", clients].rate, pipe.rate)
-    section.at_least(f"{UNSTORED}, {clients} at once, × the byte pass-through", unstored, 0.4)
+            section.expect(f"{title}, × LiteLLM (goal 8)", "not measured", "≥ 4 ×", None)
+        section.at_least(f"{title}, × the byte pass-through (goal 0.25)", ratio(result.rate, pipe.rate), 0.12)
+        section.at_most(f"{title}, web CPU (goal 5)", result.server_ms, 10, "ms")
+        section.at_most(f"{title}, PostgreSQL CPU (goal 3)", result.postgres_ms, 6, "ms")
+    unstored_ratio = ratio(results[UNSTORED, "chunks", clients].rate, pipe.rate)
+    section.at_least(f"{UNSTORED}, {clients} at once, × the byte pass-through", unstored_ratio, 0.4)
     lone = min(sizes.streams)
     for name in STORED:
         late = results[name, "chunks", lone].first - results[DIRECT, "chunks", lone].first
         section.at_most(f"{name}, first chunk over direct, {lone} at once", late, 8, "ms")
-    for clients, most in zip(sizes.paced, (1.10, 1.25), strict=False):
+    for clients, maximum in zip(sizes.paced_clients, (1.10, 1.25), strict=False):
         pipe = results[PIPE, "paced", clients]
         for name in STORED:
             value = ratio(results[name, "paced", clients].p50, pipe.p50)
-            section.at_most(f"{name}, {clients} paced, p50 × the byte pass-through's", value, most)
+            section.at_most(f"{name}, {clients} paced, p50 × the byte pass-through's", value, maximum)
     crowd = results[REST, "paced", sizes.crowd]
     failed = sum(crowd.failures.values())
     section.at_most(f"{sizes.crowd:,} paced streams on one process that failed", failed, 0, "")
-
-
-if __name__ == "__main__":
-    sys.exit(main(__spec__.name, measure, __doc__))

@@ -38,8 +38,8 @@ def delta(text: str, finish_reason: str | None = None) -> bytes:
 
 
 def completion(**fields: Any) -> bytes:
-    whole = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "chunks"}
-    return frame(json.dumps({**whole, **fields}).encode())
+    defaults = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "chunks"}
+    return frame(json.dumps({**defaults, **fields}).encode())
 
 
 TEXTS = [f"word{number} " for number in range(1, CHUNKS + 1)]
@@ -86,12 +86,12 @@ class Connection(asyncio.Protocol):
 
     def write_now(self, part: bytes) -> None:
         """Send this part in a packet of its own; uvloop would join all that is written in one turn."""
-        written = 0
+        sent_bytes = 0
         if not self.transport.get_write_buffer_size():
             with suppress(BlockingIOError):
-                written = os.write(self.file, part)
-        if written < len(part):
-            self.transport.write(part[written:])
+                sent_bytes = os.write(self.file, part)
+        if sent_bytes < len(part):
+            self.transport.write(part[sent_bytes:])
 
     def write_paced(self, number: int, due: float) -> None:
         """Write a chunk at its time: a late one doesn't delay those after it."""

@@ -17,6 +17,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 from uuid import UUID
 
@@ -30,13 +31,13 @@ from convo.models import Message, Session
 ROOT = Path(__file__).resolve().parent.parent
 CREATE_RAW = "CREATE TABLE raw_message (id {key}, session TEXT, role TEXT, content TEXT)"
 
-# What a writer says in its turn, the question and the reply alike: "3/17" is the 17th turn of writer 3.
+# The text of a turn, its question and its reply alike: "3/17" is the 17th turn of writer 3.
 Write = Callable[[Sequence[str]], None]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What became of the turns that were acknowledged."""
+    """The fate of the turns that were acknowledged."""
 
     messages: int
     lost: int
@@ -55,20 +56,20 @@ def texts(writer: int, count: int) -> list[str]:
 
 def judge(acknowledged: Sequence[str], stored: Sequence[tuple[str, str]]) -> Verdict:
     """Compare what was acknowledged with the (role, text) pairs of the transcript."""
-    there = Counter(stored)
-    wanted = [(role, text) for text in acknowledged for role in ("user", "assistant")]
-    whole = {first[1] for first, second in pairwise(stored) if _is_turn(first, second)}
+    counts = Counter(stored)
+    expected = [(role, text) for text in acknowledged for role in ("user", "assistant")]
+    whole_turns = {first[1] for first, second in pairwise(stored) if _is_turn(first, second)}
     order: dict[str, list[int]] = defaultdict(list)
     for role, text in stored:
         writer, _, number = text.partition("/")
         order[f"{writer} {role}"].append(int(number))
     return Verdict(
         messages=len(stored),
-        lost=sum(pair not in there for pair in wanted),
-        duplicated=sum(count - 1 for count in there.values()),
-        split=sum(text not in whole for text in {text for _, text in stored}),
+        lost=sum(pair not in counts for pair in expected),
+        duplicated=sum(count - 1 for count in counts.values()),
+        split=sum(text not in whole_turns for text in {text for _, text in stored}),
         out_of_order=sum(
-            later < earlier for numbers in order.values() for earlier, later in pairwise(numbers)
+            next_number < number for numbers in order.values() for number, next_number in pairwise(numbers)
         ),
     )
 
@@ -93,7 +94,6 @@ def through_convo(session: UUID) -> Write:
             turns.record(
                 row, [NewMessage(role="user", content=text), NewMessage(role="assistant", content=text)]
             )
-        connection.close()
 
     return write
 
@@ -127,13 +127,23 @@ WAYS = {"convo": through_convo, "raw": raw}
 
 
 def in_threads(write: Write, *, first: int, threads: int, count: int) -> tuple[list[str], float]:
-    """Let so many writers of this process write at once; what was acknowledged, and the seconds it took."""
+    """Write by so many threads at once; return the acknowledged texts and the seconds."""
     jobs = [texts(writer, count) for writer in range(first, first + threads)]
-    began = time.perf_counter()
+    ready = Barrier(threads + 1, timeout=60)
+
+    def write_when_all_are_connected(lines: Sequence[str]) -> None:
+        connection.ensure_connection()
+        ready.wait()
+        write(lines)
+        connection.close()
+
     with ThreadPoolExecutor(threads) as pool:
-        for future in [pool.submit(write, lines) for lines in jobs]:
+        futures = [pool.submit(write_when_all_are_connected, lines) for lines in jobs]
+        ready.wait()
+        start = time.perf_counter()
+        for future in futures:
             future.result()
-    return [text for lines in jobs for text in lines], time.perf_counter() - began
+    return [text for lines in jobs for text in lines], time.perf_counter() - start
 
 
 class Process:
@@ -160,9 +170,9 @@ class Process:
 
     def outcome(self) -> tuple[list[str], float]:
         """As of `in_threads`, once all is written."""
-        written = self._process.communicate()[0]
+        output = self._process.communicate()[0]
         assert self._process.returncode == 0, "a process of writers failed"
-        acknowledged, seconds = json.loads(written)
+        acknowledged, seconds = json.loads(output)
         return acknowledged, seconds
 
 
@@ -170,14 +180,16 @@ def in_processes(
     way: str, session: UUID, *, processes: int, threads: int, count: int, url: str
 ) -> tuple[list[str], float]:
     """The same with the writers in several processes, which begin together."""
-    started = [
+    running = [
         Process(way, session, first=number * threads, threads=threads, count=count, url=url)
         for number in range(processes)
     ]
-    for process in started:
+    for process in running:
         process.begin()
-    outcomes = [process.outcome() for process in started]
-    return [text for done, _ in outcomes for text in done], max(seconds for _, seconds in outcomes)
+    outcomes = [process.outcome() for process in running]
+    return [text for texts_of_one, _ in outcomes for text in texts_of_one], max(
+        seconds for _, seconds in outcomes
+    )
 
 
 def main() -> None:
@@ -186,12 +198,12 @@ def main() -> None:
     parser.add_argument("session", type=UUID)
     for name in ("first", "threads", "count"):
         parser.add_argument(name, type=int)
-    given = parser.parse_args()
-    write = WAYS[given.way](given.session)
+    options = parser.parse_args()
+    write = WAYS[options.way](options.session)
     connections.close_all()
     print("ready", flush=True)
     sys.stdin.readline()
-    print(json.dumps(in_threads(write, first=given.first, threads=given.threads, count=given.count)))
+    print(json.dumps(in_threads(write, first=options.first, threads=options.threads, count=options.count)))
 
 
 if __name__ == "__main__":

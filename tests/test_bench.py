@@ -13,7 +13,7 @@ import xml.etree.ElementTree as ElementTree
 from dataclasses import asdict
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from django.db import connection
@@ -21,8 +21,10 @@ from django.test import Client
 
 from benchmarks import charts, load, plain_drf, report, stage
 from benchmarks.__main__ import SECTIONS
+from benchmarks.background import add_beside
 from benchmarks.endurance import add_figures
-from benchmarks.processes import Load, as_file, request
+from benchmarks.plans import StatementPlan
+from benchmarks.processes import Load, Result, as_file, request
 from benchmarks.report import Section, Table
 from tests.backends import KEPT
 from tests.servers import ROOT
@@ -36,7 +38,7 @@ def run(folder: Path) -> str:
     """Measure everything, tiny, without the peers, in an environment that has nothing of the tests'."""
     env = {name: os.environ[name] for name in KEPT if name in os.environ}
     process = subprocess.Popen(
-        [sys.executable, "-m", "benchmarks", "--tiny", "--folder", str(folder)],
+        [sys.executable, "-m", "benchmarks", "bench", "--tiny", "--folder", str(folder)],
         cwd=ROOT,
         env={**env, "CONVO_BENCH_PEERS": str(folder / "no-peers")},
         stdout=subprocess.PIPE,
@@ -78,6 +80,8 @@ def test_each_section_yields_figures_which_are_written(tmp_path: Path) -> None:
         assert [row[0] for row in rows if not row[1]] == []
     assert "not measured" in page
     assert "Index Scan" in (tmp_path / "growth-plans.txt").read_text()
+    targets = {target["operation"]: target["is_met"] for target in document["sections"]["growth"]["targets"]}
+    assert targets["functions of convo.history.statements without a plan"]
     pictures = list(tmp_path.glob("*.svg"))
     assert {picture.name.partition("-")[0] for picture in pictures} >= {"http", "streams", "store", "growth"}
     for picture in pictures:
@@ -150,11 +154,15 @@ ANSWERS = {
 class Answering(socketserver.StreamRequestHandler):
     """Answers each request with what its path names, in two packets."""
 
+    queries: ClassVar[list[str]] = []
+
     def handle(self) -> None:
         while head := self.rfile.readline():
             while self.rfile.readline().strip():
                 pass
-            answer = ANSWERS[head.split()[1].decode().strip("/").replace("-", " ")]
+            path, _, query = head.split()[1].decode().partition("?")
+            self.queries.append(query)
+            answer = ANSWERS[path.strip("/").replace("-", " ")]
             self.wfile.write(answer[:30])
             time.sleep(0.001)
             self.wfile.write(answer[30:])
@@ -162,12 +170,14 @@ class Answering(socketserver.StreamRequestHandler):
                 return
 
 
-def load_on(path: str) -> dict[str, Any]:
-    """The load generator's outcome of two clients and four requests of this path."""
+def load_on(*paths: str, clients: int = 2, count: int = 4, **options: Any) -> dict[str, Any]:
+    """The load generator's outcome of so many clients and requests of these paths."""
+    Answering.queries.clear()
     with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Answering) as server:
         server.daemon_threads = True
         threading.Thread(target=server.serve_forever).start()
-        plan = vars(Load([request("GET", path)], 2, seconds=20, count=4, first="the", end="the end."))
+        requests = [request("GET", path) for path in paths]
+        plan = vars(Load(requests, clients, seconds=20, count=count, first="the", end="the end.", **options))
         address = {"host": "127.0.0.1", "port": server.server_address[1]}
         ran = subprocess.run(
             as_file("load.py"),
@@ -197,6 +207,51 @@ def test_a_response_that_failed_is_counted_and_is_no_figure(
     outcome = load_on(path)
     assert [outcome["answered"], *(len(outcome[name]) for name in ("latencies", "firsts"))] == [answered] * 3
     assert outcome["failures"] == failures
+
+
+def test_a_conversation_has_all_its_requests_in_order_in_a_session_of_its_own() -> None:
+    turns = [f"/whole?{load.SESSION}-{number}" for number in (1, 2, 3)]
+    outcome = load_on(*turns, clients=1, count=100, sessions=["a", "b"])
+    assert Answering.queries == ["a-1", "a-2", "a-3", "b-1", "b-2", "b-3"]
+    assert (outcome["answered"], outcome["failures"]) == (6, {"no session left": 1})
+
+
+def test_a_load_keeps_to_its_rate() -> None:
+    outcome = load_on("/whole", count=6, rate=10)
+    assert outcome["answered"] == 6
+    # The last of six requests is due half a second after the first.
+    assert outcome["seconds"] >= 0.49
+
+
+PLAN = """\
+Limit (actual rows=20.00 loops=1)
+  Buffers: shared hit=90 read=10
+  ->  Nested Loop (actual rows=20.00 loops=1)
+        Buffers: shared hit=90 read=10
+        ->  Index Scan Backward using message_transcript on convo_message message (actual rows=20.00 loops=1)
+              Index Cond: (session_id = 'a'::uuid)
+              Filter: (thread = ''::text)
+              Rows Removed by Filter: 7
+              Buffers: shared hit=30
+        ->  Seq Scan on convo_turn turn (actual rows=1.00 loops=20)
+              Filter: (id = message.turn_id)
+              Rows Removed by Filter: 4
+Planning:
+  Buffers: shared hit=5000
+"""
+
+
+def test_a_plan_tells_what_the_statement_read() -> None:
+    plan = StatementPlan("a request", "a function", "SELECT 1", PLAN)
+    assert (plan.indexes, plan.scans) == (["message_transcript"], {"convo_turn"})
+    assert (plan.buffers, plan.rows) == (100, 27 + 20 * 5)
+
+
+def test_a_worker_that_falls_behind_is_found_out() -> None:
+    section, result = Section("beside"), Result(responses=3_000, seconds=100)
+    for counts in ([3, 40, 5, 38], [3, 40, 200, 380]):
+        add_beside(section, result, "to be indexed", counts)
+    assert [target.is_met for target in section.targets] == [True, False]
 
 
 def test_the_plain_project_reads_20_messages_and_appends_two(
