@@ -95,24 +95,28 @@ def add_options(parser: ArgumentParser) -> None:
     parser.add_argument("--rate", type=float, default=30, help="turns per second that the server takes in")
 
 
-def measure_beside(options: Namespace) -> Section:
-    """Append turns over HTTP at a constant rate, and watch what waits for the worker."""
-    section, user, seconds = Section(f"{NAME}-beside"), stage.owner(), 60 * options.minutes
-    key = stage.issue_key(user)
-    sessions = sessions_of_people(user, ceil(options.rate * seconds / TURNS) + CLIENTS)
-    path = f"/api/v1/sessions/{SESSION}/messages/"
+def intake(rate: float, seconds: float) -> Load:
+    """Return so many appended turns a second, by people who each talk in a session of their own."""
+    user, path = stage.owner(), f"/api/v1/sessions/{SESSION}/messages/"
+    key, sessions = stage.issue_key(user), sessions_of_people(user, ceil(rate * seconds / TURNS) + CLIENTS)
     bodies = [
         {"messages": [{"role": message.role, "content": message.content} for message in messages_of(number)]}
         for number in range(TURNS)
     ]
-    load = Load(
+    return Load(
         [request("POST", path, key=key, body=body) for body in bodies],
         CLIENTS,
         seconds=seconds,
         sessions=[str(session.pk) for session in sessions],
-        rate=options.rate,
+        rate=rate,
         patience=seconds + 60,
     )
+
+
+def measure_beside(options: Namespace) -> Section:
+    """Append turns over HTTP at a constant rate, and watch what waits for the worker."""
+    section, seconds = Section(f"{NAME}-beside"), 60 * options.minutes
+    load = intake(options.rate, seconds)
     with ExitStack() as stack:
         redis, model = stack.enter_context(stage.valkey()), stack.enter_context(stage.upstream())
         server = stack.enter_context(stage.convo(model.url, redis))
