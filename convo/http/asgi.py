@@ -143,6 +143,7 @@ async def _run_lifespan(receive: Receive, send: Send) -> None:
     # With CONVO_WORK_THREADS=0 this process leaves all background work to other processes.
     if conf().work_threads:
         worker.start()
+    heap.freeze()
     await send({"type": "lifespan.startup.complete"})
     await receive()
     await asyncio.to_thread(worker.stop)
