@@ -4,6 +4,7 @@ import asyncio
 import json
 import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from urllib.parse import urlsplit
 
@@ -17,6 +18,7 @@ from tests.servers import Server, Standing, client_of
 from tests.upstream import Upstream
 
 READERS = 150
+WAITING = 5
 
 
 @contextmanager
@@ -68,6 +70,33 @@ def test_a_reader_that_leaves_takes_nothing_with_it(
         _ask_and_leave(server, alice_key, f"question {number}", leaves=leaves, streamed=streamed)
     wait_until(lambda: Turn.objects.filter(status="complete").count() == 20)
     assert Message.objects.filter(role="assistant").exclude(content="").count() == 20
+
+
+@pytest.mark.parametrize("path", ["/api/v1/query/", "/v1/chat/completions"])
+@pytest.mark.parametrize("streamed", [True, False], ids=["streamed", "whole"])
+def test_replies_that_wait_for_the_model_hold_no_thread(
+    serve: Serve, alice_key: str, upstream: Upstream, path: str, streamed: bool
+) -> None:
+    server = serve(OPENAI_BASE_URL=upstream.url, CONVO_MODEL="held", CONVO_REQUEST_THREADS="2")
+    messages = [{"role": "user", "content": "hello"}]
+    body = {"message": "hello"} if path == "/api/v1/query/" else {"messages": messages, "model": "held"}
+
+    def wait_for_reply() -> httpx2.Response:
+        with client_of(server, alice_key) as client:
+            return client.post(path, json={**body, "stream": streamed})
+
+    with ThreadPoolExecutor(WAITING) as threads:
+        waiting = [threads.submit(wait_for_reply) for _ in range(WAITING)]
+        try:
+            wait_until(lambda: len(upstream.heard) == WAITING, seconds=10)
+            with client_of(server, alice_key) as client:
+                assert client.get("/api/v1/sessions/", timeout=10).status_code == 200
+        finally:
+            upstream.release()
+        responses = [reply.result() for reply in waiting]
+    assert [response.status_code for response in responses] == [200] * WAITING
+    assert all("at last" in response.text for response in responses)
+    assert all(response.headers["x-request-id"] for response in responses)
 
 
 def _ask_and_leave(server: Server, key: str, message: str, *, leaves: str, streamed: bool) -> None:

@@ -6,15 +6,15 @@ an idempotency key that was used before, it replays the earlier reply. Each surf
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from asgiref.sync import async_to_sync
 from django.core.handlers.asgi import ASGIRequest
-from django.http import HttpRequest, StreamingHttpResponse
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -32,11 +32,12 @@ from convo.http.idempotency import (
     store_error,
     stored_response,
 )
-from convo.http.one_thread import HAS_LEFT
+from convo.http.one_thread import EVENT_LOOP, Render, WaitingResponse
 from convo.models import IdempotencyRecord, Turn, TurnRequest
 from convo.turns import AlreadyProcessed, Claim, IdempotencyKey, Outcome, TurnLog, TurnResult
 
 R = TypeVar("R", bound=HttpResponseBase)
+T = TypeVar("T")
 
 EVENT_STREAM, HEARTBEAT = "text/event-stream", b": hb\n\n"
 
@@ -89,9 +90,6 @@ class Reply(ABC):
         """Render the error for a client whose credentials have ended. It is not an event of the turn."""
 
 
-# Waits for something in the log of a turn that has just been started.
-Wait = Callable[[TurnLog], Awaitable[None]]
-
 # Makes the reply of a turn. For a turn that an earlier request claimed, the request is None.
 ReplyOf = Callable[[Turn, TurnRequest | None], Reply]
 
@@ -116,11 +114,7 @@ def answer(
     except AlreadyProcessed as processed:
         return mark_replayed(_replay(request._request, processed.row, reply_of))
     reply = reply_of(claim.turn, claim.request)
-    try:
-        response = _start_and_reply(request._request, claim, reply)
-    except ConvoError as error:
-        response = reply.failure(error)
-    return _with_headers(response, reply)
+    return _with_headers(_start_and_reply(request, claim, reply), reply)
 
 
 def follow(request: HttpRequest, reply: Reply) -> StreamingHttpResponse:
@@ -129,34 +123,38 @@ def follow(request: HttpRequest, reply: Reply) -> StreamingHttpResponse:
     return _event_stream_response(_events(reply, Credentials(request)))
 
 
-def start_turn(request: HttpRequest, claim: Claim, wait: Wait | None = None) -> TurnLog:
-    """Start the turn, detached from this request, or run it to its end if the event loop is the request's.
-
-    Then wait as `wait` does. Starting and waiting take one switch to the event loop.
-    """
+def start_turn(request: HttpRequest, claim: Claim) -> TurnLog:
+    """Start the turn, detached from this request, or run it to its end if the event loop is the request's."""
+    log, assembling = TurnLog(), turns.assemble_now(claim)
     # No database connection is held while the model works (docs/decisions/0001).
     database.close_connections()
-    has_lasting_loop = isinstance(request, ASGIRequest)
-    start = turns.launch if has_lasting_loop else turns.run_to_end
-
-    async def start_and_wait() -> TurnLog:
-        log = await start(claim)
-        if wait:
-            await wait(log)
+    if loop := _event_loop(request):
+        loop.call_soon_threadsafe(turns.start, claim, log, assembling)
         return log
 
-    return async_to_sync(start_and_wait)()
+    async def start() -> None:
+        task = turns.start(claim, log, assembling)
+        if not isinstance(request, ASGIRequest):
+            await task
+
+    async_to_sync(start)()
+    return log
 
 
-def wait_for_result(request: HttpRequest, claim: Claim) -> TurnResult:
-    """Start the turn, wait for its end, and return its result or raise its failure."""
-    credentials = Credentials(request)
+def after_end(
+    request: HttpRequest, claim: Claim, render: Callable[[Outcome], HttpResponse]
+) -> HttpResponseBase:
+    """Start the turn, and return the response that `render` makes of its end."""
+    log, credentials = start_turn(request, claim), Credentials(request)
 
-    async def wait(log: TurnLog) -> None:
-        with _reading(log, credentials, stops=False) as reader:
-            await reader.wait_until_ended()
+    async def wait() -> Render:
+        try:
+            with _reading(log, credentials, stops=False) as reader:
+                return partial(render, await reader.wait_until_ended())
+        except NotAuthenticated as error:
+            return partial(render, error)
 
-    return result_or_raise(_ending(start_turn(request, claim, wait)))
+    return _without_thread(WaitingResponse(request, wait))
 
 
 def result_or_raise(ending: Outcome) -> TurnResult:
@@ -168,47 +166,81 @@ def result_or_raise(ending: Outcome) -> TurnResult:
     return ending
 
 
-def _start_and_reply(request: HttpRequest, claim: Claim, reply: Reply) -> HttpResponseBase:
+def _start_and_reply(request: Request, claim: Claim, reply: Reply) -> HttpResponseBase:
+    django_request = request._request
+    log = start_turn(django_request, claim)
     if reply.is_background and not reply.is_streamed:
-        start_turn(request, claim)
         return reply.queued()
-    credentials, stops = Credentials(request), reply.stops_on_disconnect
+    credentials, stops = Credentials(django_request), reply.stops_on_disconnect
+    events = _events(reply, credentials, log, stops=stops) if reply.is_streamed else ()
 
-    async def wait(log: TurnLog) -> None:
-        with _reading(log, credentials, stops=stops) as reader:
-            # The turn can be stopped once its task has begun to run.
-            await asyncio.sleep(0)
-            if _has_left(request):
-                raise asyncio.CancelledError
-            if reply.waits_for_model:
-                await reader.wait_until_begun()
-                if log.ending and not log.deltas:
-                    result_or_raise(log.ending)
-            if not reply.is_streamed:
-                await reader.wait_until_ended()
+    async def wait() -> Render | None:
+        try:
+            with _reading(log, credentials, stops=stops) as reader:
+                if reply.waits_for_model:
+                    await reader.wait_until_begun()
+                    if log.ending and not log.deltas:
+                        result_or_raise(log.ending)
+                if not reply.is_streamed:
+                    await reader.wait_until_ended()
+        except ConvoError as error:
+            return partial(_render, request, reply.failure, error)
+        if not reply.is_streamed:
+            return partial(_render, request, partial(_whole, reply), _ending(log))
+        _add_stream_headers(response)
+        return None
 
-    log = start_turn(request, claim, wait)
-    if not reply.is_streamed:
-        return reply.whole(_ending(log))
-    response = _event_stream_response(_events(reply, credentials, log, stops=stops))
+    response = WaitingResponse(django_request, wait, events)
     if stops:
-        # Events that nobody began to read can't stop the turn.
-        response._resource_closers.append(partial(_stop_unless_ended, log))  # type: ignore[attr-defined]
-    return response
+        # A reply that nobody began to wait for can't stop the turn.
+        response._resource_closers.append(partial(_stop_unless_ended, django_request, log))
+    return _without_thread(response)
 
 
-def _has_left(request: HttpRequest) -> bool:
-    """Return whether the client disconnected, so that a wait which begins now would not be cancelled."""
-    has_left: Callable[[], bool] | None = getattr(request, "scope", {}).get(HAS_LEFT)
-    return has_left is not None and has_left()
+def _without_thread(response: WaitingResponse) -> HttpResponseBase:
+    """Return a response for which no thread waits; under a handler that doesn't know it, this thread does."""
+    if _event_loop(response.request):
+        return response
+    render = async_to_sync(response.wait)()
+    return render() if render else response
 
 
-def _stop_unless_ended(log: TurnLog) -> None:
+def _event_loop(request: HttpRequest) -> asyncio.AbstractEventLoop | None:
+    """Return the event loop to which the thread of this request need not switch itself."""
+    scope: Mapping[str, Any] = getattr(request, "scope", {})
+    return scope.get(EVENT_LOOP)
+
+
+def _stop_unless_ended(request: HttpRequest, log: TurnLog) -> None:
     async def stop() -> None:
         log.stop()
 
-    if log.ending is None:
+    if log.ending is not None:
+        return
+    if loop := _event_loop(request):
+        # The turn has its `stop` by then: its start was scheduled on the same event loop before.
+        loop.call_soon_threadsafe(lambda: log.stop())
+    else:
         async_to_sync(stop)()
+
+
+def _whole(reply: Reply, ending: Outcome) -> Response:
+    try:
+        return reply.whole(ending)
+    except ConvoError as error:
+        return reply.failure(error)
+
+
+def _render(request: Request, render: Callable[[T], Response], value: T) -> HttpResponse:
+    """Render a response as the view does with those that it returns."""
+    view = request.parser_context["view"]
+    try:
+        response = render(value)
+    except Exception as error:
+        response = view.handle_exception(error)
+    final: Response = view.finalize_response(request, response)
+    final.render()
+    return final
 
 
 def _ending(log: TurnLog) -> Outcome:
@@ -228,11 +260,7 @@ def _replay(request: HttpRequest, row: IdempotencyRecord, reply_of: ReplyOf) -> 
         return _with_headers(follow(request, reply), reply)
     if not (turn.has_ended or reply.is_background):
         raise IdempotencyKeyInUse(param=KEY_HEADER, turn={"id": str(turn.key), "number": turn.number})
-    try:
-        response = reply.whole(turns.result_of(turn))
-    except ConvoError as error:
-        response = reply.failure(error)
-    return _with_headers(response, reply)
+    return _with_headers(_whole(reply, turns.result_of(turn)), reply)
 
 
 def _with_headers(response: R, reply: Reply) -> R:
@@ -242,11 +270,16 @@ def _with_headers(response: R, reply: Reply) -> R:
 
 
 def _event_stream_response(events: AsyncIterator[bytes]) -> StreamingHttpResponse:
-    response = StreamingHttpResponse(events, content_type=EVENT_STREAM)
+    response = StreamingHttpResponse(events)
+    _add_stream_headers(response)
+    return response
+
+
+def _add_stream_headers(response: HttpResponseBase) -> None:
+    response["Content-Type"] = EVENT_STREAM
     response["Cache-Control"] = "no-store"
     response["X-Accel-Buffering"] = "no"
     response["Content-Encoding"] = "identity"
-    return response
 
 
 async def _events(

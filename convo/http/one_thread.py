@@ -1,7 +1,7 @@
 """Django's ASGI application, with each request served by one thread (docs/decisions/0016)."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import IO, Any
@@ -11,9 +11,11 @@ from django.core import signals
 from django.core.asgi import get_asgi_application
 from django.core.exceptions import RequestAborted
 from django.core.handlers.asgi import ASGIHandler, get_script_prefix
-from django.http import FileResponse, StreamingHttpResponse
+from django.core.handlers.exception import response_for_exception
+from django.http import FileResponse, HttpRequest, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.urls import set_script_prefix
+from django.utils.log import log_response
 
 from convo import database
 from convo.conf import conf
@@ -25,11 +27,30 @@ def django_application() -> ASGIHandler:
     return OneThreadHandler(threads) if threads else get_asgi_application()
 
 
-# In the scope of a request: a function that says whether its client has disconnected.
-HAS_LEFT = "convo.has_left"
+# In the scope of a request: a function that says whether its client has disconnected, and the event loop on
+# which a WaitingResponse waits.
+HAS_LEFT, EVENT_LOOP = "convo.has_left", "convo.event_loop"
 HEALTH_PATHS = {"/healthz", "/readyz"}
-# The response of a request while it streams.
+# The response of a request while it waits or streams.
 Streams = dict[int, HttpResponseBase]
+# Makes a response, in a thread.
+Render = Callable[[], HttpResponse]
+
+
+class WaitingResponse(StreamingHttpResponse):
+    """A response that is known after a wait on the event loop, so that it holds no thread meanwhile.
+
+    `wait` returns None if this response, a stream, is to be sent. Otherwise it returns a function that makes
+    the response to send in its place, with the headers of both, and runs in a thread again.
+    """
+
+    def __init__(
+        self, request: HttpRequest, wait: Callable[[], Awaitable[Render | None]], events: Any = ()
+    ) -> None:
+        super().__init__(events)
+        del self.headers["Content-Type"]
+        self.request, self.wait = request, wait
+        self._resource_closers: list[Callable[[], object]]
 
 
 class OneThreadHandler(ASGIHandler):
@@ -51,7 +72,7 @@ class OneThreadHandler(ASGIHandler):
             sync_to_async(self._respond, thread_sensitive=False, executor=threads)
             for threads in (pool, health_pool)
         )
-        self._close_in_thread = sync_to_async(_close, thread_sensitive=False, executor=pool)
+        self._render_in_thread = sync_to_async(_render, thread_sensitive=False, executor=pool)
 
     def load_middleware(self, is_async: bool = False) -> None:
         super().load_middleware(is_async=False)
@@ -63,7 +84,7 @@ class OneThreadHandler(ASGIHandler):
         except RequestAborted:
             return
         listening = asyncio.create_task(self.listen_for_disconnect(receive))
-        scope[HAS_LEFT] = listening.done
+        scope[HAS_LEFT], scope[EVENT_LOOP] = listening.done, asyncio.get_running_loop()
         streams: Streams = {}
         responding = asyncio.create_task(self._respond_and_send(scope, body_file, send, streams))
         await asyncio.wait((listening, responding), return_when=asyncio.FIRST_COMPLETED)
@@ -80,15 +101,18 @@ class OneThreadHandler(ASGIHandler):
 
     async def _close(self, response: HttpResponseBase) -> None:
         # A stream's own `sync_to_async` opens connections in another thread, and only that can close them.
-        context = SyncToAsync.thread_sensitive_context.get(None)
-        has_other_thread = context in SyncToAsync.context_to_thread_executor
-        await (sync_to_async(_close) if has_other_thread else self._close_in_thread)(response)
+        if SyncToAsync.thread_sensitive_context.get(None) in SyncToAsync.context_to_thread_executor:
+            await sync_to_async(database.close_connections)()
+        _close(response)
 
     async def _respond_and_send(
         self, scope: dict[str, Any], body_file: IO[bytes], send: Any, streams: Streams
     ) -> None:
         respond = self._answer_probe if scope["path"] in HEALTH_PATHS else self._respond_in_thread
-        await self.send_response(await respond(scope, body_file, streams), send)
+        response = await respond(scope, body_file, streams)
+        if isinstance(response, WaitingResponse) and (render := await response.wait()):
+            response = await self._render_in_thread(response, render)
+        await self.send_response(response, send)
 
     def _respond(self, scope: dict[str, Any], body_file: IO[bytes], streams: Streams) -> HttpResponseBase:
         """Return the response, closed unless it is put into `streams`; keep no connection to a database."""
@@ -99,12 +123,14 @@ class OneThreadHandler(ASGIHandler):
             body_file.close()
             signals.request_finished.send(sender=self.__class__)
             raise
-        if isinstance(response, StreamingHttpResponse) and response.is_async:
+        if isinstance(response, WaitingResponse) or getattr(response, "is_async", False):
             database.close_connections()
+            # The end of the stream takes no thread: what receives this signal may use the database.
+            signals.request_finished.send(sender=self.__class__)
             streams[0] = response
             # A cancelled request doesn't wait for its thread. The one of the two that comes last closes it.
             if scope[HAS_LEFT]() and streams.pop(0, None):
-                response.close()
+                _close(response)
             return response
         try:
             _read_sync_content(response)
@@ -132,8 +158,29 @@ def _read_sync_content(response: HttpResponseBase) -> None:
         response.streaming_content = _iterate(list(response))
 
 
+def _render(waiting: WaitingResponse, render: Render) -> HttpResponse:
+    try:
+        response = render()
+    except Exception as error:
+        response = response_for_exception(waiting.request, error)
+    finally:
+        database.close_connections()
+    for name, value in waiting.headers.items():
+        response[name] = value
+    response.headers.setdefault("Content-Length", str(len(response.content)))
+    response.cookies.update(waiting.cookies)
+    if response.status_code >= 400:
+        phrase, path = response.reason_phrase, waiting.request.path
+        log_response("%s: %s", phrase, path, response=response, request=waiting.request)
+    return response
+
+
 def _close(response: HttpResponseBase) -> None:
-    response.close()
+    """Close a response, of whose end the receivers of `request_finished` know already."""
+    for close in response._resource_closers:  # type: ignore[attr-defined]
+        with suppress(Exception):
+            close()
+    response.closed = True
 
 
 async def _iterate(parts: Iterable[bytes]) -> AsyncIterator[bytes]:

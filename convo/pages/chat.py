@@ -1,7 +1,6 @@
 """The chat page: a conversation and, under each reply, what the model saw."""
 
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from uuid import UUID
 
 from django.http import HttpRequest, HttpResponse
@@ -14,7 +13,7 @@ from convo import agents, context, history, turns
 from convo.errors import ContentsExpired, ConvoError, InvalidRequest, NotFound, TurnInProgress
 from convo.history import NewMessage
 from convo.history.files import Upload, upload_parts
-from convo.http.answer import start_turn, wait_for_result
+from convo.http.answer import after_end, result_or_raise, start_turn
 from convo.http.query import QueryParams
 from convo.models import ME, Session, Turn
 from convo.pages.exchanges import Exchange, agent_title, build_exchanges, unfinished_turn
@@ -29,7 +28,7 @@ from convo.pages.page import (
     user_or_guest,
 )
 from convo.pages.prompt_view import build_prompt_view
-from convo.turns import Claim
+from convo.turns import Claim, Outcome
 
 PAGE_SIZE = 50
 WRITING = "A reply is still being written here. Wait until it ends, or stop it; your message is kept."
@@ -59,9 +58,7 @@ def chat(request: HttpRequest, id: UUID | None = None) -> HttpResponseBase:
     except ConvoError as error:
         return show_error(request, session, error)
     # A failed turn keeps its question and its error, and the page shows both.
-    with suppress(ConvoError):
-        start_or_wait(request, claim)
-    return redirect(f"{reverse('conversation', args=[claim.session_id])}#end")
+    return start_or_wait(request, claim, redirect(f"{reverse('conversation', args=[claim.session_id])}#end"))
 
 
 @page
@@ -78,15 +75,31 @@ def inspect(request: HttpRequest, id: UUID, number: int) -> HttpResponse:
     )
 
 
-def start_or_wait(request: HttpRequest, claim: Claim) -> None:
-    """Start the turn. The page's script then reads the reply as it comes; without it, wait for the reply."""
+def start_or_wait(
+    request: HttpRequest,
+    claim: Claim,
+    response: HttpResponse,
+    refuse: Callable[[ConvoError], HttpResponse] | None = None,
+) -> HttpResponseBase:
+    """Start the turn and return the response: without the page's script, once the reply is there.
+
+    With `refuse`, that renders the failure of a turn.
+    """
     if is_from_script(request):
         start_turn(request, claim)
-    else:
-        wait_for_result(request, claim)
+        return response
+
+    def respond(ending: Outcome) -> HttpResponse:
+        try:
+            result_or_raise(ending)
+        except ConvoError as error:
+            return refuse(error) if refuse else response
+        return response
+
+    return after_end(request, claim, respond)
 
 
-def show_error(request: HttpRequest, session: Session | None, error: ConvoError) -> HttpResponseBase:
+def show_error(request: HttpRequest, session: Session | None, error: ConvoError) -> HttpResponse:
     if isinstance(error, TurnInProgress):
         error = TurnInProgress(WRITING, retry_after=error.retry_after)
     return page_error_response(request, error, lambda error: render_conversation(request, session, error))

@@ -13,7 +13,7 @@ from convo.turns.leases import is_shutting_down, shut_down
 from convo.turns.prepare import TurnOptions
 from convo.turns.record import record
 from convo.turns.recovery import recover_orphans, register_server_loop
-from convo.turns.runner import Outcome, TurnLog, answer, launch, run_to_end
+from convo.turns.runner import Outcome, TurnLog, answer, assemble_now, launch, start
 from convo.turns.sessions import check_title, new_session, store_session
 from convo.turns.stop import cancel, stop_running
 from convo.turns.undo import clear, discard, restore
@@ -32,6 +32,7 @@ __all__ = [
     "answer",
     "ask",
     "assemble",
+    "assemble_now",
     "begin",
     "begin_unstored",
     "cancel",
@@ -59,9 +60,9 @@ __all__ = [
     "reserve",
     "restore",
     "result_of",
-    "run_to_end",
     "save_feedback",
     "shut_down",
+    "start",
     "stop_running",
     "store_session",
     "wait_for_ending",

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from functools import partial
 from math import inf
@@ -16,7 +17,7 @@ from convo import database, events, llm
 from convo.conf import conf
 from convo.errors import ConvoError, DatabaseUnavailable, TurnCancelled, TurnInProgress
 from convo.events import Log
-from convo.turns.assemble import assemble
+from convo.turns.assemble import AssembledRequest, assemble
 from convo.turns.claim import Claim, start_queued
 from convo.turns.finish import TurnResult, finish
 from convo.turns.leases import RunningTurn, keep_lease, may_store_texts
@@ -26,6 +27,7 @@ logger = logging.getLogger(__name__)
 # The end of a turn for its readers: its result, or the error of a turn that has none.
 Outcome = TurnResult | ConvoError
 TurnLog = Log[Outcome]
+Assembling = Future[AssembledRequest]
 
 FINISH_POLL_SECONDS = 0.5
 
@@ -48,26 +50,38 @@ _queues: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[UUID, WaitingTurns]] 
 
 async def launch(claim: Claim) -> TurnLog:
     """Start the turn and return its log at once; the turn continues when its readers leave."""
-    log = _create_log(claim)
-    task = asyncio.create_task(_run(claim, log))
-    _tasks.add(task)
-    task.add_done_callback(_tasks.discard)
-    return log
-
-
-async def run_to_end(claim: Claim) -> TurnLog:
-    """Run the turn to its end and return its log, for callers whose event loop ends with the call."""
-    log = _create_log(claim)
-    await _run(claim, log)
-    return log
-
-
-def _create_log(claim: Claim) -> TurnLog:
     log = TurnLog()
+    start(claim, log)
+    return log
+
+
+def start(claim: Claim, log: TurnLog, assembling: Assembling | None = None) -> asyncio.Task[None]:
+    """Start the turn on this event loop, write its log, and return the task that ends with it."""
     events.register(claim.turn.key, log)
     if may_store_texts(claim):
         events.mirror(claim.turn.key, log)
-    return log
+    running_turn = RunningTurn(claim)
+    reply_task = running_turn.start(_stream_reply(running_turn, log, assembling))
+    log.stop = partial(running_turn.stop, TurnCancelled())
+    task = asyncio.create_task(_run(running_turn, reply_task, log))
+    _tasks.add(task)
+    task.add_done_callback(_tasks.discard)
+    return task
+
+
+def assemble_now(claim: Claim) -> Assembling | None:
+    """Assemble the request in this thread, which saves a switch; None if that has to wait for something.
+
+    The runner gets the request, or the failure, which ends the turn.
+    """
+    if claim.is_queued or conf().embedding_model:
+        return None
+    assembling = Assembling()
+    try:
+        assembling.set_result(assemble(claim))
+    except Exception as error:
+        assembling.set_exception(error)
+    return assembling
 
 
 async def answer(claim: Claim) -> TurnResult:
@@ -79,14 +93,11 @@ async def answer(claim: Claim) -> TurnResult:
     return outcome
 
 
-async def _run(claim: Claim, log: TurnLog) -> None:
+async def _run(running_turn: RunningTurn, reply_task: asyncio.Task[None], log: TurnLog) -> None:
     outcome: Outcome = ConvoError()
-    running_turn = RunningTurn(claim)
-    task = running_turn.start(_stream_reply(running_turn, log))
-    log.stop = partial(running_turn.stop, TurnCancelled())
     try:
         with keep_lease(running_turn):
-            error = await _wait_for_error(running_turn, task)
+            error = await _wait_for_error(running_turn, reply_task)
             result = await _finish_with_retries(running_turn, error)
         outcome = result or TurnCancelled(
             "This turn was ended from outside: its session was cleared or deleted."
@@ -95,9 +106,9 @@ async def _run(claim: Claim, log: TurnLog) -> None:
         # The sweep ends the turn with its saved draft when the database is back.
         outcome = unavailable
     finally:
-        task.cancel()
+        reply_task.cancel()
         log.close(outcome)
-        wake_first(claim.session_id)
+        wake_first(running_turn.claim.session_id)
 
 
 async def _wait_for_error(running_turn: RunningTurn, task: asyncio.Task[None]) -> ConvoError | None:
@@ -138,10 +149,11 @@ async def _finish_with_retries(running_turn: RunningTurn, error: ConvoError | No
             await asyncio.sleep(FINISH_POLL_SECONDS)
 
 
-async def _stream_reply(running_turn: RunningTurn, log: TurnLog) -> None:
+async def _stream_reply(running_turn: RunningTurn, log: TurnLog, assembling: Assembling | None) -> None:
     if running_turn.claim.is_queued:
         running_turn.claim = await wait_in_queue(running_turn.claim)
-    assembled, reply = await database.run(assemble, running_turn.claim), running_turn.reply
+    reply = running_turn.reply
+    assembled = assembling.result() if assembling else await database.run(assemble, running_turn.claim)
     running_turn.assembled = assembled
     reply.model, reply.prompt_tokens = assembled.request.model, assembled.prompt.manifest["total"]
     async for event in llm.stream(assembled.request, opened=log.mark_accepted):
