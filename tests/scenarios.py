@@ -235,6 +235,13 @@ async def endless(reply: Reply) -> None:
         await asyncio.sleep((reply.number or 1) / 1000)
 
 
+async def endless_error(reply: Reply) -> None:
+    reply.head(500, "application/json")
+    while True:
+        reply.chunk(b"again " * 2000)
+        await asyncio.sleep(0.01)
+
+
 async def huge_chunk(reply: Reply) -> None:
     reply.say("x" * 10_000_000)
     reply.end()
@@ -408,6 +415,7 @@ LAST_FRAMES = {
     "error-in-stream": b'data: {"error": {"message": "The engine overheated.", "type": "server_error"}}\n\n',
 }
 NAMED = [echo, words, slow, steady, hold, first_byte_never, stall, drop, html, endless, huge_chunk, tool_call]
+NAMED += [endless_error]
 NAMED += [empty_choices, null_content, surrogates, length, refusal, content_filter, reasoning, tool_cut]
 NAMED += [weather, held, parrot, as_asked, no_stream_options]
 SCENARIOS: dict[str, Callable[[Reply], Awaitable[None]]] = {

@@ -391,6 +391,13 @@ def test_a_reader_who_thinks_does_not_use_up_the_server_s_time(
     assert asyncio.run(think_once()) == llm.Finish("stop")
 
 
+def test_an_error_without_end_is_read_only_as_far_as_it_may_tell_something(
+    server: Upstream, configure: Configure
+) -> None:
+    configure(FIRST_BYTE_SECONDS=5)
+    assert "again again" in failure_of("endless-error", UpstreamUnavailable)[1].message
+
+
 @pytest.mark.parametrize("model", ["endless", "huge-chunk"])
 def test_a_reply_longer_than_allowed_is_cut(server: Upstream, configure: Configure, model: str) -> None:
     configure(MAX_REPLY_BYTES=2000)

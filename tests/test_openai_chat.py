@@ -785,6 +785,15 @@ HI = [{"role": "user", "content": "Hi"}]
         ({"messages": HI, "metadata": {"a": 1}}, "invalid_type", "metadata.a"),
         ({"messages": HI, "on_busy": "wait"}, "invalid_value", "on_busy"),
         ({"messages": HI, "x": 1e999}, "invalid_value", "x"),
+        ({"messages": HI, "top_p": -1e999}, "invalid_value", "top_p"),
+        (
+            {
+                "messages": HI,
+                "tools": [{"type": "function", "function": {"name": "f", "parameters": [1e999]}}],
+            },
+            "invalid_value",
+            "tools[0].function.parameters[0]",
+        ),
     ],
 )
 def test_mistakes_are_refused_with_their_place(

@@ -326,7 +326,7 @@ def test_a_tool_pair_is_taken_back_half_by_half(alices: OpenAI) -> None:
         (OUTPUT, "invalid_value", "items[0].call_id"),
         ({"type": "reasoning", "summary": []}, "invalid_item", "item"),
         ({**REASONING, "summary": [{"type": "summary_text"}]}, "missing_required_parameter", None),
-        ({"type": "configuration_update", "x": [[]] * 2 + [1e999]}, "invalid_value", "items[0]"),
+        ({"type": "configuration_update", "x": [[]] * 2 + [1e999]}, "invalid_value", "items[0].x[2]"),
     ],
 )
 def test_what_is_no_item_is_refused_with_its_place(

@@ -1,8 +1,9 @@
-"""Strict JSON parsing: a value that no database could store is refused, with its path."""
+"""Strict JSON parsing: a value that no database or model server could take is refused, with its path."""
 
 import json
 import re
 from collections.abc import Mapping
+from math import isinf
 from typing import IO, Any
 
 from rest_framework.parsers import BaseParser
@@ -31,12 +32,19 @@ def parse_json(body: bytes) -> Any:
     """Return the value of a JSON body, or raise an error that says what is wrong and where."""
     try:
         value = json.loads(
-            body.decode(), object_pairs_hook=_object_with_unique_keys, parse_constant=_refuse_constant
+            body.decode(),
+            object_pairs_hook=_object_with_unique_keys,
+            parse_constant=_refuse_constant,
+            parse_float=_finite_float,
         )
         if _SUSPECT_ESCAPE.search(body):
             _refuse_unstorable(value, "")
     except ConvoError:
         raise
+    except OverflowError as error:
+        # Its path is looked for only now that there is such a number.
+        _refuse_unstorable(json.loads(body), "")
+        raise MalformedBody("The body holds a number that is too large.") from error
     except UnicodeDecodeError as error:
         raise MalformedBody(f"The body is not UTF-8: byte {error.start} does not belong there.") from error
     except RecursionError as error:
@@ -55,6 +63,13 @@ def _object_with_unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return result
 
 
+def _finite_float(text: str) -> float:
+    # Python reads 1e999 as infinity, and would write `Infinity`, which is not JSON.
+    if isinf(value := float(text)):
+        raise OverflowError
+    return value
+
+
 def _refuse_constant(name: str) -> None:
     raise MalformedBody(f"{name} is not JSON. Leave the field out instead.")
 
@@ -65,6 +80,8 @@ def _refuse_unstorable(value: Any, path: str) -> None:
             f"{path or 'The body'} holds a NUL or half a surrogate pair, which no database stores.",
             param=path or None,
         )
+    if isinstance(value, float) and isinf(value):
+        raise InvalidRequest(f"{path or 'The body'} is a number that is too large.", param=path or None)
     if isinstance(value, dict):
         for key, inner in value.items():
             _refuse_unstorable(key, path)

@@ -18,6 +18,7 @@ OPENAI_URL = "https://api.openai.com/v1"
 # Idle connections are closed before the 5 s after which common servers close them: a request on a connection
 # that is just closing would fail.
 KEEPALIVE_SECONDS = 4
+MAX_ERROR_BYTES = 64_000
 
 Key = tuple[asyncio.AbstractEventLoop, str, str]
 
@@ -44,7 +45,7 @@ class ModelServer:
         try:
             response = await self.session.post(f"{self.base_url}{path}", data=data, headers=self.headers)
             if response.status >= 400:
-                raise self._status_error(path, response, await response.text(errors="replace"))
+                raise self._status_error(path, response, await _error_text(response))
         except (aiohttp.ClientError, TimeoutError) as error:
             raise openai.APIConnectionError(request=self._failed_request(path)) from error
         return response
@@ -64,6 +65,15 @@ class ModelServer:
 
     def _failed_request(self, path: str) -> httpx2.Request:
         return httpx2.Request("POST", f"{self.base_url}{path}")
+
+
+async def _error_text(response: aiohttp.ClientResponse) -> str:
+    text = b""
+    while len(text) < MAX_ERROR_BYTES and (chunk := await response.content.readany()):
+        text += chunk
+    # A connection whose response was read to its end serves others already.
+    response.close()
+    return text[:MAX_ERROR_BYTES].decode(errors="replace")
 
 
 _servers: dict[Key, tuple[ModelServer, AsyncGenerator[None, None]]] = {}

@@ -3,7 +3,6 @@
 null counts as absent, and unknown fields are ignored. No error of pydantic's quotes a text of the request.
 """
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
@@ -175,9 +174,7 @@ def without_nulls(fields: Mapping[str, T]) -> dict[str, T]:
 
 
 def check_storable(value: object, path: str, levels_left: int = MAX_DEPTH) -> None:
-    """Refuse nesting that is too deep to be written as JSON again, and numbers that JSON cannot express."""
-    if isinstance(value, float) and not math.isfinite(value):
-        raise invalid(path, "this number is too large.")
+    """Refuse nesting that is too deep to be written as JSON again."""
     if not isinstance(value, dict | list):
         return
     if levels_left == 0:
