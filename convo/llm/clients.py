@@ -34,10 +34,7 @@ class ModelServer:
     client: AsyncOpenAI
     session: aiohttp.ClientSession
     headers: Mapping[str, str]
-
-    @property
-    def base_url(self) -> str:
-        return str(self.client.base_url)
+    base_url: str  # as the client writes it, which takes 30 µs each time
 
     async def post(self, path: str, body: Mapping[str, object]) -> aiohttp.ClientResponse:
         """Return the response, its body still unread."""
@@ -107,9 +104,8 @@ def _create_server(api_key: str, base_url: str) -> ModelServer:
         proxy=_proxy(base_url),
     )
     # The client marks headers that it leaves out. Headers of the session would go to a proxy as well.
-    return ModelServer(
-        client, session, {name: value for name, value in headers.items() if isinstance(value, str)}
-    )
+    sent_headers = {name: value for name, value in headers.items() if isinstance(value, str)}
+    return ModelServer(client, session, sent_headers, str(client.base_url))
 
 
 def _connector(base_url: str) -> aiohttp.TCPConnector:
