@@ -12,7 +12,7 @@ import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from inspect import isfunction
+from inspect import getmembers, isfunction
 from statistics import median
 from typing import Any
 from uuid import UUID, uuid4
@@ -205,7 +205,7 @@ def add_statements(section: Section, sizes: Sizes, plans: list[list[StatementPla
     rows = max(each.rows for each in plans[-1])
     section.at_most("rows that a hot statement reads, at most", rows, MOST_ROWS, "")
     callers = {each.caller.rpartition(".")[2] for each in plans[-1]}
-    functions = {name for name in statements.__all__ if isfunction(getattr(statements, name))}
+    functions = {name for name, _ in getmembers(statements, isfunction)}
     missing = sorted(functions - callers)
     section.at_most("functions of convo.history.statements without a plan", len(missing), 0, "")
     section.notes += [f"Without a plan: {name}." for name in missing]
