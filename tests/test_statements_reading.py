@@ -114,6 +114,21 @@ def test_a_page_of_messages_is_the_one_that_the_orm_reads(alice: AbstractBaseUse
 
 
 @pytest.mark.django_db
+def test_a_row_that_was_read_by_hand_is_a_row_of_the_orm(alice: AbstractBaseUser) -> None:
+    row = history.page(make_session(alice, 1), newest_first=False, size=1).messages[0]
+    stored = Message.objects.select_related("turn").get(pk=row.pk)
+    for found, expected in ((row, stored), (row.turn, stored.turn)):
+        assert (found._state.adding, found._state.db) == (expected._state.adding, expected._state.db)
+        assert found == expected
+    # A column that was not read is loaded, and a row is saved in place.
+    assert row.turn.get_deferred_fields() >= {"manifest", "draft"}
+    assert row.turn.draft == stored.turn.draft
+    row.name = "Ann"
+    row.save()
+    assert Message.objects.get(pk=row.pk).name == "Ann"
+
+
+@pytest.mark.django_db
 def test_the_newest_messages_are_those_that_the_orm_reads(alice: AbstractBaseUser) -> None:
     choose = random.Random(2)
     for seed in range(12):

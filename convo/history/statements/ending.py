@@ -86,7 +86,8 @@ def save_drafts(drafts: Sequence[Draft]) -> None:
         " UPDATE convo_turn SET draft = saved.draft, chunks = saved.chunks,"
         " manifest = COALESCE(saved.manifest, convo_turn.manifest), agent_version_id = COALESCE("
         "(SELECT sha256 FROM convo_agentversion WHERE sha256 = saved.version), agent_version_id)"
-        " FROM saved WHERE convo_turn.id = saved.id AND convo_turn.status = 'running'",
+        " FROM saved WHERE convo_turn.id = saved.id AND convo_turn.status = 'running'"
+        " RETURNING convo_turn.id",
         values,
     )
 
