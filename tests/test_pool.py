@@ -1,14 +1,17 @@
 """The pool of PostgreSQL connections, when they have all been cut while nobody used them."""
 
+import random
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import Context
+from datetime import UTC, datetime
 from typing import Any
 
 import psycopg
 import pytest
 from django.db import connection
+from django.db.backends.postgresql.psycopg_any import register_tzloader
 
 from convo import request_context
 from convo.breaker import database_breaker
@@ -145,3 +148,36 @@ def test_a_full_pool_is_waited_for_and_is_not_taken_for_a_lost_database() -> Non
         assert waiting.result(20)
         for holder in holders:
             holder.result(20)
+
+
+def read_time(text: str, *, by_django: bool) -> datetime | str:
+    """The time that this text is to PostgreSQL, as read from it, or the name of the error."""
+    with psycopg.ClientCursor(connection.connection) as cursor:
+        if by_django:
+            register_tzloader(UTC, cursor)
+        try:
+            row: Any = cursor.execute("SELECT %s::timestamptz", [text]).fetchone()
+        except (psycopg.Error, NotImplementedError) as error:
+            return type(error).__name__
+    return datetime.fromisoformat(row[0].isoformat())
+
+
+@pytest.mark.postgres
+@pytest.mark.django_db
+@pytest.mark.parametrize("style", ["ISO, MDY", "ISO, DMY", "German", "SQL, DMY", "Postgres"])
+def test_times_are_read_as_djangos_own_loader_reads_them(style: str) -> None:
+    choose = random.Random(4)
+    seconds = [choose.uniform(-6e10, 2.5e11) for _ in range(40)]
+    texts = [datetime.fromtimestamp(each, UTC).isoformat() for each in seconds]
+    texts += [
+        "2026-12-01 10:00:00+05:45",
+        "2026-12-01 10:00:00.1Z",
+        "0044-03-15 BC",
+        "infinity",
+        "12000-01-01",
+    ]
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL DateStyle = %s", [style])
+    read = [read_time(text, by_django=False) for text in texts]
+    assert read == [read_time(text, by_django=True) for text in texts]
+    assert isinstance(read[0], datetime) == style.startswith("ISO")
