@@ -46,26 +46,23 @@ def content_policy(get_response: Callable[[HttpRequest], Any]) -> Callable[[Http
     if iscoroutinefunction(get_response):
 
         async def async_middleware(request: HttpRequest) -> HttpResponseBase:
-            nonce = _add_nonce(request)
+            request.csp_nonce = nonce = Nonce()  # type: ignore[attr-defined]
             return _add_headers(await get_response(request), nonce)
 
         return async_middleware
 
     def middleware(request: HttpRequest) -> HttpResponseBase:
-        nonce = _add_nonce(request)
+        request.csp_nonce = nonce = Nonce()  # type: ignore[attr-defined]
         return _add_headers(get_response(request), nonce)
 
     return middleware
 
 
-def _add_nonce(request: HttpRequest) -> Nonce:
-    request.csp_nonce = nonce = Nonce()  # type: ignore[attr-defined]
-    return nonce
-
-
 def _add_headers(response: HttpResponseBase, nonce: Nonce) -> HttpResponseBase:
     policy = getattr(settings, "SECURE_CSP", POLICY)
-    response.headers.setdefault("Content-Security-Policy", policy_header(policy, nonce.value))
+    is_usual = policy is POLICY and not nonce.value
+    header = _USUAL_HEADER if is_usual else policy_header(policy, nonce.value)
+    response.headers.setdefault("Content-Security-Policy", header)
     response.headers.setdefault("Permissions-Policy", PERMISSIONS_POLICY)
     # Static files don't pass through here. Everything else is private to somebody, so neither caches nor
     # browsers store it, unless its view says that it is public.
@@ -81,3 +78,6 @@ def policy_header(policy: Mapping[str, Sequence[str]], nonce: str) -> str:
         " ".join([name, *(scripts if source == NONCE else source for source in sources)])
         for name, sources in policy.items()
     )
+
+
+_USUAL_HEADER = policy_header(POLICY, "")

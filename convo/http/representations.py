@@ -38,7 +38,7 @@ def message_json(message: Message, turn_number: int, *, loaded: Message | None =
         "role": message.role,
         "content": message.content,
         "item": _with_sorted_keys(loaded.item),
-        "files": files_json(message),
+        "files": files_json(message) if message.item else [],
         "name": message.name or None,
         "agent": message.agent or None,
         "tokens": message.tokens,

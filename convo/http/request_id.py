@@ -10,7 +10,8 @@ from django.utils.decorators import sync_and_async_middleware
 
 from convo import request_context
 
-HEADER = "X-Request-ID"
+# `request.headers` would build a mapping of all headers, which most requests have no other use for.
+HEADER, META_NAME = "X-Request-ID", "HTTP_X_REQUEST_ID"
 
 
 @sync_and_async_middleware
@@ -20,13 +21,13 @@ def request_id(get_response: Callable[[HttpRequest], Any]) -> Callable[[HttpRequ
     if iscoroutinefunction(get_response):
 
         async def async_middleware(request: HttpRequest) -> HttpResponseBase:
-            id = request_context.start_request(request.headers.get(HEADER, ""))
+            id = request_context.start_request(request.META.get(META_NAME, ""))
             return _with_header(await get_response(request), id)
 
         return async_middleware
 
     def middleware(request: HttpRequest) -> HttpResponseBase:
-        id = request_context.start_request(request.headers.get(HEADER, ""))
+        id = request_context.start_request(request.META.get(META_NAME, ""))
         return _with_header(get_response(request), id)
 
     return middleware
