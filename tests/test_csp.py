@@ -94,6 +94,7 @@ def test_a_project_may_have_a_policy_of_its_own(client: Client, settings: Settin
     assert held["script-src"][1].startswith("'nonce-")
     assert held["script-src"][2] == "https://cdn.example"
     assert len(held) == 2
+    assert policy(client.get("/api/v1/nothing/"))["default-src"] == ["'self'"]
 
 
 @pytest.mark.parametrize("name", OBJECTS)

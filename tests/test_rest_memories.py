@@ -183,6 +183,14 @@ def test_a_browser_sees_the_owners(alice: User, caller: Caller) -> None:
 # Changing.
 
 
+def test_a_form_that_leaves_a_field_out_does_not_change_it(caller: Caller) -> None:
+    fact = state(caller)
+    ok(caller.send(at(fact), {"pinned": True}, method="PATCH"))
+    form = {"content_type": "application/x-www-form-urlencoded"}
+    changed = ok(caller.send(at(fact), b"confidence=0.5", method="PATCH", **form))
+    assert (changed["pinned"], changed["confidence"]) == (True, 0.5)
+
+
 def test_a_correction_makes_a_new_memory_in_the_old_ones_place(caller: Caller) -> None:
     old = state(caller, slot="home")
     ok(caller.send(at(old), {"pinned": True, "confidence": 0.5}, method="PATCH"))

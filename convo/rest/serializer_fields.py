@@ -6,6 +6,7 @@ from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 from rest_framework.utils.html import is_html_input
+from rest_framework.validators import ProhibitSurrogateCharactersValidator as SurrogateValidator
 
 from convo import agents
 from convo.errors import InvalidRequest
@@ -33,6 +34,8 @@ class StrictCharField(serializers.CharField):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(trim_whitespace=False, **options)
+        # Bodies with surrogates are refused when they are parsed; this validator loops over each character.
+        self.validators = [each for each in self.validators if not isinstance(each, SurrogateValidator)]
 
     def to_internal_value(self, data: Any) -> str:
         if not isinstance(data, str):

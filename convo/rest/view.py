@@ -22,14 +22,16 @@ class ConvoView(APIView):
     has_pages = False
 
     def perform_content_negotiation(self, request: Request, force: bool = False) -> tuple[BaseRenderer, str]:
+        # Most clients need no negotiation, which takes longer than rendering a short response.
+        accept = request.META.get("HTTP_ACCEPT", "*/*")
+        if accept in {"*/*", JSONRenderer.media_type} and "format" not in request.query_params:
+            return JSONRenderer(), JSONRenderer.media_type
         # REST framework forces the negotiation after an error that came before authentication.
         self.has_pages = not force and _may_see_pages(request)
         return super().perform_content_negotiation(request, force)
 
     def get_renderers(self) -> list[BaseRenderer]:
-        return [
-            cls() for cls in self.renderer_classes if self.has_pages or not issubclass(cls, BrowsableRenderer)
-        ]
+        return [cls() for cls in self.renderer_classes if self.has_pages or cls is not BrowsableRenderer]
 
     def get_exception_handler(self) -> Callable[[Exception, dict[str, Any]], Any]:
         return errors.handle

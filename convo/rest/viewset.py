@@ -1,6 +1,7 @@
 """The base view set of the REST API."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Any, TypeVar
 from urllib.parse import urlencode
 from uuid import UUID
@@ -14,7 +15,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from convo import history
-from convo.errors import NotFound
+from convo.errors import InvalidRequest, NotFound
 from convo.http.answer import EVENT_STREAM
 from convo.http.auth import requested_person
 from convo.http.idempotency import process_once
@@ -58,6 +59,12 @@ class OptionsMetadata(SimpleMetadata):
         return {}
 
 
+@cache
+def _serializer(serializer_class: type[StrictSerializer], partial: bool) -> StrictSerializer:
+    """Return the one serializer that validates such bodies: each new one would copy all of its fields."""
+    return serializer_class(partial=partial)
+
+
 class ConvoViewSet(ConvoView, viewsets.GenericViewSet[Any]):
     """A view set that depends on no setting of REST framework in the project."""
 
@@ -92,12 +99,12 @@ class ConvoViewSet(ConvoView, viewsets.GenericViewSet[Any]):
         response.headers.setdefault("Cache-Control", "no-store")
         return super().finalize_response(request, response, *args, **kwargs)
 
-    def validated_body(self, **options: object) -> dict[str, Any]:
+    def validated_body(self, *, partial: bool = False) -> dict[str, Any]:
         """Return the body of the request, validated by the serializer of the action."""
         self.sent_data = self.request.data
-        serializer = self.get_serializer(data=self.sent_data, **options)
-        serializer.is_valid(raise_exception=True)
-        return dict(serializer.validated_data)
+        if self.sent_data is None:
+            raise InvalidRequest("No data provided")
+        return dict(_serializer(self.get_serializer_class(), partial).run_validation(self.sent_data))
 
     def delete_once(self, delete: Callable[[], object]) -> Response:
         """Delete something, once per idempotency key; the response has no content."""
