@@ -27,6 +27,7 @@ _threads = ThreadPoolExecutor(max_workers=8, thread_name_prefix="convo-database"
 _heartbeat_thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="convo-heartbeat")
 
 
+@lru_cache
 def seconds_from_now(seconds: float) -> Combinable:
     """Return the time in this many seconds by the database's clock, the only one that processes share."""
     return ExpressionWrapper(Now() + Value(timedelta(seconds=seconds)), output_field=DateTimeField())

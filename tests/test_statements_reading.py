@@ -63,6 +63,18 @@ def test_a_key_is_the_one_that_the_orm_finds_with_its_owner(
 
 
 @pytest.mark.django_db
+def test_a_person_is_the_one_that_the_orm_finds(alice: Any, bob: Any) -> None:
+    names = [(owner, ref) for owner in (alice, bob) for ref in ("", "me", "ann", "Ann", "50 %s")]
+    for owner, ref in names:
+        Person.objects.create(owner=owner, ref=ref, epoch=len(ref), never_store=["diet", ref])
+    for owner, ref in [*names, (alice, "new")]:
+        found = Person.objects.get_or_create_by_ref(owner, ref)
+        assert columns(found) == columns(Person.objects.get(owner=owner, ref=ref))
+        assert found.owner is owner
+    assert Person.objects.count() == len(names) + 1
+
+
+@pytest.mark.django_db
 @pytest.mark.parametrize("person_refs", [None, [""], ["ann"], ["", "ann"]])
 def test_a_session_is_the_one_that_the_orm_finds(
     alice: AbstractBaseUser, bob: AbstractBaseUser, person_refs: list[str] | None

@@ -15,14 +15,18 @@ from django.db.models import Q
 from django.utils import timezone
 
 from convo.conf import conf
-from convo.sql import Columns, fetch_one
+from convo.sql import Columns, db_value, fetch_one
 
 NOBODY, ME = "", "me"
 
 
 class PersonQuerySet(models.QuerySet["Person"]):
     def get_or_create_by_ref(self, owner: Any, ref: str) -> "Person":
-        return self.get_or_create(owner=owner, ref=ref)[0]
+        # By hand: nearly every question has a known person, and the ORM takes 0.6 ms more to find them.
+        row = fetch_one(_PERSON_SQL, [db_value(Person, "owner", owner.pk), ref])
+        person = _PERSON.instance(row) if row else self.get_or_create(owner=owner, ref=ref)[0]
+        person.owner = owner
+        return person
 
     def lock(self, person: "Person") -> "Person":
         """Get or create the row, locked until the transaction ends. Learning locks it as well."""
@@ -51,6 +55,10 @@ class Person(models.Model):
 
     def __str__(self) -> str:
         return f"{self.owner} / {self.ref or 'nobody'}"
+
+
+_PERSON = Columns(Person)
+_PERSON_SQL = f"SELECT {_PERSON.sql('convo_person')} FROM convo_person WHERE owner_id = %s AND ref = %s"
 
 
 class Guest(models.Model):

@@ -8,7 +8,7 @@ from uuid import UUID
 from django.db import connection
 
 from convo.models import AgentVersion, ItemOutline, Manifest, Session, Turn, UserMemory
-from convo.sql import Columns, db_value, fetch_all, insert_sql
+from convo.sql import Columns, db_value, execute, fetch_all, insert_sql
 
 # The time by the database's clock, plus the seconds of the parameter, as `_seconds` writes them.
 _TIME = {
@@ -80,7 +80,7 @@ def save_drafts(drafts: Sequence[Draft]) -> None:
             draft.prompt and draft.prompt.agent_version.sha256,
         )
     ]
-    fetch_all(
+    execute(
         "WITH saved(id, draft, chunks, manifest, version)"
         f" AS (VALUES {', '.join([row] * len(drafts))})"
         " UPDATE convo_turn SET draft = saved.draft, chunks = saved.chunks,"
@@ -159,7 +159,7 @@ def insert_ended_turn(
             [*session_values, *turn_values],
         )
     else:
-        fetch_all(session_sql, session_values)
+        execute(session_sql, session_values)
     row = _ENDED.instance(*fetch_all(turn_sql, turn_values))
     turn.pk = row.pk
     session._state.adding = turn._state.adding = False
