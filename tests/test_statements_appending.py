@@ -48,6 +48,36 @@ def test_a_turn_is_stored_with_its_messages_as_the_orm_stores_them(session: Sess
 
 
 @pytest.mark.django_db
+@pytest.mark.parametrize("seed", range(6))
+def test_a_new_session_is_stored_with_its_first_turn_as_the_orm_stores_it(
+    session: Session, seed: int
+) -> None:
+    choose = random.Random(seed)
+    fields: dict[str, Any] = {
+        "owner": session.owner,
+        "person": session.person,
+        "agent": "helper",
+        "title": choose.choice(["", "The harbour: 50 % deeper"]),
+        "metadata": choose.choice([{}, {"topic": "tea"}]),
+        "kind": choose.choice(["conversation", "chain"]),
+        "expires_at": choose.choice([None, timezone.now()]),
+        "last_turn": 1,
+        "last_position": 3,
+        "message_count": 3,
+        "turn_count": 1,
+        "token_count": 12,
+    }
+    new_session, orm_session = Session(**fields), Session(**fields)
+    turn, messages = new_rows(new_session, choose, positions=range(1, 4))
+    statements.insert_turn(new_session, turn, messages, saves_counters=True)
+    orm_session.save()
+
+    assert stored([new_session]) == stored([orm_session])
+    assert not new_session._state.adding
+    assert list(Message.objects.filter(turn=turn, session=new_session).order_by("position")) == messages
+
+
+@pytest.mark.django_db
 def test_messages_join_a_stored_turn_in_batches(session: Session) -> None:
     turn, messages = new_rows(session, random.Random(0), positions=range(1203))
     statements.insert_turn(session, turn, messages[:1], saves_counters=False)

@@ -21,11 +21,12 @@ from convo.history import LockedSession, NewMessage, TranscriptMessage
 from convo.models import IdempotencyRecord, Message, Session, Turn, TurnRequest
 from convo.turns.idempotency import IdempotencyKey, reserve
 from convo.turns.prepare import PreparedTurn, SessionGuard, no_guard
-from convo.turns.sessions import store_session
+from convo.turns.sessions import store_person, store_session
 from convo.turns.stop import stop_running
 
 # The name of this process in the rows of the turns that it runs.
 WORKER_ID = f"{socket.gethostname()[:60]}:{os.getpid()}:{secrets.token_hex(4)}"
+_NOW = Now()  # its SQL is compiled once
 
 
 class OnBusy(StrEnum):
@@ -106,7 +107,11 @@ def _try_to_begin(
             return attach_turn(key_row, claim_sibling(locked_session, key_row.turn, prepared_turn))
         if session._state.adding:
             # A copy is stored: if the transaction is retried, the caller's session must still be a new one.
-            session = store_session(copy(session))[0]
+            session = copy(session)
+            if session.ref is None and not session.forked_from_id:
+                # Nobody else can know it, so it needs no lock, and is inserted with its first turn.
+                return attach_turn(key_row, _claim_next_turn(store_person(session), None, prepared_turn))
+            session = store_session(session)[0]
         try:
             locked_session, last_turn, _ = lock_open(session.pk)
         except TurnInProgress:
@@ -114,19 +119,19 @@ def _try_to_begin(
                 raise
             return attach_turn(key_row, _enqueue(history.lock(session.pk), prepared_turn))
         _share_person(session, locked_session)
-        prepared_turn.guard(locked_session)
-        fields = {**running_fields(), **prepared_turn.turn_fields}
-        turn = new_turn(locked_session, parent=last_turn, **fields)
-        return attach_turn(key_row, claim_turn(locked_session, turn, prepared_turn.question, prepared_turn))
+        return attach_turn(key_row, _claim_next_turn(locked_session, last_turn, prepared_turn))
+
+
+def _claim_next_turn(session: Session, last_turn: Turn | None, prepared_turn: PreparedTurn) -> Claim:
+    prepared_turn.guard(session)
+    turn = new_turn(session, parent=last_turn, **running_fields(), **prepared_turn.turn_fields)
+    return claim_turn(session, turn, prepared_turn.question, prepared_turn)
 
 
 def _share_person(session: Session, locked_session: Session) -> None:
-    """Give the locked session the person and owner that the caller has loaded, unless it has moved since."""
+    """Give the locked session the rows that the caller has loaded, unless it has another person since."""
     if session.person_id == locked_session.person_id:
-        loaded_rows = session._state.fields_cache
-        locked_session._state.fields_cache |= {
-            name: loaded_rows[name] for name in ("person", "owner") if name in loaded_rows
-        }
+        locked_session._state.fields_cache |= session._state.fields_cache
 
 
 def attach_turn(key_row: IdempotencyRecord | None, new_claim: Claim) -> Claim:
@@ -259,7 +264,7 @@ def start_queued(queued_claim: Claim) -> Claim | None:
 def running_fields() -> dict[str, Any]:
     """Return the column values of a turn that this process runs."""
     lease = database.seconds_from_now(conf().lease_seconds)
-    return {"status": Turn.Status.RUNNING, "worker": WORKER_ID, "lease_until": lease, "started_at": Now()}
+    return {"status": Turn.Status.RUNNING, "worker": WORKER_ID, "lease_until": lease, "started_at": _NOW}
 
 
 def _enqueue(session: Session, prepared_turn: PreparedTurn) -> Claim:
@@ -311,5 +316,5 @@ def new_turn(session: Session, **fields: object) -> Turn:
     session.turn_count += 1
     if session.kind == Session.Kind.CHAIN or session.storage != Session.Storage.PERSISTENT:
         # Such a turn is neither indexed nor learned from afterwards.
-        fields = {"indexed_at": Now(), "learned_at": Now(), **fields}
+        fields = {"indexed_at": _NOW, "learned_at": _NOW, **fields}
     return Turn(session=session, number=session.last_turn, epoch=session.epoch, **fields)

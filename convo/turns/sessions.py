@@ -26,6 +26,12 @@ def check_title(session: Session, title: str) -> None:
         )
 
 
+def store_person(session: Session) -> Session:
+    """Give the session the stored row of its person, and return it."""
+    session.person = Person.objects.get_or_create_by_ref(session.owner, session.person.ref)
+    return session
+
+
 def store_session(session: Session) -> tuple[Session, bool]:
     """Store the session, or get the person's session with the same `ref`; return it and whether it is new.
 
@@ -35,9 +41,9 @@ def store_session(session: Session) -> tuple[Session, bool]:
         fields = {name: getattr(session, name) for name in ("kind", "agent", "expires_at")}
         assert session.fork_position is not None  # `chain.forked_chain` sets both
         return history.fork(session.forked_from, session.fork_position, title="", metadata={}, **fields), True
-    session.person = Person.objects.get_or_create_by_ref(session.owner, session.person.ref)
+    store_person(session)
     if session.ref is None:
-        session.save()
+        session.save(force_insert=True)
         return session, True
     # A deleted session with the same ref is removed for good, so that a new one can have its name.
     deleted_sessions = Session.objects.discarded(session.owner)

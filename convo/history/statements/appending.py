@@ -14,7 +14,7 @@ from django.db.models import Model
 from convo.database import in_batches
 from convo.history.statements.reading import IN_TRANSCRIPT_SQL
 from convo.models import Message, Session, Turn
-from convo.sql import Columns, Sql, db_value, fetch_all, insert_sql
+from convo.sql import Columns, Sql, db_value, execute, fetch_all, insert_sql
 
 # Operations that need other columns of the locked session load them when they read them.
 _SESSION = Columns(
@@ -74,16 +74,21 @@ def lock_session(session_id: UUID) -> LockedSession | None:
 
 
 def insert_turn(session: Session, turn: Turn, messages: Sequence[Message], *, saves_counters: bool) -> None:
-    """Insert messages of one turn, and the turn itself if it is new; save the locked session's counters."""
+    """Insert messages of one turn, and the turn itself if it is new; save the locked session's counters.
+
+    A new session is inserted with its counters.
+    """
     insert = _insert_at_once if connection.vendor == "postgresql" else _insert_in_order
     *batches, last_batch = list(in_batches(messages)) or [()]
     for batch in batches:
         insert(None, turn, batch)
     insert(session if saves_counters else None, turn, last_batch)
+    if saves_counters:
+        session._state.adding, session._state.db = False, connection.alias
 
 
 def _insert_at_once(session: Session | None, turn: Turn, messages: Sequence[Message]) -> None:
-    """Insert a turn with its messages, and save the counters, in one statement of PostgreSQL."""
+    """Insert a turn with its messages, and save the session, in one statement of PostgreSQL."""
     parts: dict[str, Sql] = {}
     turns = [turn] if turn._state.adding else []
     if turns:
@@ -95,7 +100,7 @@ def _insert_at_once(session: Session | None, turn: Turn, messages: Sequence[Mess
     if _is_continued(turn, messages):
         parts["unindexed"] = _mark_unindexed(turn)
     if session:
-        parts["counters"] = _save_counters(session)
+        parts["saved_session"] = _save_session(session)
     ctes = ", ".join(f"{name} AS ({sql})" for name, (sql, _) in parts.items())
     select = " UNION ALL ".join(selects) or "SELECT 0 AS rank, 0 AS id"
     values = [value for _, values in parts.values() for value in values]
@@ -108,12 +113,12 @@ def _insert_in_order(session: Session | None, turn: Turn, messages: Sequence[Mes
     if turn._state.adding:
         _set_ids([turn], [id for (id,) in fetch_all(*_insert_for_ids([turn]))])
     elif _is_continued(turn, messages):
-        fetch_all(*_mark_unindexed(turn))
+        execute(*_mark_unindexed(turn))
     if messages:
         ids = fetch_all(*_insert_for_ids(_with_turn(turn, messages)))
         _set_ids(messages, sorted(id for (id,) in ids))
     if session:
-        fetch_all(*_save_counters(session))
+        execute(*_save_session(session))
 
 
 def _with_turn(turn: Turn, messages: Sequence[Message]) -> Sequence[Message]:
@@ -153,7 +158,9 @@ def _insert_for_ids(rows: Sequence[Model], **expressions: Sql) -> Sql:
     return f"{sql} RETURNING id", values
 
 
-def _save_counters(session: Session) -> Sql:
+def _save_session(session: Session) -> Sql:
+    if session._state.adding:
+        return insert_sql([session])
     assignments = ", ".join(f'"{name}" = %s' for name in _COUNTERS)
     values = [db_value(Session, name, getattr(session, name)) for name in (*_COUNTERS, "id")]
     return f"UPDATE convo_session SET {assignments} WHERE id = %s", values
