@@ -19,6 +19,8 @@ def fact_block(
     name: str, reason: str, facts: Sequence[PromptFact], model: str, *, budget: int
 ) -> tuple[PromptPart, list[PromptFact]]:
     """Return a block of the facts that fit into `budget` tokens, in their order, and the facts that don't."""
+    if not facts:
+        return EMPTY_PART, []
     fitting_facts: list[PromptFact] = []
     rest: list[PromptFact] = []
     total = block_tokens(_fact_text([]), model)
@@ -77,6 +79,8 @@ def recalled_block(
 
     The best matches are taken first, then their neighbours.
     """
+    if not matches:
+        return EMPTY_PART, []
     max_message_tokens = max(budget // MESSAGE_DIVISOR, 16)
     messages_by_place: dict[tuple[str, int], PastMessage] = {}
     total = block_tokens(_recalled_text([]), model)

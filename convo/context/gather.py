@@ -1,13 +1,13 @@
 """Gather the sources of a prompt beyond the transcript's end: facts, summary, recalled messages."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from convo import search
 from convo.agents import Agent
 from convo.context.parts import PastMessage, PromptFact, RecalledMessage, Sources, SummaryText
 from convo.history import TranscriptMessage
 from convo.history.files import parts_of
-from convo.history.statements import FactRow, SummaryRow, read_prompt_sources
+from convo.history.statements import FactRow, read_prompt_sources
 from convo.models import NOBODY, Session, Turn
 
 # The facts considered for one question are more than any share of a prompt holds.
@@ -27,21 +27,26 @@ def gather(session: Session, agent: Agent, query: str, *, upto: int) -> Sources:
         # A temporary chat is isolated: nothing comes in from elsewhere, as nothing leaves it.
         return Sources(session_id=str(session.pk))
     uses_memory = agent.memory and session.person.ref != NOBODY
+    # Before its first message, a transcript has neither a summary nor messages to recall.
+    has_messages = upto > session.base_position
     summary, fact_rows = read_prompt_sources(
         session,
-        upto=upto if agent.summaries else None,
+        upto=upto if agent.summaries and has_messages else None,
         max_facts=MAX_FACTS if uses_memory else 0,
         with_index=bool(query),
     )
     facts = _facts(fact_rows, query)
     has_query = bool(query.strip())
     # Messages that are not kept can't be recalled.
-    can_recall = has_query and agent.recall and (uses_memory or is_kept)
+    can_recall = has_query and agent.recall and (uses_memory or (is_kept and has_messages))
     return Sources(
         session_id=str(session.pk),
         pinned_facts=[fact for fact, is_pinned in facts if is_pinned],
         facts=[fact for fact, is_pinned in facts if not is_pinned] if has_query else [],
-        summary=_summary_text(session, summary) if summary else None,
+        summary=summary
+        and SummaryText(
+            id=summary.id, start=session.base_position + 1, end=summary.to_position, text=summary.text
+        ),
         matches=_recall(session, query, everywhere=uses_memory, upto=upto) if can_recall else [],
     )
 
@@ -51,19 +56,15 @@ def refused_image_turns(messages: Sequence[TranscriptMessage]) -> list[int]:
 
     The server would refuse such an image in every later prompt too.
     """
-    image_turns = {message.turn for message in messages if any(map(_is_image, parts_of(message.item)))}
+    image_turns = {
+        message.turn
+        for message in messages
+        if any(part.get("type") == "input_image" for part in parts_of(message.item))
+    }
     if not image_turns:
         return []
     refused_turns = Turn.objects.filter(pk__in=image_turns, error__upstream_status__in=REFUSAL_STATUSES)
     return list(refused_turns.values_list("pk", flat=True))
-
-
-def _is_image(part: Mapping[str, object]) -> bool:
-    return part.get("type") == "input_image"
-
-
-def _summary_text(session: Session, row: SummaryRow) -> SummaryText:
-    return SummaryText(id=row.id, start=session.base_position + 1, end=row.to_position, text=row.text)
 
 
 def _facts(rows: Sequence[FactRow], query: str) -> list[tuple[PromptFact, bool]]:

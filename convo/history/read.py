@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -34,6 +34,8 @@ def look_up_newest(
 
     The flag is None where the window can't have any: for an empty transcript, or with an earlier `upto`.
     """
+    if not version[1]:
+        return [], None
     if upto is not None and upto < version[1]:
         return _read_newest(session_id, before=upto + 1)[0], None
     messages = window.load(session_id, version)
@@ -200,7 +202,7 @@ def _with_item(row: Row, item: ItemFields | None) -> Row:
     if item is row.item:
         return row
     if isinstance(row, TranscriptMessage):
-        return replace(row, item=item)
+        return row._replace(item=item)
     row_copy = copy(row)
     row_copy.item = item
     return row_copy

@@ -55,14 +55,14 @@ _VERSION_SQL = """
         SELECT COUNT(*), MAX(message_id), COUNT(CASE WHEN message_id > %s THEN 1 END)
         FROM convo_indexedmessage WHERE {column} = %s
     ) AS index_state, (
-        SELECT COUNT(*), SUM(epoch), MIN(CAST(id AS TEXT)), MAX(CAST(id AS TEXT)), SUM(last_position)
+        SELECT COUNT(*), SUM(epoch), MIN(CAST(id AS TEXT)), MAX(CAST(id AS TEXT))
         FROM convo_session WHERE {session} = %s
     ) AS session_state
 """
 
 
 class Version(NamedTuple):
-    """The version of a scope: numbers that change whenever its messages or their visibility change."""
+    """The version of a scope: numbers that change with its indexed messages or with their visibility."""
 
     messages: int
     newest_id: int | None
@@ -71,19 +71,16 @@ class Version(NamedTuple):
     epochs: int | None
     first: str | None
     last: str | None
-    positions: int | None
 
     def equals(self, other: "Version") -> bool:
         return self._replace(messages_after=0) == other._replace(messages_after=0)
 
     def extends(self, other: "Version") -> bool:
-        """Return whether messages were appended or indexed since `other`, and nothing else changed.
+        """Return whether messages were indexed since `other`, and nothing else changed.
 
         The epochs of sessions rise with every change that is not an append.
         """
-        with_appends = other._replace(
-            messages=other.messages + self.messages_after, newest_id=self.newest_id, positions=self.positions
-        )
+        with_appends = other._replace(messages=other.messages + self.messages_after, newest_id=self.newest_id)
         return self.equals(with_appends)
 
 
