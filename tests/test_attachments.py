@@ -24,6 +24,7 @@ from convo.errors import InvalidRequest, MessageTooLong
 from convo.history import NewMessage, TranscriptMessage
 from convo.history.files import Upload, decode_base64, files_of, upload_parts
 from convo.history.files.images import image_of
+from convo.history.messages import costs
 from convo.models import ME, ApiKey, Attachment, AttachmentUse, IndexedMessage, Message, Person, Session
 from convo.tokens.images import image_cost
 from convo.turns import TurnResult
@@ -448,8 +449,9 @@ def test_data_counts_as_what_it_is_and_the_same_once_it_is_kept(session: Session
     row = Message.objects.get(session=session)
     line = TranscriptMessage.of(row)
     for model in ("gpt-4o", "gpt-4", "some-local-model"):
-        assert line.cost(model) == draft.cost(model)
-    assert TranscriptMessage.of(history.with_inline_data([row])[0]).cost("gpt-4") == draft.cost("gpt-4")
+        assert list(costs([line], model)) == list(costs([draft], model))
+    inline = TranscriptMessage.of(history.with_inline_data([row])[0])
+    assert list(costs([inline], "gpt-4")) == list(costs([draft], "gpt-4"))
 
 
 def test_an_image_elsewhere_counts_as_the_largest() -> None:
@@ -500,7 +502,7 @@ def test_no_prompt_with_files_is_longer_than_its_budget(
     try:
         prompt = context.choose(plain(context_tokens=budget), model, lines, question)
     except MessageTooLong:
-        assert question[0].cost(model) + tokens.REPLY_OVERHEAD > budget
+        assert sum(costs(question, model)) + tokens.REPLY_OVERHEAD > budget
         return
     spent = sum(weight_of(message, model) + tokens.MESSAGE_OVERHEAD for message in prompt.messages)
     assert spent + tokens.REPLY_OVERHEAD <= prompt.manifest["total"] <= budget

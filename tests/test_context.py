@@ -1,7 +1,6 @@
 """What the model sees: the window, the budget, and the account of both, also at their edges."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -145,7 +144,7 @@ def test_a_failed_question_leaves_the_prompt_once_a_later_one_was_answered() -> 
 
 
 def test_a_question_of_several_messages_is_answered_behind_the_last_of_them() -> None:
-    asked = [replace(line, turn=1) for line in lines("u:one", "u:two", "a:both")]
+    asked = [line._replace(turn=1) for line in lines("u:one", "u:two", "a:both")]
     prompt = choose(agent(), MODEL, [*asked, *lines("u:q2", "a:r2", start=4)], QUESTION)
     assert said(prompt) == ["u:one", "u:two", "a:both", "u:q2", "a:r2", "u:which of these?"]
 
@@ -155,7 +154,7 @@ def test_a_question_that_is_asked_again_is_told_once() -> None:
     prompt = choose(agent(), MODEL, [*lines("u:q1", "a:r1"), *failed], lines("u:one", "u:two", start=9))
     assert said(prompt) == ["u:q1", "a:r1", "u:one", "u:two"]
     assert prompt.manifest["left_out"][0]["why"].endswith("which is asked again")
-    recorded = [replace(line, from_model_turn=False) for line in lines("u:one")]
+    recorded = [line._replace(from_model_turn=False) for line in lines("u:one")]
     assert said(choose(agent(), MODEL, recorded, lines("u:one", start=9))) == ["u:one", "u:one"]
 
 

@@ -10,6 +10,7 @@ from pytest_django import DjangoAssertNumQueries
 from convo import history, turns
 from convo.errors import NotFound
 from convo.history import NewMessage
+from convo.history.messages import costs
 from convo.models import ME, Message, Person, Session, Summary, Turn
 
 pytestmark = pytest.mark.django_db
@@ -155,7 +156,7 @@ def test_recent_stops_at_the_budget_and_so_reads_no_more_of_a_long_transcript(
     lines = newest(session)
     with django_assert_num_queries(0):
         found = history.recent_messages(session.pk, lines, pairs=None, budget=50, model="")
-    assert sum(line.cost("") for line in found[1:]) <= 50
+    assert sum(costs(found[1:], "")) <= 50
 
 
 def test_a_question_without_an_answer_does_not_use_up_a_pair(session: Session) -> None:

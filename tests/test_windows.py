@@ -5,7 +5,6 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 from threading import Barrier
 from typing import Any
@@ -360,15 +359,15 @@ def test_one_caller_tries_a_cache_that_was_away_while_the_others_go_on() -> None
 
 
 def long_text(bytes_: int) -> TranscriptMessage:
-    return replace(A_LINE, content="a" * bytes_)
+    return A_LINE._replace(content="a" * bytes_)
 
 
 def wide_text(bytes_: int) -> TranscriptMessage:
-    return replace(A_LINE, content="ä" * (bytes_ // 2))
+    return A_LINE._replace(content="ä" * (bytes_ // 2))
 
 
 def long_result(bytes_: int) -> TranscriptMessage:
-    return replace(A_LINE, type="function_call_output", item={"call_id": "c", "output": "a" * bytes_})
+    return A_LINE._replace(type="function_call_output", item={"call_id": "c", "output": "a" * bytes_})
 
 
 A_LINE = TranscriptMessage(

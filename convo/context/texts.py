@@ -1,8 +1,8 @@
 """Write a prompt as one text of the same parts, for agents that take no messages."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Iterator
 
+from convo.context.blocks import EMPTY_PART
 from convo.context.parts import Prompt, PromptPart
 from convo.history import TranscriptMessage
 from convo.history.files import parts_of, text_for_model
@@ -28,9 +28,11 @@ def single_query(prompt: Prompt) -> str:
     """
     parts = {part.name: part for part in prompt.parts}
     blocks = [parts[name].text for name in ("pinned", "summary", "recalled", "facts") if name in parts]
-    conversation = [f"{message.role}: {text}" for message, text in _messages_with_text(parts.get("verbatim"))]
+    conversation = [
+        f"{message.role}: {text}" for message, text in _messages_with_text(parts.get("verbatim", EMPTY_PART))
+    ]
     history = [*(f"system: {block}" for block in blocks), *conversation]
-    query = "\n".join(_full_text(message) for message in _messages_of(parts.get("question")))
+    query = "\n".join(_full_text(message) for message in parts.get("question", EMPTY_PART).messages)
     if not history:
         return query
     return "\n".join(["[CONVERSATION HISTORY]", *history, "[CURRENT QUERY]", f"user: {query}"])
@@ -41,33 +43,25 @@ def for_planning(prompt: Prompt) -> str:
     parts = {part.name: part for part in prompt.parts}
     blocks = [parts[name].text for name in ("pinned", "facts", "summary", "recalled") if name in parts]
     conversation = [
-        f"- {_speaker(message)}: {text}" for message, text in _messages_with_text(parts.get("verbatim"))
+        f"- {message.name or _SPEAKERS.get(message.role, message.role)}: {text}"
+        for message, text in _messages_with_text(parts.get("verbatim", EMPTY_PART))
     ]
     transcript = "\n".join(["Conversation so far:", *conversation]) if conversation else ""
     return "\n\n".join(filter(None, [*blocks, transcript]))
 
 
-def _speaker(message: TranscriptMessage) -> str:
-    return message.name or _SPEAKERS.get(message.role, message.role)
-
-
-def _messages_with_text(part: PromptPart | None) -> Iterator[tuple[TranscriptMessage, str]]:
-    for message in _messages_of(part):
+def _messages_with_text(part: PromptPart) -> Iterator[tuple[TranscriptMessage, str]]:
+    for message in part.messages:
         if message.type == "function_call":
-            yield replace(message, role="assistant", name=""), f"[called {message.name}]"
+            yield message._replace(role="assistant", name=""), f"[called {message.name}]"
         elif text := _full_text(message):
             yield message, text
 
 
 def _full_text(message: TranscriptMessage) -> str:
     """Return the text of a message with that of its files; an image is only mentioned."""
-    part_texts = (text_for_model(part) or _mention(part) for part in parts_of(message.item))
+    part_texts = (
+        text_for_model(part) or ("[image]" if part.get("type") == "input_image" else "")
+        for part in parts_of(message.item)
+    )
     return "\n\n".join(filter(None, [message.content, *part_texts]))
-
-
-def _mention(part: Mapping[str, object]) -> str:
-    return "[image]" if part.get("type") == "input_image" else ""
-
-
-def _messages_of(part: PromptPart | None) -> list[TranscriptMessage]:
-    return list(part.messages) if part else []

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from convo import tokens
 from convo.conf import conf
@@ -60,9 +60,6 @@ class NewMessage:
     def tokens(self) -> int:
         return count(self.content, self.item)
 
-    def cost(self, model: str) -> int:
-        return count(self.content, self.item, model) + tokens.MESSAGE_OVERHEAD
-
     def preview_at(self, position: int) -> "TranscriptMessage":
         """Return the message as if it were at this position, to preview a prompt with it."""
         return TranscriptMessage.of(self.row(position=position, turn_id=0))
@@ -89,8 +86,7 @@ def _openai_item(reply_item: ReplyItem) -> ItemFields | None:
     return None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TranscriptMessage:
+class TranscriptMessage(NamedTuple):
     """A message of the transcript, with the fields that a prompt needs."""
 
     position: int
@@ -106,27 +102,22 @@ class TranscriptMessage:
 
     @classmethod
     def of(cls, row: Message, *, from_model_turn: bool = True) -> "TranscriptMessage":
-        return cls(
-            position=row.position,
-            turn=row.turn_id,
-            type=row.type,
-            role=row.role,
-            name=row.name,
-            agent=row.agent,
-            content=row.content,
-            item=row.item,
-            tokens=row.tokens,
-            from_model_turn=from_model_turn,
-        )
+        head = row.position, row.turn_id, row.type, row.role, row.name, row.agent
+        return cls(*head, row.content, row.item, row.tokens, from_model_turn)
+
+    @classmethod
+    def from_columns(cls, *columns: Any) -> "TranscriptMessage":
+        """Build the message from the columns of its fields; the last is the kind of its turn."""
+        *head, item, tokens, kind = columns
+        parsed_item = json.loads(item) if item else None
+        return cls._make([*head, parsed_item, tokens, kind == Turn.Kind.REPLY])
 
     @property
     def call_id(self) -> str:
         return str((self.item or {}).get("call_id", ""))
 
-    def cost(self, model: str) -> int:
-        return next(costs([self], model))
 
-
+# A message whose tokens can be counted.
 CountableMessage = NewMessage | TranscriptMessage
 
 

@@ -6,8 +6,6 @@ import time
 import zlib
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import fields
-from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
@@ -29,9 +27,6 @@ MAX_BYTES = 256_000
 REST_SECONDS = 3.0
 # The lifetime is renewed only after this share of it has passed: until then, a read costs one round trip.
 RENEW_AFTER = 0.1
-
-_FIELDS = tuple(field.name for field in fields(TranscriptMessage))
-_values = attrgetter(*_FIELDS)
 
 # The database answers while Redis is down: a second cache, in the process, would be one more to keep right.
 _breaker = Breaker(open_seconds=REST_SECONDS, failure_types=CONNECTION_ERRORS)
@@ -81,7 +76,7 @@ def _drop(key: str) -> None:
 
 
 def _pack(messages: Sequence[TranscriptMessage], name: list[Any]) -> dict[str, Any]:
-    text = json.dumps([_values(message) for message in messages], ensure_ascii=False)
+    text = json.dumps(messages, ensure_ascii=False)
     return {"name": name, "stored_at": time.time(), "messages": text, "sum": zlib.crc32(text.encode())}
 
 
@@ -90,10 +85,7 @@ def _unpack(payload: Any, name: list[Any]) -> list[TranscriptMessage]:
         raise ValueError("messages of another transcript")
     if payload["sum"] != zlib.crc32(payload["messages"].encode()):
         raise ValueError("damaged messages")
-    return [
-        TranscriptMessage(**dict(zip(_FIELDS, values, strict=True)))
-        for values in json.loads(payload["messages"])
-    ]
+    return list(map(TranscriptMessage._make, json.loads(payload["messages"])))
 
 
 def _version_name(session_id: UUID, version: tuple[int, int]) -> list[Any]:

@@ -1,14 +1,13 @@
 """Load the messages that a search found together with their neighbours, in one query."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import NamedTuple
 from uuid import UUID
 
 from convo.history import TranscriptMessage
-from convo.models import Turn
 from convo.search.scope import FINDABLE_SQL, Scope, Version, lookup_join
 from convo.sql import fetch_all
 
@@ -63,18 +62,8 @@ class LoadedMessage(NamedTuple):
 
     @property
     def transcript_message(self) -> TranscriptMessage:
-        return TranscriptMessage(
-            position=self.position,
-            turn=self.turn_id,
-            type=self.type,
-            role=self.role,
-            name=self.name,
-            agent=self.agent,
-            content=self.content,
-            item=json.loads(self.item) if self.item else None,
-            tokens=self.tokens,
-            from_model_turn=self.kind == Turn.Kind.REPLY,
-        )
+        head = self.position, self.turn_id, self.type, self.role, self.name, self.agent
+        return TranscriptMessage.from_columns(*head, self.content, self.item, self.tokens, self.kind)
 
 
 class LoadedMessages:

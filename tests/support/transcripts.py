@@ -1,6 +1,5 @@
 """Transcripts as the choice of the context takes them."""
 
-from dataclasses import replace
 from typing import Any
 
 from convo.agents import Agent
@@ -12,7 +11,7 @@ def lines(*said: str | dict[str, Any], start: int = 1) -> list[TranscriptMessage
     """Lines from a short form: "u:text", "a:text", or a tool item; each "u:" opens a turn."""
     made = [_draft(what).preview_at(position) for position, what in enumerate(said, start)]
     opened = [0, *(line.position for line in made if line.role == "user")]
-    return [replace(line, turn=max(at for at in opened if at <= line.position)) for line in made]
+    return [line._replace(turn=max(at for at in opened if at <= line.position)) for line in made]
 
 
 def _draft(what: str | dict[str, Any]) -> NewMessage:

@@ -1,6 +1,5 @@
 """Read sessions, pages and prompts: a page of twenty messages takes 0.5 ms of CPU instead of 2.0."""
 
-import json
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -126,21 +125,7 @@ def read_page(session_id: UUID, *, after: int, before: int, newest_first: bool, 
 def read_newest(session_id: UUID, *, after: int, before: int, limit: int) -> list[TranscriptMessage]:
     """Read the newest messages between two positions, oldest first. Ephemeral ones have no text."""
     rows = fetch_all(_NEWEST_SQL, [db_value(Message, "session", session_id), after, before, limit])
-    return [
-        TranscriptMessage(
-            position=position,
-            turn=turn,
-            type=type,
-            role=role,
-            name=name,
-            agent=agent,
-            content=content,
-            item=json.loads(item) if item else None,
-            tokens=tokens,
-            from_model_turn=kind == Turn.Kind.REPLY,
-        )
-        for position, turn, type, role, name, agent, content, item, tokens, kind in reversed(rows)
-    ]
+    return [TranscriptMessage.from_columns(*row) for row in reversed(rows)]
 
 
 class SummaryRow(NamedTuple):
