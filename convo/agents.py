@@ -107,7 +107,12 @@ class Agent(BaseModel):
     @property
     def version(self) -> str:
         """A hash of everything that can change how this agent answers."""
-        return hashlib.sha256(json.dumps(self.config, sort_keys=True).encode()).hexdigest()
+        return _version(self)
+
+
+@lru_cache(maxsize=256)
+def _version(agent: Agent) -> str:
+    return hashlib.sha256(json.dumps(agent.config, sort_keys=True).encode()).hexdigest()
 
 
 class Agents(BaseModel):

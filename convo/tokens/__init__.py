@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from functools import lru_cache
 
 from convo.tokens.estimate import upper_bound
 
@@ -38,6 +39,7 @@ def count(text: str, model: str = "") -> int:
         return int(tokenizer.count(text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")))
 
 
+@lru_cache(maxsize=256)
 def encoding_name(model: str) -> str:
     """Return the name of the encoding that counts this model's tokens, or `estimate`."""
     if encodings and _O200K.match(model):

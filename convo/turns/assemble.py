@@ -128,13 +128,8 @@ def _build_prompt(
     agent: Agent,
     question: Sequence[TranscriptMessage],
     newest_messages: list[TranscriptMessage],
-    *,
-    upto: int,
-    budget: int,
-    message_count: int,
-    tool_tokens: int,
+    **limits: int,
 ) -> Prompt:
-    limits = {"upto": upto, "budget": budget, "message_count": message_count, "tool_tokens": tool_tokens}
     # Such an agent sends the whole transcript, and uses summary and recall only if that doesn't fit.
     if agent.whole:
         whole_agent = agent.without_summary_and_recall
