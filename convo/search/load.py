@@ -1,7 +1,6 @@
 """Load the messages that a search found together with their neighbours, in one query."""
 
-import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import NamedTuple
