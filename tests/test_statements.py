@@ -208,6 +208,27 @@ def test_a_chat_in_a_session_takes_eight_statements(alice_key: str, model: Upstr
     assert len(statements) <= 5 + storing_statements(), statements
 
 
+def test_a_regenerated_chat_takes_thirteen_statements(alice_key: str, model: Upstream) -> None:
+    caller = Caller(alice_key)
+    path, body = (
+        "/v1/chat/completions",
+        {"model": "words-50", "messages": [user("Where is the harbour?")]},
+    )
+    first = caller.send(path, {**body, "model": "words-9"}, headers={"X-Convo-Session": "new"})
+    headers = {"X-Convo-Session": first["X-Convo-Session"]}
+    ok(caller.send(path, body, headers=headers))
+    for _ in range(2):
+        with recorded_statements() as statements:
+            answer = ok(caller.send(path, body, headers=headers))
+        assert answer["choices"][0]["message"]["content"].endswith("word50 ")
+    shown = Message.objects.filter(active=True).order_by("position")
+    assert list(shown.values_list("position", flat=True)) == [1, 5]
+    assert Session.objects.get().message_count == 2
+    # The key, the session, the messages to compare with, the lock, the branch point, the question and the
+    # request; at the end the lock, the branch point and the other branch.
+    assert len(statements) <= 10 + storing_statements(), statements
+
+
 def test_a_chat_that_is_passed_through_writes_its_usage_in_one_statement(
     alice_key: str, model: Upstream
 ) -> None:

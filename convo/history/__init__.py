@@ -25,7 +25,7 @@ from convo.history.read import (
     with_inline_data,
 )
 from convo.history.session_row import lock, reset_title
-from convo.history.statements import LockedSession
+from convo.history.statements import BranchPoint, LockedSession
 from convo.history.turn_end import (
     TurnEnding,
     end_or_requeue,

@@ -2,30 +2,25 @@
 
 from collections.abc import Sequence
 
-from django.db.models import Exists, OuterRef, Q, QuerySet
+from django.db.models import Exists, OuterRef, Q
 
 from convo.errors import BranchNotActive
-from convo.history.session_row import update_after_change
-from convo.models import Message, Session, Turn
+from convo.history import statements
+from convo.history.session_row import reset_title
+from convo.history.statements import BranchPoint
+from convo.models import Message, Session, Turn, UserMemory
 
 
-def branch_point(turn: Turn) -> int:
-    """Return the last position of the transcript that this turn continues.
+def branch_point(turn: Turn) -> BranchPoint:
+    """Return the place in the transcript that this turn continues.
 
     Raise BranchNotActive if the turn's parent is not on the active branch.
     """
-    questions = Message.objects.filter(turn=turn.question_turn or turn)
-    siblings = Message.objects.filter(turn__session=turn.session, turn__parent=turn.parent_id)
-    first_position = _first_active_question(questions) or _first_active_question(siblings)
-    if first_position is not None:
-        previous = Message.objects.transcript(turn.session).filter(position__lt=first_position).last()
-        return previous.position if previous else turn.session.base_position
-    return _end_position(turn.parent, turn) if turn.parent else turn.session.base_position
-
-
-def _first_active_question(rows: QuerySet[Message]) -> int | None:
-    active_questions = rows.filter(agent="", active=True, erased_at=None).order_by("position")
-    return active_questions.values_list("position", flat=True).first()
+    if found := statements.find_branch_point(turn):
+        return found
+    position = _end_position(turn.parent, turn) if turn.parent else turn.session.base_position
+    later_messages = Message.objects.transcript(turn.session).filter(position__gt=position)
+    return BranchPoint(position, later_messages.count())
 
 
 def _end_position(parent: Turn, turn: Turn) -> int:
@@ -43,30 +38,46 @@ def _end_position(parent: Turn, turn: Turn) -> int:
 
 def activate(session: Session, turn: Turn) -> None:
     """Make a turn's branch, with its newest continuation, the transcript of a locked session."""
-    end = branch_point(turn)
-    later_messages = Message.objects.filter(session=session, position__gt=end, erased_at=None)
-    on_branch = Q(pk__in=[])
-    for branch_turn in _branch(turn):
-        on_branch |= Q(turn=branch_turn)
-        if branch_turn.question_turn_id:
-            # This turn answers the question of another turn, whose own reply is not shown.
-            on_branch |= Q(turn=branch_turn.question_turn_id, agent="")
-    # Memories learned from these turns were retracted when their branch was left: learn from them again.
-    Turn.objects.filter(messages__in=later_messages.filter(on_branch, active=False)).update(
-        gist="", learned_at=None
+    show_branch(session, turn)
+    session.save(update_fields=["epoch", "message_count", "token_count"])
+
+
+def show_branch(session: Session, turn: Turn) -> None:
+    """Do the same, but let the caller save the session's epoch and counters."""
+    position = branch_point(turn).position
+    branch = _branch(session, turn)
+    switched = statements.switch_branch(
+        session,
+        position,
+        turn_ids=[turn_id for turn_id, _ in branch],
+        # The turns whose questions others answer: their own replies are not shown.
+        question_turn_ids=[question_turn_id for _, question_turn_id in branch if question_turn_id],
     )
-    later_messages.exclude(on_branch).update(active=False)
-    later_messages.filter(on_branch).update(active=True)
-    update_after_change(session, end + 1, later_messages.filter(active=False))
+    shown = [message for message in switched if message.active]
+    hidden = [message for message in switched if not message.active]
+    if shown:
+        # Memories learned from these turns were retracted when their branch was left: learn from them again.
+        Turn.objects.filter(pk__in={message.turn for message in shown}).update(gist="", learned_at=None)
+    if any(message.role == Message.Role.USER for message in hidden):
+        # Titles and memories are learned from the user's messages alone.
+        reset_title(session, Message.objects.filter(session=session, position__gt=position, active=False))
+        UserMemory.objects.unsupported(session.person_id).retract()
+    session.message_count += len(shown) - len(hidden)
+    session.token_count += sum(message.tokens if message.active else -message.tokens for message in switched)
+    session.epoch += 1
 
 
-def _branch(turn: Turn) -> list[Turn]:
-    later_turns = Turn.objects.filter(session=turn.session, number__gt=turn.number)
-    later_turns = later_turns.filter(messages__isnull=False, messages__erased_at=None)
+def _branch(session: Session, turn: Turn) -> list[tuple[int, int | None]]:
+    """Return the ids of the branch's turns, each with the id of the turn whose question it answers."""
+    branch = [(turn.pk, turn.question_turn_id)]
+    if turn.number == session.last_turn:
+        return branch
+    later_turns = Turn.objects.filter(session=session, number__gt=turn.number)
+    later_turns = later_turns.filter(messages__isnull=False, messages__erased_at=None).order_by("number")
+    rows = later_turns.distinct().values_list("parent_id", "pk", "question_turn_id", "number")
     # The newest of several children wins, because it comes last.
-    children = {child.parent_id: child for child in later_turns.order_by("number").distinct()}
-    branch = [turn]
-    while next_turn := children.get(branch[-1].pk):
+    children = {parent_id: (pk, question_turn_id) for parent_id, pk, question_turn_id, _ in rows}
+    while next_turn := children.get(branch[-1][0]):
         branch.append(next_turn)
     return branch
 

@@ -13,7 +13,7 @@ from convo.history import ephemeral
 from convo.history.files import attachments
 from convo.history.locks import lock_idle
 from convo.history.read import find_message, get_item
-from convo.history.session_row import update_after_change
+from convo.history.session_row import update_after_erasure
 from convo.history.tool_pairs import pair
 from convo.models import Evidence, Feedback, IdempotencyRecord, IndexedMessage, Message, Session, Turn
 
@@ -80,7 +80,7 @@ def _erase_messages(session: Session, rows: Iterable[Message]) -> None:
     stored_responses = IdempotencyRecord.objects.filter(turn__messages__in=pks, body__isnull=False)
     stored_responses.update(turn=None, status=ResultDeleted.status, body=None)
     ephemeral.prune_contents(session)
-    update_after_change(session, min(positions), Message.objects.filter(pk__in=pks), erase=True)
+    update_after_erasure(session, min(positions), Message.objects.filter(pk__in=pks))
 
 
 def _with_other_half(session: Session, rows: Iterable[Message]) -> list[Message]:

@@ -36,9 +36,12 @@ def look_up_newest(
     """
     if not version[1]:
         return [], None
-    if upto is not None and upto < version[1]:
-        return _read_newest(session_id, before=upto + 1)[0], None
     messages = window.load(session_id, version)
+    if upto is not None and upto < version[1]:
+        if messages is None or len(messages) == window.MAX_MESSAGES:
+            return _read_newest(session_id, before=upto + 1)[0], None
+        # The window has the whole transcript.
+        return [message for message in messages if message.position <= upto], None
     is_hit = messages is not None
     if messages is None:
         messages, is_ephemeral = _read_newest(session_id, before=version[1] + 1)
@@ -161,8 +164,9 @@ def get_item(session: Session, item_id: str) -> Message:
     return row
 
 
-def get_turn(session: Session, number: int) -> Turn:
-    rows = Turn.objects.filter(session=session, number=number)
+def get_turn(session: Session, number: int = 0, *, pk: int | None = None) -> Turn:
+    """Return the turn with this number or, if one is given, with this primary key."""
+    rows = Turn.objects.filter(session=session, **({"pk": pk} if pk else {"number": number}))
     turn = rows.select_related("parent", "question_turn", "feedback").first()
     if turn is None:
         raise NotFound(f"This session has no turn {number}.")
@@ -174,13 +178,14 @@ def messages_upto(session: Session, position: int) -> list[Message]:
     return ephemeral.load_contents(Message.objects.transcript(session).filter(position__lte=position))
 
 
-def messages_of(turn: Turn) -> list[Message]:
+def messages_of(turn: Turn | int) -> list[Message]:
+    """Return what is stored of a turn, which may be named by its primary key."""
     return ephemeral.load_contents(Message.objects.filter(turn=turn, erased_at=None).order_by("position"))
 
 
 def question_of(turn: Turn) -> list[Message]:
     # Only messages that an agent wrote have an agent's name.
-    return [row for row in messages_of(turn.question_turn or turn) if not row.agent]
+    return [row for row in messages_of(turn.question_turn_id or turn.pk) if not row.agent]
 
 
 def edited_question(turn: Turn, text: str) -> list[NewMessage]:

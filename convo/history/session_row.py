@@ -16,15 +16,10 @@ def lock(session_id: UUID) -> Session:
     return session
 
 
-def update_after_change(
-    session: Session, position: int, hidden_messages: QuerySet[Message], *, erase: bool = False
-) -> None:
-    """Update all that depends on a transcript which has changed from this position on.
-
-    With `erase`, the texts of its summaries are deleted as well.
-    """
+def update_after_erasure(session: Session, position: int, hidden_messages: QuerySet[Message]) -> None:
+    """Update all that depends on a transcript in which these messages were erased, from this position on."""
     reset_title(session, hidden_messages)
-    Summary.objects.mark_stale(session, position, erase=erase)
+    Summary.objects.mark_stale(session, position, erase=True)
     UserMemory.objects.unsupported(session.person_id).retract()
     recount(session)
 

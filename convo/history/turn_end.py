@@ -10,7 +10,7 @@ from convo.conf import conf
 from convo.errors import ContentsExpired, ConvoError, TurnInterrupted
 from convo.history import ephemeral, statements, turn_contents
 from convo.history.append import append
-from convo.history.branches import activate
+from convo.history.branches import show_branch
 from convo.history.messages import NewMessage
 from convo.history.statements import PromptRecord
 from convo.models import ItemOutline, Message, ReplyItem, Session, Turn, TurnRequest
@@ -85,12 +85,12 @@ def end_turn(session: Session, turn: Turn, ending: TurnEnding) -> list[Message] 
         # The text of a forgotten memory is erased and can't be looked for in the reply, so the whole reply
         # counts as repeating it.
         reply = [replace(message, recallable=False) for message in reply]
+    if reply and turn.question_turn_id:
+        # A regenerated reply, or an edited question with its reply, replaces the branch that was active.
+        show_branch(session, turn)
     rows = append(session, [(turn, reply)])
     if session.is_ephemeral:
         ephemeral.save_chunks(turn, ending.chunks)
-    if rows and turn.question_turn_id:
-        # A regenerated reply, or an edited question with its reply, replaces the branch that was active.
-        activate(session, turn)
     return rows
 
 

@@ -8,7 +8,7 @@ from convo import database, history
 from convo.errors import NotFound
 from convo.history import NewMessage
 from convo.models import Session, TurnRequest
-from convo.turns.claim import Claim, attach_turn, claim_sibling, lock_open
+from convo.turns.claim import Claim, attach_turn, claim_sibling, lock_open, share_person
 from convo.turns.idempotency import IdempotencyKey, reserve
 from convo.turns.prepare import PreparedTurn, SessionGuard, no_guard
 
@@ -16,9 +16,10 @@ from convo.turns.prepare import PreparedTurn, SessionGuard, no_guard
 @database.retry_conflicts
 def regenerate(
     session: Session,
-    number: int,
+    number: int = 0,
     edited_question: Sequence[NewMessage] = (),
     *,
+    turn_id: int | None = None,
     agent: str = "",
     key: IdempotencyKey | None = None,
     request: TurnRequest | None = None,
@@ -26,13 +27,18 @@ def regenerate(
 ) -> Claim:
     """Begin another answer to a turn's question, or to an edited question in its place; the old answer stays.
 
-    The options of the old turn apply again, unless `request` brings others. `guard` may refuse the locked
-    session.
+    The turn is named by its number or its primary key. The options of the old turn apply again, unless
+    `request` brings others. `guard` may refuse the locked session.
     """
     with transaction.atomic(durable=True):
         key_row = reserve(key) if key else None
-        locked_session = lock_open(session.pk).session
-        old_turn = history.get_turn(locked_session, number)
+        locked_session, last_turn, _ = lock_open(session.pk)
+        share_person(session, locked_session)
+        # Most often it is the last turn, which the lock has read.
+        if last_turn and (last_turn.pk == turn_id or last_turn.number == number):
+            old_turn = last_turn
+        else:
+            old_turn = history.get_turn(locked_session, number, pk=turn_id)
         if key_row and key_row.turn:
             # This request was processed before: its question is stored already, unless the session stores
             # nothing.

@@ -17,7 +17,7 @@ from django.utils import timezone
 from convo import database, history
 from convo.conf import conf
 from convo.errors import NotFound, SessionClosed, TurnCancelled, TurnInProgress
-from convo.history import LockedSession, NewMessage, TranscriptMessage
+from convo.history import BranchPoint, LockedSession, NewMessage, TranscriptMessage
 from convo.models import IdempotencyRecord, Message, Session, Turn, TurnRequest
 from convo.turns.idempotency import IdempotencyKey, reserve
 from convo.turns.prepare import PreparedTurn, SessionGuard, no_guard
@@ -118,7 +118,7 @@ def _try_to_begin(
             if on_busy != OnBusy.QUEUE:
                 raise
             return attach_turn(key_row, _enqueue(history.lock(session.pk), prepared_turn))
-        _share_person(session, locked_session)
+        share_person(session, locked_session)
         return attach_turn(key_row, _claim_next_turn(locked_session, last_turn, prepared_turn))
 
 
@@ -128,7 +128,7 @@ def _claim_next_turn(session: Session, last_turn: Turn | None, prepared_turn: Pr
     return claim_turn(session, turn, prepared_turn.question, prepared_turn)
 
 
-def _share_person(session: Session, locked_session: Session) -> None:
+def share_person(session: Session, locked_session: Session) -> None:
     """Give the locked session the rows that the caller has loaded, unless it has another person since."""
     if session.person_id == locked_session.person_id:
         locked_session._state.fields_cache |= session._state.fields_cache
@@ -146,15 +146,16 @@ def claim_sibling(
 ) -> Claim:
     """Claim a sibling of this turn, for the same or an edited question after the same earlier messages."""
     old_turn.session = session
-    boundary = history.branch_point(old_turn)
-    question_turn = None if edited_question else old_turn.question_turn or old_turn
-    stored_question = _stored_question(question_turn) if question_turn else []
-    if question_turn and question_turn.input:
-        # The turn never left the queue, so its question is appended now, at the transcript's end.
-        fields = {"parent_id": _last_turn_id(session), **running_fields(), **prepared_turn.turn_fields}
-        turn = new_turn(session, **fields)
-        return claim_turn(session, turn, queued_question(question_turn), prepared_turn)
-    if question_turn and not stored_question:
+    branch_point = history.branch_point(old_turn)
+    question_id = None if edited_question else old_turn.question_turn_id or old_turn.pk
+    stored_question = _stored_question(old_turn) if question_id else []
+    if question_id and not stored_question:
+        question_turn = old_turn.question_turn or old_turn
+        if question_turn.input:
+            # The turn never left the queue, so its question is appended now, at the transcript's end.
+            fields = {"parent_id": _last_turn_id(session), **running_fields(), **prepared_turn.turn_fields}
+            turn = new_turn(session, **fields)
+            return claim_turn(session, turn, queued_question(question_turn), prepared_turn)
         raise NotFound(
             f"The question of turn {old_turn.number} is not stored: it was deleted, or its session stores "
             "nothing. Ask it again in a new turn."
@@ -163,7 +164,7 @@ def claim_sibling(
     turn = new_turn(
         session,
         parent_id=old_turn.parent_id,
-        question_turn=question_turn,
+        question_turn_id=question_id,
         **running_fields(),
         **prepared_turn.turn_fields,
     )
@@ -173,10 +174,10 @@ def claim_sibling(
         edited_question,
         prepared_turn,
         stored_question=stored_question,
-        upto=boundary,
+        branch_point=branch_point,
         active=False,
     )
-    if question_turn is None:
+    if question_id is None:
         # An edited question belongs to the new turn. Its `question_turn` marks it as an alternative, which
         # stays hidden until it is answered.
         turn.question_turn = turn
@@ -199,7 +200,7 @@ def claim_turn(
     prepared_turn: PreparedTurn | None = None,
     *,
     stored_question: Sequence[TranscriptMessage] = (),
-    upto: int | None = None,
+    branch_point: BranchPoint | None = None,
     active: bool = True,
     request: TurnRequest | None = None,
 ) -> Claim:
@@ -208,10 +209,10 @@ def claim_turn(
     A new turn is stored too, with the request that its `prepared_turn` has.
     """
     version, message_count = session.version, session.message_count
-    if upto is not None:
-        # The messages after `upto` belong to the other branch, so the manifest must not count them as left
-        # out.
-        message_count -= Message.objects.transcript(session).filter(position__gt=upto).count()
+    upto = version[1]
+    if branch_point is not None:
+        # The later messages belong to the other branch, so the manifest must not count them as left out.
+        upto, message_count = branch_point.position, message_count - branch_point.later_messages
     rows = history.append(session, [(turn, question)], active=active)
     return Claim(
         turn=turn,
@@ -219,7 +220,7 @@ def claim_turn(
         agent=turn.agent,
         question=(*stored_question, *map(TranscriptMessage.of, rows)),
         version=version,
-        upto=version[1] if upto is None else upto,
+        upto=upto,
         message_count=message_count,
         request=prepared_turn.save_request(turn) if prepared_turn else request,
     )
@@ -251,7 +252,7 @@ def start_queued(queued_claim: Claim) -> Claim | None:
                 turn,
                 [],
                 stored_question=stored_question,
-                upto=history.branch_point(turn),
+                branch_point=history.branch_point(turn),
                 request=request,
             )
         Turn.objects.filter(pk=turn.pk).update(

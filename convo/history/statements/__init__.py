@@ -5,6 +5,7 @@ not forgotten here.
 """
 
 from convo.history.statements.appending import LockedSession, insert_if_absent, insert_turn, lock_session
+from convo.history.statements.branching import BranchPoint, find_branch_point, switch_branch
 from convo.history.statements.ending import (
     Draft,
     PromptRecord,

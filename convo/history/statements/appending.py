@@ -22,7 +22,7 @@ _SESSION = Columns(
     *("id", "owner", "person", "kind", "storage", "agent", "title_turn", "state", "epoch", "base_position"),
     *("last_position", "last_turn", "message_count", "turn_count", "token_count"),
 )
-_LAST_TURN = Columns(Turn, "id", "number", "kind", "agent")
+_LAST_TURN = Columns(Turn, "id", "number", "kind", "agent", "model", "parent", "question_turn")
 _LOCK_SQL = f"""
     SELECT {_SESSION.sql("session")}, {_LAST_TURN.sql("turn")},
         EXISTS (
@@ -43,7 +43,15 @@ _LOCK_SQL_BY_VENDOR = {
     # A transaction that writes is alone on SQLite.
     "sqlite": _LOCK_SQL.format(is_current="TRUE", lock=""),
 }
-_COUNTERS = ("last_position", "last_turn", "message_count", "turn_count", "token_count", "last_activity")
+_COUNTERS = (
+    "epoch",
+    "last_position",
+    "last_turn",
+    "message_count",
+    "turn_count",
+    "token_count",
+    "last_activity",
+)
 
 
 class LockedSession(NamedTuple):

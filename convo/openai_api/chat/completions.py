@@ -178,7 +178,10 @@ def _begin_in_session(
         return turns.begin(session, new_messages.drafts, on_busy=chat_request.on_busy, **options)
     try:
         return turns.regenerate(
-            session, new_messages.turn_to_regenerate.number, new_messages.drafts, **options
+            session,
+            edited_question=new_messages.drafts,
+            turn_id=new_messages.turn_to_regenerate,
+            **options,
         )
     except TurnInProgress as busy:
         if chat_request.on_busy != OnBusy.INTERRUPT:

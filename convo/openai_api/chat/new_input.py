@@ -19,7 +19,7 @@ from convo.errors import InvalidContinuation, InvalidRequest
 from convo.history import NewMessage, TranscriptMessage
 from convo.history.files import with_hashes
 from convo.history.tool_pairs import CALL, RESULT, invalid_results
-from convo.models import Message, Session, Turn
+from convo.models import Message, Session
 from convo.openai_api.chat.messages import SYSTEM_ROLES, messages_from_chat
 from convo.unicode import normalize
 
@@ -36,7 +36,7 @@ class NewInput:
     """The new messages to ask with, or the earlier turn to answer once more."""
 
     drafts: Sequence[NewMessage]
-    turn_to_regenerate: Turn | None = None
+    turn_to_regenerate: int | None = None  # its primary key
     version: tuple[int, int] = (0, 0)
 
 
@@ -65,7 +65,7 @@ def find_new_input(session: Session, messages: Sequence[Mapping[str, Any]]) -> N
     # A recorded answer is part of its question's turn: the question is asked again in a branch beside it.
     return NewInput(
         _flatten(_trailing_groups(groups)) if is_recorded else (),
-        turn_to_regenerate=Turn.objects.only("number").get(pk=rows[-1].turn),
+        turn_to_regenerate=rows[-1].turn,
         version=session.version,
     )
 
