@@ -19,12 +19,12 @@ from convo.http.auth import person_in_header
 from convo.http.idempotency import idempotency_key
 from convo.models import NOBODY, IdempotencyRecord, Session, Turn, TurnRequest
 from convo.openai_api import ids, schema
-from convo.openai_api.chat.messages import messages_from_chat, system_text
+from convo.openai_api.chat.messages import drafts_of, sent_messages, system_text
 from convo.openai_api.chat.new_input import (
     NewInput,
     check_results,
     find_new_input,
-    groups_without_system,
+    messages_to_ask,
 )
 from convo.openai_api.chat.reply import SESSION_HEADER, CompletionReply
 from convo.openai_api.chat.request import ChatRequest, NewCompletion, read_chat_request
@@ -125,12 +125,7 @@ class CompletionsView(StoredCompletionsView):
             chain.expires_at = timezone.now() + IdempotencyRecord.LIFETIME
         if not is_stored and key is None:
             return turns.begin_unstored(chain, agent=chat_request.agent, request=request)
-        numbered_messages = enumerate(chat_request.messages) if is_stored else ()
-        question = [
-            draft
-            for index, message in numbered_messages
-            for draft in messages_from_chat(message, f"messages[{index}]")
-        ]
+        question = drafts_of(sent_messages(chat_request.messages)) if is_stored else []
         return turns.begin(chain, question, agent=chat_request.agent, key=key, request=request)
 
     def _begin_session(
@@ -140,7 +135,7 @@ class CompletionsView(StoredCompletionsView):
         person: str | None,
         key: IdempotencyKey | None,
     ) -> Claim:
-        question = [draft for group in groups_without_system(chat_request.messages) for draft in group]
+        question = drafts_of(messages_to_ask(chat_request.messages))
         check_results(None, question)
         agent = "" if chat_request.agent == agents.PASSTHROUGH else chat_request.agent
         session = require_stored_session(turns.new_session(self.request.user, person or NOBODY, agent=agent))

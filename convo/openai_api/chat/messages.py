@@ -1,8 +1,8 @@
 """The messages of a chat completions request: validated one by one, and converted to drafts."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field
 
@@ -100,8 +100,31 @@ def validate_message(message: Mapping[str, Any], path: str) -> None:
             require_one_of(part["file"], ("file_data", "file_id"), f"{path}[{index}].file")
 
 
-def messages_from_chat(message: Mapping[str, Any], path: str) -> list[NewMessage]:
-    """Convert one message to drafts: one for its text, and one for each of its tool calls."""
+class SentMessage(NamedTuple):
+    """A message of a request that is valid, and its path there."""
+
+    path: str
+    message: Mapping[str, Any]
+
+    @property
+    def role(self) -> str:
+        return str(self.message["role"])
+
+    @property
+    def drafts(self) -> list[NewMessage]:
+        """The message to store: one for its text, and one for each of its tool calls."""
+        return _drafts(self.message, self.path)
+
+
+def sent_messages(messages: Sequence[Mapping[str, Any]]) -> list[SentMessage]:
+    return [SentMessage(f"messages[{index}]", message) for index, message in enumerate(messages)]
+
+
+def drafts_of(messages: Iterable[SentMessage]) -> list[NewMessage]:
+    return [draft for message in messages for draft in message.drafts]
+
+
+def _drafts(message: Mapping[str, Any], path: str) -> list[NewMessage]:
     role, content = message["role"], message.get("content")
     if role == "tool":
         output = content if isinstance(content, str) else [_item_part(part, role) for part in content or ()]

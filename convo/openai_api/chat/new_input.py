@@ -7,11 +7,11 @@ answer, the client asks for another answer.
 
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import takewhile
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from convo import history
 from convo.conf import conf
@@ -20,7 +20,7 @@ from convo.history import NewMessage, TranscriptMessage
 from convo.history.files import with_hashes
 from convo.history.tool_pairs import CALL, RESULT, invalid_results
 from convo.models import Message, Session
-from convo.openai_api.chat.messages import SYSTEM_ROLES, messages_from_chat
+from convo.openai_api.chat.messages import SYSTEM_ROLES, SentMessage, drafts_of, sent_messages
 from convo.unicode import normalize
 
 # The transcript is read back to this question: its last message, and the question before that, come later.
@@ -28,7 +28,7 @@ _QUESTIONS = 2
 _SPOKEN_TYPES = {"message", CALL, RESULT}
 
 StoredOrNew = NewMessage | TranscriptMessage
-Group = list[NewMessage]
+M = TypeVar("M", SentMessage, TranscriptMessage)
 
 
 @dataclass(frozen=True)
@@ -50,21 +50,21 @@ class _Likeness(NamedTuple):
 
 def find_new_input(session: Session, messages: Sequence[Mapping[str, Any]]) -> NewInput:
     """Find the new messages of this request, which may repeat the conversation."""
-    groups = groups_without_system(messages)
+    sent = messages_to_ask(messages)
     if session.last_position == 0:
         # The session never had a message: all of these are new, and none can be counted twice.
-        new_messages = NewInput(_flatten(groups), version=session.version)
-        check_results(None, new_messages.drafts)
-        return new_messages
+        drafts = drafts_of(sent)
+        check_results(None, drafts)
+        return NewInput(drafts, version=session.version)
     rows = _newest_messages(session)
-    drafts = _flatten(_new_groups(groups, rows))
+    drafts = drafts_of(_new_messages(sent, rows))
     if drafts:
         check_results(session, drafts)
         return NewInput(drafts, version=session.version)
     is_recorded = not rows[-1].from_model_turn and rows[-1].role == Message.Role.ASSISTANT
     # A recorded answer is part of its question's turn: the question is asked again in a branch beside it.
     return NewInput(
-        _flatten(_trailing_groups(groups)) if is_recorded else (),
+        drafts_of(_trailing(sent)) if is_recorded else (),
         turn_to_regenerate=rows[-1].turn,
         version=session.version,
     )
@@ -81,17 +81,17 @@ def _newest_messages(session: Session) -> list[TranscriptMessage]:
     ]
 
 
-def groups_without_system(messages: Sequence[Mapping[str, Any]]) -> list[Group]:
-    """Convert each message except system messages to drafts, and refuse messages that ask nothing."""
-    indexes = [index for index, message in enumerate(messages) if message["role"] not in SYSTEM_ROLES]
-    if not indexes:
+def messages_to_ask(messages: Sequence[Mapping[str, Any]]) -> list[SentMessage]:
+    """Return all messages except system messages, and refuse messages that ask nothing."""
+    sent = [message for message in sent_messages(messages) if message.role not in SYSTEM_ROLES]
+    if not sent:
         raise InvalidRequest("There is no question: send a message with the role user.", param="messages")
-    if messages[indexes[-1]]["role"] == Message.Role.ASSISTANT:
+    if sent[-1].role == Message.Role.ASSISTANT:
         raise InvalidRequest(
             "There is no question: in a session the last message must have the role user or tool.",
-            param=f"messages[{indexes[-1]}].role",
+            param=f"{sent[-1].path}.role",
         )
-    return [messages_from_chat(messages[index], f"messages[{index}]") for index in indexes]
+    return sent
 
 
 def check_results(session: Session | None, drafts: Sequence[NewMessage]) -> None:
@@ -100,18 +100,19 @@ def check_results(session: Session | None, drafts: Sequence[NewMessage]) -> None
         raise InvalidContinuation(reason, param="messages")
 
 
-def _new_groups(groups: list[Group], rows: list[TranscriptMessage]) -> list[Group]:
+def _new_messages(sent: Sequence[SentMessage], rows: list[TranscriptMessage]) -> Sequence[SentMessage]:
+    # Most clients send the transcript's last message near the end, so the search begins there: of a thousand
+    # messages few are converted to be compared.
     last_message = _last_message(rows)
-    likenesses = [_likeness(group) for group in groups]
     last_likeness = _likeness(last_message) if last_message else None
-    for end in range(len(groups), 0, -1):
-        if last_likeness and _ends_with(last_likeness, likenesses[max(end - len(last_message), 0) : end]):
-            return groups[end:]
-    tail = _trailing_groups(groups)
+    for end in range(len(sent), 0, -1):
+        if last_likeness and _ends_with(last_likeness, sent[max(end - len(last_message), 0) : end]):
+            return sent[end:]
+    tail = _trailing(sent)
     ends_with_reply = bool(last_message) and last_message[0].role == Message.Role.ASSISTANT
     rows_before_reply = rows[: -len(last_message)] if ends_with_reply else rows
-    questions = [_likeness([row]) for row in _trailing_rows(rows_before_reply)]
-    tail_start = likenesses[len(likenesses) - len(tail) :][: len(questions)]
+    questions = [_likeness([row]) for row in _trailing(rows_before_reply)]
+    tail_start = [_likeness(message.drafts) for message in tail[: len(questions)]]
     return tail[len(questions) :] if tail_start == questions else tail
 
 
@@ -124,25 +125,25 @@ def _last_message(rows: list[TranscriptMessage]) -> list[TranscriptMessage]:
     return list(same_reply)[::-1]
 
 
-def _ends_with(last_likeness: _Likeness, likenesses: Sequence[_Likeness]) -> bool:
+def _ends_with(last_likeness: _Likeness, sent: Sequence[SentMessage]) -> bool:
     """Return whether these messages end with the last one, which some clients split into several."""
     text = ""
     calls: tuple[tuple[str, ...], ...] = ()
-    for likeness in reversed(likenesses):
+    for message in reversed(sent):
+        if message.role != last_likeness.role:
+            return False
+        likeness = _likeness(message.drafts)
         text, calls = f"{likeness.text} {text}".strip(), (*likeness.calls, *calls)
-        if _Likeness(likeness.role, text, calls) == last_likeness:
+        if (text, calls) == (last_likeness.text, last_likeness.calls):
             return True
-        if likeness.role != Message.Role.ASSISTANT or not last_likeness.text.endswith(text):
+        if message.role != Message.Role.ASSISTANT or not last_likeness.text.endswith(text):
             return False
     return False
 
 
-def _trailing_groups(groups: list[Group]) -> list[Group]:
-    return list(takewhile(lambda group: group[0].role != Message.Role.ASSISTANT, reversed(groups)))[::-1]
-
-
-def _trailing_rows(rows: list[TranscriptMessage]) -> list[TranscriptMessage]:
-    return list(takewhile(lambda row: row.role != Message.Role.ASSISTANT, reversed(rows)))[::-1]
+def _trailing(messages: Sequence[M]) -> list[M]:
+    """Return the messages after the last one of an assistant."""
+    return list(takewhile(lambda message: message.role != Message.Role.ASSISTANT, reversed(messages)))[::-1]
 
 
 def _likeness(messages: Sequence[StoredOrNew]) -> _Likeness:
@@ -174,7 +175,3 @@ def _text_of(message: StoredOrNew) -> str:
         return parts
     names = ("text", "refusal", "image_url", "file_id", "file_data")
     return " ".join(str(part[name]) for part in parts for name in names if part.get(name))
-
-
-def _flatten(groups: Iterable[Group]) -> list[NewMessage]:
-    return [draft for group in groups for draft in group]
