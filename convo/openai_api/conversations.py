@@ -4,7 +4,6 @@ from collections.abc import Collection, Sequence
 from typing import Annotated, Any
 
 from django.db import transaction
-from drf_spectacular.utils import extend_schema
 from pydantic import Field
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -52,22 +51,14 @@ def conversation_json(session: Session) -> dict[str, Any]:
 class ConversationsView(V1View):
     """All conversations of the caller."""
 
-    @extend_schema(
-        operation_id="listConversations",
-        parameters=schema.PAGE_PARAMETERS,
-        responses=schema.operation_responses(schema.CONVERSATIONS),
-    )
+    @schema.operation("listConversations", schema.CONVERSATIONS, parameters=schema.PAGE_PARAMETERS)
     def get(self, request: Request) -> Response:
         """List your conversations, newest first. OpenAI's own API has no such call."""
         page_query = read_page_query(self.params)
         rows, has_more = self._conversations_page(page_query)
         return Response(page_json([conversation_json(row) for row in rows], has_more=has_more))
 
-    @extend_schema(
-        operation_id="createConversation",
-        request=NewConversation,
-        responses=schema.operation_responses(schema.CONVERSATION, writes=True),
-    )
+    @schema.operation("createConversation", schema.CONVERSATION, request=NewConversation, writes=True)
     def post(self, request: Request) -> Response:
         """Create a conversation, with up to 20 items."""
         body = validate(NewConversation, self.body())
@@ -97,18 +88,12 @@ class ConversationsView(V1View):
 class ConversationView(V1View):
     """One conversation."""
 
-    @extend_schema(
-        operation_id="retrieveConversation", responses=schema.operation_responses(schema.CONVERSATION)
-    )
+    @schema.operation("retrieveConversation", schema.CONVERSATION)
     def get(self, request: Request, id: str) -> Response:
         """Return the conversation without its items."""
         return Response(conversation_json(self.conversation(id)))
 
-    @extend_schema(
-        operation_id="updateConversation",
-        request=MetadataChange,
-        responses=schema.operation_responses(schema.CONVERSATION, writes=True),
-    )
+    @schema.operation("updateConversation", schema.CONVERSATION, request=MetadataChange, writes=True)
     def post(self, request: Request, id: str) -> Response:
         """Replace the conversation's metadata. Without `metadata` nothing changes; null clears it."""
         session, body = self.conversation(id), self.body()
@@ -122,10 +107,7 @@ class ConversationView(V1View):
 
         return self.idempotent(change)
 
-    @extend_schema(
-        operation_id="deleteConversation",
-        responses=schema.operation_responses(schema.DELETED, writes=True),
-    )
+    @schema.operation("deleteConversation", schema.DELETED, writes=True)
     def delete(self, request: Request, id: str) -> Response:
         """Delete the conversation and everything in it. A reply that is being written stops."""
 
@@ -139,10 +121,8 @@ class ConversationView(V1View):
 class ItemsView(V1View):
     """The items of a conversation."""
 
-    @extend_schema(
-        operation_id="listConversationItems",
-        parameters=[*schema.PAGE_PARAMETERS, schema.INCLUDE_PARAMETER],
-        responses=schema.operation_responses(schema.ITEMS),
+    @schema.operation(
+        "listConversationItems", schema.ITEMS, parameters=[*schema.PAGE_PARAMETERS, schema.INCLUDE_PARAMETER]
     )
     def get(self, request: Request, id: str) -> Response:
         """List the items by position, newest first unless `order=asc`."""
@@ -153,11 +133,12 @@ class ItemsView(V1View):
             page_json(entries, has_more=page.has_older if page_query.newest_first else page.has_newer)
         )
 
-    @extend_schema(
-        operation_id="createConversationItems",
+    @schema.operation(
+        "createConversationItems",
+        schema.ITEMS,
         request=NewItems,
         parameters=[schema.INCLUDE_PARAMETER],
-        responses=schema.operation_responses(schema.ITEMS, writes=True),
+        writes=True,
     )
     def post(self, request: Request, id: str) -> Response:
         """Append 1 to 20 items, all or none, without asking a model."""
@@ -175,19 +156,12 @@ class ItemsView(V1View):
 class ItemView(V1View):
     """One item of a conversation."""
 
-    @extend_schema(
-        operation_id="retrieveConversationItem",
-        parameters=[schema.INCLUDE_PARAMETER],
-        responses=schema.operation_responses(schema.ITEM),
-    )
+    @schema.operation("retrieveConversationItem", schema.ITEM, parameters=[schema.INCLUDE_PARAMETER])
     def get(self, request: Request, id: str, item_id: str) -> Response:
         """Return the item with this id."""
         return Response(_item_json(history.get_item(self.conversation(id), _valid_item_id(item_id))))
 
-    @extend_schema(
-        operation_id="deleteConversationItem",
-        responses=schema.operation_responses(schema.CONVERSATION, writes=True),
-    )
+    @schema.operation("deleteConversationItem", schema.CONVERSATION, writes=True)
     def delete(self, request: Request, id: str, item_id: str) -> Response:
         """Delete this item and, with a tool call, its output. Returns the conversation."""
         session = self.conversation(id)

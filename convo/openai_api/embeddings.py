@@ -6,7 +6,6 @@ import struct
 from typing import Annotated, Literal
 
 from asgiref.sync import async_to_sync
-from drf_spectacular.utils import extend_schema
 from pydantic import BeforeValidator, Field, WithJsonSchema
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -58,11 +57,7 @@ class NewEmbeddings(RequestModel):
 class EmbeddingsView(V1View):
     """Vectors for texts."""
 
-    @extend_schema(
-        operation_id="createEmbedding",
-        request=NewEmbeddings,
-        responses=schema.operation_responses(schema.EMBEDDINGS, reads=True, asks=True),
-    )
+    @schema.operation("createEmbedding", schema.EMBEDDINGS, request=NewEmbeddings, reads=True, asks=True)
     def post(self, request: Request) -> Response:
         """Return a vector for each text. The server's own embedding model is used; the answer names it."""
         body = validate(NewEmbeddings, self.body())

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -43,7 +42,7 @@ def agent_and_model(name: str) -> tuple[str, str]:
 class ModelsView(V1View):
     """All agents and configured models."""
 
-    @extend_schema(operation_id="listModels", responses=schema.operation_responses(schema.MODELS))
+    @schema.operation("listModels", schema.MODELS)
     def get(self, request: Request) -> Response:
         """List the agents as `agent/NAME`, and the configured models. Others can be asked by name, too."""
         return Response({"object": "list", "data": list_models()})
@@ -52,7 +51,7 @@ class ModelsView(V1View):
 class ModelView(V1View):
     """One agent or model."""
 
-    @extend_schema(operation_id="retrieveModel", responses=schema.operation_responses(schema.MODEL))
+    @schema.operation("retrieveModel", schema.MODEL)
     def get(self, request: Request, model: str) -> Response:
         """Return one entry of the list of models. Its id may contain slashes."""
         for entry in list_models():

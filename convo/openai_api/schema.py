@@ -1,9 +1,11 @@
 """OpenAPI schemas of the OpenAI-compatible API, with the fields that its clients rely on."""
 
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import OpenApiParameter, OpenApiResponse
+from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
+from rest_framework.fields import empty
 
 from convo.http.openapi import (
     ANY_OBJECT,
@@ -17,6 +19,7 @@ from convo.http.openapi import (
     object_of,
 )
 
+F = TypeVar("F", bound=Callable[..., Any])
 METADATA: Schema = {"type": "object", "additionalProperties": STRING}
 
 
@@ -88,10 +91,18 @@ _UPSTREAM_ERRORS = {
 }
 
 
-def operation_responses(
-    result: Schema, *, reads: bool = False, writes: bool = False, asks: bool = False, streams: bool = False
-) -> dict[Any, Any]:
-    """Return the responses of an operation: its result and the errors that it can give.
+def operation(
+    id: str,
+    result: Schema,
+    *,
+    request: Any = empty,
+    parameters: Sequence[OpenApiParameter] = (),
+    reads: bool = False,
+    writes: bool = False,
+    asks: bool = False,
+    streams: bool = False,
+) -> Callable[[F], F]:
+    """Describe an operation of a view: its id and parameters, its result, and the errors that it can give.
 
     The operation `reads` a body, `writes` under an Idempotency-Key, `asks` a model server, or `streams`
     events.
@@ -102,14 +113,13 @@ def operation_responses(
         | (_WRITE_ERRORS if writes else {})
         | (_UPSTREAM_ERRORS if asks else {})
     )
-    errors = {
-        status: OpenApiResponse(ERROR, description=description)
-        for status, description in descriptions.items()
-    }
-    if not streams:
-        return {200: OpenApiResponse(result), **errors}
-    events = OpenApiResponse(STRING, description="Server-sent events, if a stream is requested.")
-    return {(200, "application/json"): OpenApiResponse(result), (200, "text/event-stream"): events, **errors}
+    responses: dict[Any, Any] = {(200, "application/json"): OpenApiResponse(result)}
+    if streams:
+        events = OpenApiResponse(STRING, description="Server-sent events, if a stream is requested.")
+        responses[200, "text/event-stream"] = events
+    for status, description in descriptions.items():
+        responses[status] = OpenApiResponse(ERROR, description=description)
+    return extend_schema(operation_id=id, request=request, parameters=list(parameters), responses=responses)
 
 
 PAGE_PARAMETERS = [

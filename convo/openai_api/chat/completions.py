@@ -9,7 +9,6 @@ from typing import Any
 
 from django.http.response import HttpResponseBase
 from django.utils import timezone
-from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 
 from convo import agents, turns
@@ -52,10 +51,8 @@ class _SessionChanged(Exception):
 class CompletionsView(StoredCompletionsView):
     """Chat completions."""
 
-    @extend_schema(
-        operation_id="createChatCompletion",
-        request=NewCompletion,
-        responses=schema.operation_responses(schema.COMPLETION, writes=True, asks=True, streams=True),
+    @schema.operation(
+        "createChatCompletion", schema.COMPLETION, request=NewCompletion, writes=True, asks=True, streams=True
     )
     def post(self, request: Request) -> HttpResponseBase:
         """Answer these messages. With X-Convo-Session, the messages before them come from that session."""

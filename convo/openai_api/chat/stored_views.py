@@ -5,7 +5,7 @@ from typing import Any
 
 from django.db.models import Q, QuerySet
 from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import OpenApiParameter, extend_schema
+from drf_spectacular.utils import OpenApiParameter
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -54,10 +54,10 @@ class _StoredView(V1View):
 class StoredCompletionsView(_StoredView):
     """All stored completions of the caller."""
 
-    @extend_schema(
-        operation_id="listChatCompletions",
+    @schema.operation(
+        "listChatCompletions",
+        schema.COMPLETIONS,
         parameters=[*schema.PAGE_PARAMETERS, OpenApiParameter("model", OpenApiTypes.STR)],
-        responses=schema.operation_responses(schema.COMPLETIONS),
     )
     def get(self, request: Request) -> Response:
         """List the stored completions, oldest first unless `order=desc`.
@@ -84,18 +84,12 @@ class StoredCompletionsView(_StoredView):
 class StoredCompletionView(_StoredView):
     """One stored completion."""
 
-    @extend_schema(
-        operation_id="retrieveChatCompletion", responses=schema.operation_responses(schema.COMPLETION)
-    )
+    @schema.operation("retrieveChatCompletion", schema.COMPLETION)
     def get(self, request: Request, id: str) -> Response:
         """Return the completion as it was answered."""
         return Response(stored_completion_json(self.completion(id)))
 
-    @extend_schema(
-        operation_id="updateChatCompletion",
-        request=MetadataReplacement,
-        responses=schema.operation_responses(schema.COMPLETION, writes=True),
-    )
+    @schema.operation("updateChatCompletion", schema.COMPLETION, request=MetadataReplacement, writes=True)
     def post(self, request: Request, id: str) -> Response:
         """Replace the completion's metadata."""
         turn_request = self.completion(id)
@@ -108,10 +102,7 @@ class StoredCompletionView(_StoredView):
 
         return self.idempotent(change, lambda response: turn_request.turn)
 
-    @extend_schema(
-        operation_id="deleteChatCompletion",
-        responses=schema.operation_responses(schema.DELETED, writes=True),
-    )
+    @schema.operation("deleteChatCompletion", schema.DELETED, writes=True)
     def delete(self, request: Request, id: str) -> Response:
         """Delete the completion. Its messages stay in a session until they are deleted there."""
 
@@ -125,11 +116,7 @@ class StoredCompletionView(_StoredView):
 class StoredMessagesView(_StoredView):
     """The messages that a stored completion answered."""
 
-    @extend_schema(
-        operation_id="listChatCompletionMessages",
-        parameters=schema.PAGE_PARAMETERS,
-        responses=schema.operation_responses(schema.CHAT_MESSAGES),
-    )
+    @schema.operation("listChatCompletionMessages", schema.CHAT_MESSAGES, parameters=schema.PAGE_PARAMETERS)
     def get(self, request: Request, id: str) -> Response:
         """List the messages of the request or, in a session, those that were new to it."""
         turn = self.completion(id).turn

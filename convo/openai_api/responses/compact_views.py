@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from django.utils import timezone
-from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -33,11 +32,7 @@ class NewCompaction(NewResponse):
 class InputTokensView(StoredResponseView):
     """The length of an input."""
 
-    @extend_schema(
-        operation_id="countInputTokens",
-        request=NewResponse,
-        responses=schema.operation_responses(schema.TOKEN_COUNT, reads=True),
-    )
+    @schema.operation("countInputTokens", schema.TOKEN_COUNT, request=NewResponse, reads=True)
     def post(self, request: Request) -> Response:
         """Count the tokens that this request would send to the model, by Convo's count. No model is asked."""
         response_request, session, last_position, question = _read_input(self, self.body())
@@ -48,11 +43,7 @@ class InputTokensView(StoredResponseView):
 class CompactView(StoredResponseView):
     """Compaction of a long input."""
 
-    @extend_schema(
-        operation_id="compactResponse",
-        request=NewCompaction,
-        responses=schema.operation_responses(schema.COMPACTION, reads=True, asks=True),
-    )
+    @schema.operation("compactResponse", schema.COMPACTION, request=NewCompaction, reads=True, asks=True)
     def post(self, request: Request) -> Response:
         """Return the user's messages, and everything said so far as one compaction.
 

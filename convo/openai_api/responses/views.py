@@ -5,7 +5,6 @@ from functools import partial
 from typing import Any
 
 from django.http.response import HttpResponseBase
-from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -31,10 +30,8 @@ from convo.turns import Claim, IdempotencyKey
 class ResponsesView(StoredResponseView):
     """Create a response."""
 
-    @extend_schema(
-        operation_id="createResponse",
-        request=NewResponse,
-        responses=schema.operation_responses(schema.RESPONSE, writes=True, asks=True, streams=True),
+    @schema.operation(
+        "createResponse", schema.RESPONSE, request=NewResponse, writes=True, asks=True, streams=True
     )
     def post(self, request: Request) -> HttpResponseBase:
         """Answer an input: in a conversation, after another response, or by itself."""
@@ -97,10 +94,11 @@ class ResponsesView(StoredResponseView):
 class ResponseView(StoredResponseView):
     """One response."""
 
-    @extend_schema(
-        operation_id="retrieveResponse",
+    @schema.operation(
+        "retrieveResponse",
+        schema.RESPONSE,
         parameters=[schema.INCLUDE_PARAMETER, *schema.STREAM_PARAMETERS],
-        responses=schema.operation_responses(schema.RESPONSE, streams=True),
+        streams=True,
     )
     def get(self, request: Request, id: str) -> HttpResponseBase:
         """Return the response as it is now or, with `stream=true`, its events after `starting_after`."""
@@ -110,10 +108,7 @@ class ResponseView(StoredResponseView):
             return follow(request._request, _reply(turn_request, after=-1 if after is None else after))
         return _current_response(turn_request)
 
-    @extend_schema(
-        operation_id="deleteResponse",
-        responses=schema.operation_responses(schema.DELETED, writes=True),
-    )
+    @schema.operation("deleteResponse", schema.DELETED, writes=True)
     def delete(self, request: Request, id: str) -> Response:
         """Delete the response. Its items stay in a conversation until they are deleted there."""
 
@@ -131,11 +126,7 @@ class ResponseView(StoredResponseView):
 class CancelView(StoredResponseView):
     """Cancel a response."""
 
-    @extend_schema(
-        operation_id="cancelResponse",
-        request=None,
-        responses=schema.operation_responses(schema.RESPONSE, writes=True),
-    )
+    @schema.operation("cancelResponse", schema.RESPONSE, request=None, writes=True)
     def post(self, request: Request, id: str) -> Response:
         """Stop a background response, wherever it is written. An ended one stays as it is."""
         turn_request = self.get_turn_request(id)
@@ -152,10 +143,8 @@ class CancelView(StoredResponseView):
 class InputItemsView(StoredResponseView):
     """The input of a response."""
 
-    @extend_schema(
-        operation_id="listInputItems",
-        parameters=[*schema.PAGE_PARAMETERS, schema.INCLUDE_PARAMETER],
-        responses=schema.operation_responses(schema.ITEMS),
+    @schema.operation(
+        "listInputItems", schema.ITEMS, parameters=[*schema.PAGE_PARAMETERS, schema.INCLUDE_PARAMETER]
     )
     def get(self, request: Request, id: str) -> Response:
         """List the items of its input, newest first unless `order=asc`."""
@@ -169,9 +158,7 @@ class InputItemsView(StoredResponseView):
 class ContextView(StoredResponseView):
     """The prompt behind a response."""
 
-    @extend_schema(
-        operation_id="retrieveResponseContext", responses=schema.operation_responses(schema.CONTEXT)
-    )
+    @schema.operation("retrieveResponseContext", schema.CONTEXT)
     def get(self, request: Request, id: str) -> Response:
         """Return what the model saw for this response, part by part. OpenAI's own API has no such call."""
         return Response(context.replay(self.get_turn_request(id).turn))
