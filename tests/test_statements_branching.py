@@ -115,7 +115,7 @@ def test_switching_a_branch_is_what_the_orm_does(
         assert shown_by_pk(session) == expected
         changed = Message.objects.filter(pk__in=[pk for pk in before if before[pk] != expected[pk]])
         values = changed.values_list("turn", "role", "tokens", "active")
-        assert sorted(switched) == sorted(values)
+        assert sorted((row.turn_id, row.role, row.tokens, row.active) for row in switched) == sorted(values)
         stale = Summary.objects.filter(session=session, stale=False).values_list("to_position", flat=True)
         assert set(stale) == {end for end in fresh if end <= position}
         switched_count += len(switched)

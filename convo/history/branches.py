@@ -57,7 +57,7 @@ def show_branch(session: Session, turn: Turn) -> None:
     hidden = [message for message in switched if not message.active]
     if shown:
         # Memories learned from these turns were retracted when their branch was left: learn from them again.
-        Turn.objects.filter(pk__in={message.turn for message in shown}).update(gist="", learned_at=None)
+        Turn.objects.filter(pk__in={message.turn_id for message in shown}).update(gist="", learned_at=None)
     if any(message.role == Message.Role.USER for message in hidden):
         # Titles and memories are learned from the user's messages alone.
         reset_title(session, Message.objects.filter(session=session, position__gt=position, active=False))

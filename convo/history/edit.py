@@ -13,9 +13,19 @@ from convo.history import ephemeral
 from convo.history.files import attachments
 from convo.history.locks import lock_idle
 from convo.history.read import find_message, get_item
-from convo.history.session_row import update_after_erasure
+from convo.history.session_row import recount, reset_title
 from convo.history.tool_pairs import pair
-from convo.models import Evidence, Feedback, IdempotencyRecord, IndexedMessage, Message, Session, Turn
+from convo.models import (
+    Evidence,
+    Feedback,
+    IdempotencyRecord,
+    IndexedMessage,
+    Message,
+    Session,
+    Summary,
+    Turn,
+    UserMemory,
+)
 
 
 @database.retry_conflicts
@@ -80,7 +90,10 @@ def _erase_messages(session: Session, rows: Iterable[Message]) -> None:
     stored_responses = IdempotencyRecord.objects.filter(turn__messages__in=pks, body__isnull=False)
     stored_responses.update(turn=None, status=ResultDeleted.status, body=None)
     ephemeral.prune_contents(session)
-    update_after_erasure(session, min(positions), Message.objects.filter(pk__in=pks))
+    reset_title(session, Message.objects.filter(pk__in=pks))
+    Summary.objects.mark_stale(session, min(positions), erase=True)
+    UserMemory.objects.unsupported(session.person_id).retract()
+    recount(session)
 
 
 def _with_other_half(session: Session, rows: Iterable[Message]) -> list[Message]:

@@ -5,7 +5,7 @@ from uuid import UUID
 from django.db.models import Count, QuerySet, Sum
 
 from convo.errors import NotFound
-from convo.models import Message, Session, Summary, Turn, UserMemory
+from convo.models import Message, Session, Turn
 
 
 def lock(session_id: UUID) -> Session:
@@ -14,14 +14,6 @@ def lock(session_id: UUID) -> Session:
     if session is None or session.state == Session.State.DELETED:
         raise NotFound("There is no such session.")
     return session
-
-
-def update_after_erasure(session: Session, position: int, hidden_messages: QuerySet[Message]) -> None:
-    """Update all that depends on a transcript in which these messages were erased, from this position on."""
-    reset_title(session, hidden_messages)
-    Summary.objects.mark_stale(session, position, erase=True)
-    UserMemory.objects.unsupported(session.person_id).retract()
-    recount(session)
 
 
 def recount(session: Session) -> None:

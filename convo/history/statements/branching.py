@@ -7,7 +7,7 @@ from django.db import connection
 
 from convo.history.statements.reading import IN_TRANSCRIPT_SQL
 from convo.models import Message, Session, Summary, Turn
-from convo.sql import db_value, fetch_all
+from convo.sql import Columns, db_value, fetch_all
 
 _FIRST_SHOWN_SQL = """
     SELECT MIN(message.position) FROM convo_message message JOIN convo_turn turn ON turn.id = message.turn_id
@@ -26,6 +26,7 @@ _BRANCH_POINT_SQL = f"""
             WHERE message.session_id = %s AND {IN_TRANSCRIPT_SQL} AND message.position >= question.position)
     FROM question
 """
+_SWITCHED = Columns(Message, "turn", "role", "tokens", "active")
 _MARK_STALE_SQL = (
     "UPDATE convo_summary SET stale = TRUE WHERE session_id = %s AND to_position > %s AND NOT stale"
 )
@@ -36,15 +37,6 @@ class BranchPoint(NamedTuple):
 
     position: int
     later_messages: int
-
-
-class SwitchedMessage(NamedTuple):
-    """A message that has just been shown, or hidden, with its branch."""
-
-    turn: int
-    role: str
-    tokens: int
-    active: bool
 
 
 def find_branch_point(turn: Turn) -> BranchPoint | None:
@@ -63,7 +55,7 @@ def find_branch_point(turn: Turn) -> BranchPoint | None:
 
 def switch_branch(
     session: Session, position: int, *, turn_ids: Sequence[int], question_turn_ids: Sequence[int]
-) -> list[SwitchedMessage]:
+) -> list[Message]:
     """Show all messages of some turns, and the questions of others, in place of all others after a position.
 
     Summaries that reach beyond the position become stale. Return the messages that this has changed.
@@ -76,7 +68,7 @@ def switch_branch(
         "UPDATE convo_message SET active = NOT active"
         " WHERE session_id = %s AND position > %s AND erased_at IS NULL"
         f" AND active <> (turn_id IN ({_placeholders(turn_ids)}){is_question})"
-        " RETURNING turn_id, role, tokens, active"
+        f" RETURNING {_SWITCHED.sql('convo_message')}"
     )
     values = [session_key, position, *turn_ids, *question_turn_ids]
     stale_values = [db_value(Summary, "session", session.pk), position]
@@ -85,10 +77,7 @@ def switch_branch(
     else:
         # SQLite's WITH can't update.
         fetch_all(_MARK_STALE_SQL, stale_values)
-    return [
-        SwitchedMessage(turn, role, tokens, bool(active))
-        for turn, role, tokens, active in fetch_all(sql, values)
-    ]
+    return [_SWITCHED.instance(row) for row in fetch_all(sql, values)]
 
 
 def _placeholders(values: Collection[object]) -> str:
