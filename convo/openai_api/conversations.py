@@ -232,11 +232,7 @@ def add_items(
 
 
 def _without_duplicates(drafts: Sequence[NewMessage]) -> list[NewMessage]:
-    seen_ids: set[str] = set()
-    unique_drafts = []
-    for draft in drafts:
-        if draft.item_id not in seen_ids:
-            unique_drafts.append(draft)
-        if draft.item_id:
-            seen_ids.add(draft.item_id)
-    return unique_drafts
+    unique_drafts: dict[str | int, NewMessage] = {}
+    for index, draft in enumerate(drafts):
+        unique_drafts.setdefault(draft.item_id or index, draft)
+    return list(unique_drafts.values())

@@ -1,7 +1,6 @@
 """Ids as clients see them: a prefix for the kind of object, then the UUID of its row."""
 
 import re
-import secrets
 from uuid import UUID
 
 from convo.models import Session, Turn
@@ -20,11 +19,6 @@ def response_id(turn: Turn) -> str:
 
 def completion_id(turn: Turn) -> str:
     return f"{COMPLETION}-{turn.key.hex}"
-
-
-def new_response_id() -> str:
-    """Return an id for an object that has the form of a response but belongs to no turn."""
-    return f"{RESPONSE}_{secrets.token_hex(16)}"
 
 
 def uuid_of(kind: str, text: str) -> UUID | None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from functools import cache
 from typing import Annotated, Any, Literal
 
+from django.core import signing
 from pydantic import Field, create_model
 
 from convo.errors import InvalidItem, NotFound
@@ -13,7 +14,6 @@ from convo.history import NewMessage, with_inline_data
 from convo.models import Message
 from convo.models.messages import prefix_of
 from convo.openai_api import parts
-from convo.openai_api.signed_text import read_signed_text
 from convo.openai_api.validation import (
     NonEmpty,
     RequestModel,
@@ -31,6 +31,7 @@ MAX_ID_LENGTH = 80
 ToolName = Annotated[str, Field(min_length=1, max_length=200)]
 _ID_PATTERN = re.compile(r"[A-Za-z0-9_.:-]+")
 _DEFAULT_PREFIX = prefix_of("")
+_COMPACTION_SALT = "convo.compaction"
 _PLAIN_KEYS = {"id", "type", "role", "status", "content"}
 _Status = Literal["in_progress", "completed", "incomplete"]
 # Items of OpenAI's hosted tools have further statuses.
@@ -245,3 +246,15 @@ def _with_defaults(item: Mapping[str, Any], item_type: str) -> dict[str, Any]:
 
 def _without_keys(item: Mapping[str, Any], *names: str) -> dict[str, Any]:
     return {key: value for key, value in item.items() if key not in names}
+
+
+def sign_text(text: str) -> str:
+    return signing.dumps(text, salt=_COMPACTION_SALT, compress=True)
+
+
+def read_signed_text(signed_text: str) -> str:
+    """Return the text, or '' if it was not signed by this server."""
+    try:
+        return str(signing.loads(signed_text, salt=_COMPACTION_SALT))
+    except signing.BadSignature:
+        return ""

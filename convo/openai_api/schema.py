@@ -60,7 +60,6 @@ RESPONSE: Schema = {
     ),
     "additionalProperties": True,
 }
-CONTEXT: Schema = {**ANY_OBJECT}
 TOKEN_COUNT = object_of(object=STRING, input_tokens=INTEGER)
 COMPACTION = object_of(id=STRING, object=STRING, created_at=INTEGER, output=list_of(ITEM), usage=ANY_OBJECT)
 COMPLETION = object_of(
@@ -76,10 +75,7 @@ _COMMON_ERRORS = {
     404: "Nothing has this id, or it is not yours.",
     503: "The database cannot be reached.",
 }
-_BODY_ERRORS = {
-    413: "The body is too large.",
-    415: "The body has a charset other than UTF-8.",
-}
+_BODY_ERRORS = {413: "The body is too large.", 415: "The body has a charset other than UTF-8."}
 _WRITE_ERRORS = _BODY_ERRORS | {
     409: "The request with this Idempotency-Key is still being processed.",
     410: "The result of this Idempotency-Key has been deleted since.",

@@ -90,6 +90,12 @@ class V1View(APIView):
         refs = self.person_refs()
         return rows if refs is None else rows.filter(person__ref__in=refs)
 
+    def turn_requests(self, surface: str, person: str | None = None) -> QuerySet[TurnRequest]:
+        """Return the requests whose results the caller may retrieve, or only those of one end user."""
+        rows = TurnRequest.objects.owned_by(self.request.user, surface)
+        refs = self.person_refs(person)
+        return rows if refs is None else rows.filter(turn__session__person__ref__in=refs)
+
     def person_refs(self, person: str | None = None) -> list[str] | None:
         """Return the refs of the end users whose conversations this request may see, or None for all.
 

@@ -19,12 +19,7 @@ from convo.http.idempotency import idempotency_key
 from convo.models import NOBODY, IdempotencyRecord, Session, Turn, TurnRequest
 from convo.openai_api import ids, schema
 from convo.openai_api.chat.messages import drafts_of, sent_messages, system_text
-from convo.openai_api.chat.new_input import (
-    NewInput,
-    check_results,
-    find_new_input,
-    messages_to_ask,
-)
+from convo.openai_api.chat.new_input import NewInput, check_results, find_new_input, messages_to_ask
 from convo.openai_api.chat.reply import SESSION_HEADER, CompletionReply
 from convo.openai_api.chat.request import ChatRequest, NewCompletion, read_chat_request
 from convo.openai_api.chat.stored_views import StoredCompletionsView
@@ -61,12 +56,8 @@ class CompletionsView(StoredCompletionsView):
 
         def reply_of(turn: Turn, turn_request: TurnRequest | None) -> CompletionReply:
             turn_request = turn_request or stored_request(turn)
-            session_id = self._requested_session_id(turn_request.metadata)
-            return CompletionReply(
-                turn=turn,
-                turn_request=turn_request,
-                begins_session=session_id in {"", NEW_SESSION},
-            )
+            begins_session = self._requested_session_id(turn_request.metadata) in {"", NEW_SESSION}
+            return CompletionReply(turn=turn, turn_request=turn_request, begins_session=begins_session)
 
         return answer(
             request,
@@ -91,17 +82,17 @@ class CompletionsView(StoredCompletionsView):
         return None if session_id is None else session_id.strip()
 
     def _claim(self, chat_request: ChatRequest, person: str | None, key: IdempotencyKey | None) -> Claim:
-        session_id = self._requested_session_id(chat_request.metadata)
+        session_id = self._requested_session_id(chat_request.turn_request.metadata)
         if session_id is None:
             return self._begin_without_session(chat_request, person, key)
-        turn_request = chat_request.turn_request(instructions=system_text(chat_request.messages))
+        chat_request.turn_request.options["instructions"] = system_text(chat_request.messages)
         if session_id in {"", NEW_SESSION}:
-            return self._begin_session(chat_request, turn_request, person, key)
+            return self._begin_session(chat_request, person, key)
         for _ in range(_MAX_TRIES):
             session = self._find_session(session_id, person)
             try:
                 new_input = find_new_input(session, chat_request.messages)
-                return _begin_in_session(session, new_input, chat_request, turn_request, key)
+                return _begin_in_session(session, new_input, chat_request, key)
             except _SessionChanged:
                 continue
         raise TurnInProgress
@@ -114,11 +105,12 @@ class CompletionsView(StoredCompletionsView):
         The messages are stored, too, if the caller asks for it, or if the request has an idempotency key:
         then for as long as the key is valid, because a replay needs them.
         """
-        is_stored = stores_conversations(chat_request.agent) and (chat_request.store or key is not None)
+        request = chat_request.turn_request
+        request.options["messages"] = _prompt(chat_request)
+        is_stored = stores_conversations(chat_request.agent) and (request.is_stored or key is not None)
         storage = Session.Storage.PERSISTENT if is_stored else Session.Storage.NONE
         chain = turns.new_chain(self.request.user, person or NOBODY, storage=storage)
-        request = chat_request.turn_request(messages=_prompt(chat_request))
-        if not chat_request.store:
+        if not request.is_stored:
             chain.expires_at = timezone.now() + IdempotencyRecord.LIFETIME
         if not is_stored and key is None:
             return turns.begin_unstored(chain, agent=chat_request.agent, request=request)
@@ -126,17 +118,15 @@ class CompletionsView(StoredCompletionsView):
         return turns.begin(chain, question, agent=chat_request.agent, key=key, request=request)
 
     def _begin_session(
-        self,
-        chat_request: ChatRequest,
-        turn_request: TurnRequest,
-        person: str | None,
-        key: IdempotencyKey | None,
+        self, chat_request: ChatRequest, person: str | None, key: IdempotencyKey | None
     ) -> Claim:
         question = drafts_of(messages_to_ask(chat_request.messages))
         check_results(None, question)
         agent = "" if chat_request.agent == agents.PASSTHROUGH else chat_request.agent
         session = require_stored_session(turns.new_session(self.request.user, person or NOBODY, agent=agent))
-        return turns.begin(session, question, agent=chat_request.agent, key=key, request=turn_request)
+        return turns.begin(
+            session, question, agent=chat_request.agent, key=key, request=chat_request.turn_request
+        )
 
     def _find_session(self, session_id: str, person: str | None) -> Session:
         try:
@@ -150,11 +140,7 @@ class CompletionsView(StoredCompletionsView):
 
 
 def _begin_in_session(
-    session: Session,
-    new_messages: NewInput,
-    chat_request: ChatRequest,
-    turn_request: TurnRequest,
-    key: IdempotencyKey | None,
+    session: Session, new_messages: NewInput, chat_request: ChatRequest, key: IdempotencyKey | None
 ) -> Claim:
     def check_unchanged(locked_session: Session) -> None:
         if locked_session.version != new_messages.version:
@@ -163,17 +149,14 @@ def _begin_in_session(
     options: dict[str, Any] = {
         "agent": chat_request.agent,
         "key": key,
-        "request": turn_request,
+        "request": chat_request.turn_request,
         "guard": check_unchanged,
     }
     if new_messages.turn_to_regenerate is None:
         return turns.begin(session, new_messages.drafts, on_busy=chat_request.on_busy, **options)
     try:
         return turns.regenerate(
-            session,
-            edited_question=new_messages.drafts,
-            turn_id=new_messages.turn_to_regenerate,
-            **options,
+            session, edited_question=new_messages.drafts, turn_id=new_messages.turn_to_regenerate, **options
         )
     except TurnInProgress as busy:
         if chat_request.on_busy != OnBusy.INTERRUPT:

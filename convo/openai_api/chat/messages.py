@@ -162,11 +162,7 @@ def _item_part(part: dict[str, Any], role: str) -> dict[str, Any]:
     match part["type"]:
         case "image_url":
             image = part["image_url"]
-            return {
-                "type": "input_image",
-                "image_url": image["url"],
-                "detail": image.get("detail") or "auto",
-            }
+            return {"type": "input_image", "image_url": image["url"], "detail": image.get("detail") or "auto"}
         case "file":
             return {"type": "input_file", **part["file"]}
         case "text":

@@ -1,6 +1,6 @@
 """Read a chat completions request: the agent, the fields for the model server, and Convo's own options."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -10,7 +10,6 @@ from convo.models import TurnRequest
 from convo.openai_api.chat.messages import ChatMessage, validate_message
 from convo.openai_api.models import agent_and_model
 from convo.openai_api.tools import ChatFunction, chosen_functions
-from convo.openai_api.upstream import UpstreamFields, upstream_fields
 from convo.openai_api.validation import (
     Array,
     Checked,
@@ -20,15 +19,45 @@ from convo.openai_api.validation import (
     PersonFields,
     PositiveInteger,
     RequestModel,
+    TextOrArray,
+    TextOrObject,
     check_storable,
     invalid,
     validate,
+    without_nulls,
 )
 from convo.turns import OnBusy
 
 
 class StreamOptions(RequestModel):
     include_usage: bool | None = None
+
+
+class UpstreamFields(RequestModel):
+    """Fields for the model server, which validates their values. Only their types are checked here."""
+
+    temperature: float | None = None
+    top_p: float | None = None
+    frequency_penalty: float | None = None
+    presence_penalty: float | None = None
+    seed: int | None = None
+    stop: TextOrArray | None = None
+    logit_bias: JsonObject | None = None
+    logprobs: bool | None = None
+    top_logprobs: int | None = None
+    tools: list[Any] | None = None
+    tool_choice: TextOrObject | None = None
+    parallel_tool_calls: bool | None = None
+    response_format: JsonObject | None = None
+    reasoning_effort: str | None = None
+    verbosity: str | None = None
+    prediction: JsonObject | None = None
+    service_tier: str | None = None
+    prompt_cache_key: str | None = None
+    prompt_cache_options: JsonObject | None = None
+    prompt_cache_retention: str | None = None
+    moderation: JsonObject | None = None
+    web_search_options: JsonObject | None = None
 
 
 class NewCompletion(PersonFields, UpstreamFields):
@@ -60,27 +89,7 @@ class ChatRequest:
     agent: str
     messages: Sequence[Mapping[str, Any]]
     on_busy: str
-    params: Mapping[str, Any]
-    metadata: Mapping[str, str]
-    options: Mapping[str, Any]
-
-    @property
-    def store(self) -> bool:
-        return bool(self.params.get("store"))
-
-    def turn_request(self, **options: Any) -> TurnRequest:
-        """Return the unsaved row that records this request with its turn.
-
-        `options` add to the options of the runner: the instructions in a session, the whole prompt without
-        one.
-        """
-        return TurnRequest(
-            surface=TurnRequest.Surface.COMPLETION,
-            params=self.params,
-            metadata=self.metadata,
-            options={**self.options, **options},
-            is_stored=self.store,
-        )
+    turn_request: TurnRequest  # not saved; its options lack the prompt, or the instructions in a session
 
 
 def read_chat_request(sent_fields: Mapping[str, Any]) -> ChatRequest:
@@ -102,15 +111,27 @@ def read_chat_request(sent_fields: Mapping[str, Any]) -> ChatRequest:
         agent=agent,
         messages=sent_fields["messages"],
         on_busy=body.on_busy or OnBusy.REJECT,
-        # Texts of a conversation are stored in its items only: deleting an item removes its text everywhere.
-        params={name: value for name, value in sent_fields.items() if name not in {"messages", "metadata"}},
-        metadata=body.metadata or {},
-        options={
-            "model": model,
-            "max_output_tokens": body.max_completion_tokens or body.max_tokens,
-            "extra": upstream_fields(sent_fields, exclude=LOCAL_FIELDS),
-        },
+        turn_request=TurnRequest(
+            surface=TurnRequest.Surface.COMPLETION,
+            # Texts of a conversation are stored in its items only: deleting an item removes its text
+            # everywhere.
+            params={
+                name: value for name, value in sent_fields.items() if name not in {"messages", "metadata"}
+            },
+            metadata=body.metadata or {},
+            options={
+                "model": model,
+                "max_output_tokens": body.max_completion_tokens or body.max_tokens,
+                "extra": upstream_fields(sent_fields, exclude=LOCAL_FIELDS),
+            },
+            is_stored=bool(body.store),
+        ),
     )
+
+
+def upstream_fields(sent_fields: Mapping[str, object], *, exclude: Collection[str]) -> JsonObject:
+    """Return the fields of a request for the model server: all that are not null and not in `exclude`."""
+    return {name: value for name, value in without_nulls(sent_fields).items() if name not in exclude}
 
 
 def _check_unsupported(body: NewCompletion, sent_fields: Mapping[str, Any]) -> None:

@@ -1,6 +1,6 @@
 """Views of stored chat completions: those that were requested with `store: true`."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 from django.db.models import Q, QuerySet
@@ -35,10 +35,7 @@ class _StoredView(V1View):
 
     def completions(self) -> QuerySet[TurnRequest]:
         """Return the caller's stored completions, or those of one end user. Failed ones are excluded."""
-        rows = TurnRequest.objects.owned_by(self.request.user, TurnRequest.Surface.COMPLETION)
-        rows = rows.filter(_IS_COMPLETE)
-        refs = self.person_refs()
-        return rows if refs is None else rows.filter(turn__session__person__ref__in=refs)
+        return self.turn_requests(TurnRequest.Surface.COMPLETION).filter(_IS_COMPLETE)
 
     def find_completion(self, id: str) -> TurnRequest | None:
         key = ids.uuid_of(ids.COMPLETION, id)
@@ -134,22 +131,17 @@ def stored_completion_json(turn_request: TurnRequest) -> dict[str, Any]:
     return {**completion, "metadata": turn_request.metadata}
 
 
-def _chat_messages(rows: Iterable[Message]) -> Iterator[dict[str, Any]]:
+def _chat_messages(rows: Iterable[Message]) -> list[dict[str, Any]]:
     """Convert rows back to the messages that were sent. Calls of one message are merged into it."""
-    message: dict[str, Any] | None = None
+    messages: list[dict[str, Any]] = []
     for row in rows:
-        if row.type == "function_call":
-            if message is None or message["role"] != "assistant":
-                if message:
-                    yield message
-                message = _message_json("assistant", None)
-            message.setdefault("tool_calls", []).append(tool_call_json(row))
+        if row.type != "function_call":
+            messages.append(_chat_message(row))
             continue
-        if message:
-            yield message
-        message = _chat_message(row)
-    if message:
-        yield message
+        if not messages or messages[-1]["role"] != "assistant":
+            messages.append(_message_json("assistant", None))
+        messages[-1].setdefault("tool_calls", []).append(tool_call_json(row))
+    return messages
 
 
 def _chat_message(row: Message) -> dict[str, Any]:

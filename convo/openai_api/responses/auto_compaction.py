@@ -7,8 +7,8 @@ from convo.errors import TurnInProgress
 from convo.history import NewMessage
 from convo.history.tool_pairs import RESULT
 from convo.models import Message, Session, Turn
+from convo.openai_api.items import sign_text
 from convo.openai_api.responses.request import ResponseRequest
-from convo.openai_api.signed_text import sign_text
 
 COMPACTION = "compaction"
 

@@ -1,5 +1,6 @@
 """/v1/responses/input_tokens and /v1/responses/compact: count the tokens of an input, and shorten it."""
 
+import secrets
 from collections.abc import Sequence
 from typing import Any
 
@@ -7,18 +8,17 @@ from django.utils import timezone
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from convo import agents, history, memory, tokens
+from convo import agents, history, memory, tokens, turns
 from convo.agents import Agent
 from convo.history import NewMessage
-from convo.models import Message, Session, new_item_id
+from convo.models import NOBODY, Message, Person, Session, new_item_id
 from convo.openai_api import ids, schema
-from convo.openai_api.items import item_json
+from convo.openai_api.items import item_json, sign_text
 from convo.openai_api.responses import response_input
 from convo.openai_api.responses.auto_compaction import prompt_tokens
 from convo.openai_api.responses.lookup import StoredResponseView
 from convo.openai_api.responses.request import NewResponse, ResponseRequest, read_response_request
 from convo.openai_api.responses.serialize import usage_json
-from convo.openai_api.signed_text import sign_text
 from convo.openai_api.validation import ModelName, validate
 from convo.openai_api.view import person_of
 
@@ -65,7 +65,7 @@ def _compaction_json(rows: Sequence[Message], agent: Agent, *, instructions: str
     compaction = {"id": new_item_id("compaction"), "type": "compaction", "encrypted_content": sign_text(text)}
     user_items = [item_json(row) for row in history.with_inline_data(rows) if row.role == Message.Role.USER]
     return {
-        "id": ids.new_response_id(),
+        "id": f"{ids.RESPONSE}_{secrets.token_hex(16)}",  # it belongs to no turn
         "object": "response.compaction",
         "created_at": int(timezone.now().timestamp()),
         "output": [*user_items, compaction],
@@ -74,13 +74,25 @@ def _compaction_json(rows: Sequence[Message], agent: Agent, *, instructions: str
 
 
 def _read_input(
-    view: StoredResponseView, body: Any
+    view: StoredResponseView, sent_fields: Any
 ) -> tuple[ResponseRequest, Session, int, list[NewMessage]]:
-    """Return the request, the session with the position that it continues from, and the new messages."""
-    response_request, person = read_response_request(body), person_of(view.request, body)
-    session, last_position = view.session_and_position(response_request, person)
-    may_be_empty = bool(response_request.conversation_id or response_request.previous_response_id)
-    if may_be_empty and response_request.input is None:
+    """Return the request, the session with the position that it continues from, and the new messages.
+
+    Nothing is stored.
+    """
+    response_request, person = read_response_request(sent_fields), person_of(view.request, sent_fields)
+    body, owner = response_request.body, view.request.user
+    if body.previous_response_id:
+        turn = view.previous_turn(body.previous_response_id, person)
+        session, last_position = turn.session, view.last_position(turn)
+    elif response_request.conversation_id:
+        session = view.conversation(response_request.conversation_id, person, param="conversation")
+        last_position = session.last_position
+    else:
+        session, last_position = turns.new_chain(owner, NOBODY), 0
+        session.person = Person.objects.get_or_create_by_ref(owner, person or NOBODY)
+    may_be_empty = bool(response_request.conversation_id or body.previous_response_id)
+    if may_be_empty and body.input is None:
         return response_request, session, last_position, []
-    question = response_input.read_input(response_request.input, view.request.user, view.person_refs(person))
+    question = response_input.read_input(body.input, owner, view.person_refs(person))
     return response_request, session, last_position, question

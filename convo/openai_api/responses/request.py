@@ -9,10 +9,9 @@ from pydantic import Field
 from convo.conf import conf
 from convo.errors import UnsupportedValue
 from convo.models import TurnRequest
-from convo.openai_api.chat.request import LOCAL_FIELDS
+from convo.openai_api.chat.request import LOCAL_FIELDS, UpstreamFields, upstream_fields
 from convo.openai_api.models import agent_and_model
 from convo.openai_api.tools import Function, FunctionTool, chosen_functions
-from convo.openai_api.upstream import UpstreamFields, upstream_fields
 from convo.openai_api.validation import (
     Array,
     Checked,
@@ -31,7 +30,6 @@ from convo.openai_api.validation import (
     without_nulls,
 )
 from convo.openai_api.view import stores_conversations
-from convo.turns import OnBusy
 
 
 class ReasoningOptions(RequestModel):
@@ -119,13 +117,9 @@ class ResponseRequest:
     """A validated request for a response."""
 
     agent: str
-    input: str | list[Any] | None
+    body: NewResponse
     turn_request: TurnRequest
-    stream: bool
-    store: bool
-    on_busy: str
     conversation_id: str
-    previous_response_id: str
     compact_threshold: int = 0  # tokens; 0 for never
 
 
@@ -156,13 +150,9 @@ def read_response_request(sent_fields: Mapping[str, Any]) -> ResponseRequest:
     thresholds = [entry.get("compact_threshold") for entry in body.context_management or ()]
     return ResponseRequest(
         agent=agent,
-        input=body.input,
+        body=body,
         turn_request=turn_request,
-        stream=bool(body.stream),
-        store=store,
-        on_busy=body.on_busy or OnBusy.REJECT,
         conversation_id=conversation,
-        previous_response_id=body.previous_response_id or "",
         compact_threshold=next(filter(None, reversed(thresholds)), 0),
     )
 

@@ -14,6 +14,7 @@ from convo.history import NewMessage
 from convo.http.answer import answer, follow
 from convo.http.auth import person_in_header
 from convo.http.idempotency import idempotency_key
+from convo.http.openapi import ANY_OBJECT
 from convo.models import NOBODY, Session, Turn, TurnRequest
 from convo.openai_api import schema
 from convo.openai_api.items import item_json
@@ -24,7 +25,7 @@ from convo.openai_api.responses.lookup import StoredResponseView
 from convo.openai_api.responses.reply import PARAM_NAMES, ResponseReply
 from convo.openai_api.responses.request import NewResponse, ResponseRequest, read_response_request
 from convo.openai_api.view import error_response, person_of, stored_request
-from convo.turns import Claim, IdempotencyKey
+from convo.turns import Claim, IdempotencyKey, OnBusy
 
 
 class ResponsesView(StoredResponseView):
@@ -35,13 +36,13 @@ class ResponsesView(StoredResponseView):
     )
     def post(self, request: Request) -> HttpResponseBase:
         """Answer an input: in a conversation, after another response, or by itself."""
-        body = self.body()
-        response_request, person = read_response_request(body), person_of(request, body)
-        question = response_input.read_input(response_request.input, request.user, self.person_refs(person))
+        response_request, person = read_response_request(self.body()), person_of(request, self.body())
+        body = response_request.body
+        question = response_input.read_input(body.input, request.user, self.person_refs(person))
 
         def reply_of(turn: Turn, turn_request: TurnRequest | None) -> ResponseReply:
             turn_request = turn_request or stored_request(turn)
-            return ResponseReply(turn=turn, turn_request=turn_request, is_streamed=response_request.stream)
+            return ResponseReply(turn=turn, turn_request=turn_request, is_streamed=bool(body.stream))
 
         return answer(
             request,
@@ -58,24 +59,25 @@ class ResponsesView(StoredResponseView):
         person: str | None,
         key: IdempotencyKey | None,
     ) -> Claim:
+        body, is_stored = response_request.body, response_request.turn_request.is_stored
         options: dict[str, Any] = {
             "agent": response_request.agent,
             "request": response_request.turn_request,
             "key": key,
             "guard": response_input.fits_session_check(question),
         }
-        if response_request.previous_response_id:
-            previous = self.previous_turn(response_request.previous_response_id, person)
+        if body.previous_response_id:
+            previous = self.previous_turn(body.previous_response_id, person)
             if response_request.compact_threshold:
                 last_position = self.last_position(previous)
                 compactions = compaction_items(response_request, question, previous.session, last_position)
                 question = [*compactions, *question]
             try:
-                return turns.continue_from(previous, question, store=response_request.store, **options)
+                return turns.continue_from(previous, question, store=is_stored, **options)
             except NotFound as error:
                 # Items of a conversation can be deleted one by one; none of this response's items are left.
                 raise PreviousResponseNotFound(
-                    f"The messages of response '{response_request.previous_response_id}' have been deleted.",
+                    f"The messages of response '{body.previous_response_id}' have been deleted.",
                     param="previous_response_id",
                 ) from error
         if response_request.conversation_id:
@@ -85,8 +87,8 @@ class ResponsesView(StoredResponseView):
             if compactions := compaction_items(response_request, question, session, session.last_position):
                 question = [*compactions, *question]
                 options["guard"] = with_unchanged_check(session, options["guard"])
-            return turns.begin(session, question, on_busy=response_request.on_busy, **options)
-        storage = Session.Storage.PERSISTENT if response_request.store else Session.Storage.NONE
+            return turns.begin(session, question, on_busy=body.on_busy or OnBusy.REJECT, **options)
+        storage = Session.Storage.PERSISTENT if is_stored else Session.Storage.NONE
         chain = turns.new_chain(self.request.user, person or NOBODY, storage=storage)
         return turns.begin(chain, question, **options)
 
@@ -158,7 +160,7 @@ class InputItemsView(StoredResponseView):
 class ContextView(StoredResponseView):
     """The prompt behind a response."""
 
-    @schema.operation("retrieveResponseContext", schema.CONTEXT)
+    @schema.operation("retrieveResponseContext", ANY_OBJECT)
     def get(self, request: Request, id: str) -> Response:
         """Return what the model saw for this response, part by part. OpenAI's own API has no such call."""
         return Response(context.replay(self.get_turn_request(id).turn))
