@@ -38,10 +38,7 @@ def look_up_newest(
         return [], None
     messages = window.load(session_id, version)
     if upto is not None and upto < version[1]:
-        if messages is None or len(messages) == window.MAX_MESSAGES:
-            return _read_newest(session_id, before=upto + 1)[0], None
-        # The window has the whole transcript.
-        return [message for message in messages if message.position <= upto], None
+        return _newest_upto(session_id, upto, messages), None
     is_hit = messages is not None
     if messages is None:
         messages, is_ephemeral = _read_newest(session_id, before=version[1] + 1)
@@ -49,6 +46,15 @@ def look_up_newest(
         if not is_ephemeral:
             window.store(session_id, version, messages)
     return messages, is_hit if messages else None
+
+
+def _newest_upto(
+    session_id: UUID, position: int, window_messages: list[TranscriptMessage] | None
+) -> list[TranscriptMessage]:
+    if window_messages is None or len(window_messages) == window.MAX_MESSAGES:
+        return _read_newest(session_id, before=position + 1)[0]
+    # The window has the whole transcript.
+    return [message for message in window_messages if message.position <= position]
 
 
 def recent_messages(

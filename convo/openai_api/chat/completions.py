@@ -168,7 +168,6 @@ def _begin_in_session(
 def _prompt(chat_request: ChatRequest) -> list[dict[str, Any]]:
     """Return the messages as they were sent, after the agent's instructions if the model is an agent."""
     messages = [dict(message) for message in chat_request.messages]
-    instructions = (
-        "" if chat_request.agent == agents.PASSTHROUGH else agents.get(chat_request.agent).instructions
-    )
+    agent = chat_request.agent
+    instructions = "" if agent == agents.PASSTHROUGH else agents.get(agent).instructions
     return [{"role": "system", "content": instructions}, *messages] if instructions else messages

@@ -125,20 +125,16 @@ def drafts_of(messages: Iterable[SentMessage]) -> list[NewMessage]:
 
 
 def _drafts(message: Mapping[str, Any], path: str) -> list[NewMessage]:
-    role, content = message["role"], message.get("content")
-    if role == "tool":
-        output = content if isinstance(content, str) else [_item_part(part, role) for part in content or ()]
-        item = {"type": "function_call_output", "call_id": message["tool_call_id"], "output": output}
-        return [items.message_from_item(item, path)]
-    if refusal := message.get("refusal"):
+    role, content, calls = message["role"], message.get("content"), message.get("tool_calls") or ()
+    if role != "tool" and (refusal := message.get("refusal")):
         content = [*_parts_of(content), {"type": "refusal", "refusal": refusal}]
-    calls = message.get("tool_calls") or ()
+    parts = content if isinstance(content, str) else [_item_part(part, role) for part in content or ()]
+    if role == "tool":
+        item = {"type": "function_call_output", "call_id": message["tool_call_id"], "output": parts}
+        return [items.message_from_item(item, path)]
     drafts = []
     if content or not calls:
-        item_content = (
-            content if isinstance(content, str) else [_item_part(part, role) for part in content or ()]
-        )
-        draft = items.message_from_item({"type": "message", "role": role, "content": item_content}, path)
+        draft = items.message_from_item({"type": "message", "role": role, "content": parts}, path)
         drafts = [replace(draft, name=message.get("name") or "")]
     return [*drafts, *(_call_draft(call, path) for call in calls)]
 

@@ -101,8 +101,7 @@ def check_results(session: Session | None, drafts: Sequence[NewMessage]) -> None
 
 
 def _new_messages(sent: Sequence[SentMessage], rows: list[TranscriptMessage]) -> Sequence[SentMessage]:
-    # Most clients send the transcript's last message near the end, so the search begins there: of a thousand
-    # messages few are converted to be compared.
+    # The last message stands near the end, so that few of a thousand are converted to be compared.
     last_message = _last_message(rows)
     last_likeness = _likeness(last_message) if last_message else None
     for end in range(len(sent), 0, -1):

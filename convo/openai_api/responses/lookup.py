@@ -25,12 +25,12 @@ class StoredResponseView(V1View):
 
     def previous_turn(self, id: str, person: str | None) -> Turn:
         """Return the ended turn that the request continues."""
-        try:
-            turn = self.get_turn_request(id, person).turn
-        except NotFound as error:
+        turn_request = self.find_turn_request(id, person)
+        if turn_request is None:
             raise PreviousResponseNotFound(
                 f"Previous response with id '{id}' not found.", param="previous_response_id"
-            ) from error
+            )
+        turn = turn_request.turn
         if not turn.has_ended:
             raise InvalidRequest(
                 f"Response '{id}' is still being written. Wait for its end, or cancel it.",
