@@ -731,6 +731,26 @@ def test_a_chat_that_repeats_its_image_has_it_once(client: OpenAI, upstream: Ups
     assert len(kept()) == 2
 
 
+def test_an_old_image_that_a_chat_repeats_is_not_read_again(client: OpenAI, upstream: Upstream) -> None:
+    def image(address: str) -> Any:
+        return {"role": "user", "content": [{"type": "image_url", "image_url": {"url": address}}]}
+
+    new = {"X-Convo-Session": "new"}
+    first = client.chat.completions.with_raw_response.create(
+        model="words-1", messages=[image(url(png()))], extra_headers=new
+    )
+    # The session has the image, so it doesn't matter that this client can't repeat it.
+    dropped = image("data:image/png;base64,AAAA")
+    client.chat.completions.create(
+        model="words-1",
+        messages=[dropped, {"role": "assistant", "content": "word1 "}, {"role": "user", "content": "Sure?"}],
+        extra_headers={"X-Convo-Session": first.headers["x-convo-session"]},
+    )
+    assert url(png()) in str(upstream.last["messages"][0])
+    with pytest.raises(BadRequestError):
+        client.chat.completions.create(model="words-1", messages=[dropped], extra_headers=new)
+
+
 def test_an_input_that_repeats_its_image_has_it_once(client: OpenAI, upstream: Upstream) -> None:
     conversation = client.conversations.create().id
     asked: Any = {"role": "user", "content": [{"type": "input_text", "text": "Weather in Rome?"}, IMAGE]}
