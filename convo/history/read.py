@@ -185,7 +185,6 @@ def messages_upto(session: Session, position: int) -> list[Message]:
 
 
 def messages_of(turn: Turn | int) -> list[Message]:
-    """Return what is stored of a turn, which may be named by its primary key."""
     return ephemeral.load_contents(Message.objects.filter(turn=turn, erased_at=None).order_by("position"))
 
 
