@@ -43,7 +43,7 @@ def activate(session: Session, turn: Turn) -> None:
 
 
 def show_branch(session: Session, turn: Turn) -> None:
-    """Do the same, but let the caller save the session's epoch and counters."""
+    # The caller saves the session's epoch and counters: an append, for one, saves them anyway.
     position = branch_point(turn).position
     branch = _branch(session, turn)
     switched = statements.switch_branch(

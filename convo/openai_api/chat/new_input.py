@@ -141,7 +141,7 @@ def _ends_with(last_likeness: _Likeness, sent: Sequence[SentMessage]) -> bool:
 
 
 def _trailing(messages: Sequence[M]) -> list[M]:
-    """Return the messages after the last one of an assistant."""
+    # These are the messages after the last one of an assistant.
     return list(takewhile(lambda message: message.role != Message.Role.ASSISTANT, reversed(messages)))[::-1]
 
 
