@@ -27,7 +27,6 @@ class Delta(NamedTuple):
 
 
 def delta_of(item: ReplyItem, index: int) -> Delta:
-    """Return the delta of an item at this index."""
     call_fields = (item.call_id, item.name) if index == 0 else ("", "")
     return Delta(item.index, item.kind, item.chunks[index], *call_fields)
 
@@ -110,7 +109,6 @@ class LogReader(Generic[E]):
                         yield []
 
     async def wait_until_ended(self) -> E:
-        """Wait for the end of the log and return its ending."""
         while self._log.ending is None:
             await self._wait_for_change()
         return self._log.ending

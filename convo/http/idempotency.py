@@ -83,7 +83,6 @@ def store_error(key: IdempotencyKey | None, error: ConvoError, refuse: Refuse) -
 
 
 def stored_response(row: IdempotencyRecord) -> Response:
-    """Return the stored response to an earlier write."""
     check_result_exists(row)
     body = json.loads(str(row.body))
     if row.turn and row.turn.session.is_ephemeral:
@@ -105,7 +104,6 @@ def check_result_exists(row: IdempotencyRecord) -> None:
 
 
 def mark_replayed(response: R) -> R:
-    """Mark the response as a replay of an earlier one."""
     response[REPLAYED_HEADER] = "true"
     return response
 

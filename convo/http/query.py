@@ -54,7 +54,6 @@ class QueryParams:
         )
 
     def page_size(self, name: str = "page_size", *, wrong_type: type[InvalidRequest] = InvalidRequest) -> int:
-        """Return the number of entries on a page."""
         size = self.integer(name, min_value=1, max_value=MAX_PAGE_SIZE, wrong_type=wrong_type)
         return size or DEFAULT_PAGE_SIZE
 

@@ -133,7 +133,6 @@ def require_stored_session(session: Session) -> Session:
 
 
 def stores_conversations(agent: str) -> bool:
-    """Return whether conversations with this agent are stored."""
     return agents.get(agent).storage == "persistent"
 
 

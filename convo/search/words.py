@@ -55,7 +55,6 @@ def search_words(text: str) -> list[str]:
 
 
 def statement_and_question_words(text: str) -> tuple[list[str], list[str]]:
-    """Return the words of the statements in a text, and those of its questions."""
     sentences = [(sentence, list(_runs(sentence))) for sentence in _SENTENCES.findall(text)]
     language = _detect_language([run for _, runs in sentences for run in runs])
     statements: list[str] = []

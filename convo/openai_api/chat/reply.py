@@ -129,7 +129,6 @@ class CompletionReply(Reply):
 
 
 def completion_json(result: TurnResult, model: str) -> dict[str, Any]:
-    """Render the completion of an ended turn."""
     message = _merge_rows(result.messages)
     choice = {
         "index": 0,
