@@ -8,9 +8,10 @@ from convo import database, history
 from convo.errors import NotFound
 from convo.history import NewMessage
 from convo.models import Session, TurnRequest
-from convo.turns.claim import Claim, attach_turn, claim_sibling, lock_open, share_person
+from convo.turns.claim import Claim, attach_turn, claim_sibling, lock_open
 from convo.turns.idempotency import IdempotencyKey, reserve
 from convo.turns.prepare import PreparedTurn, SessionGuard, no_guard
+from convo.turns.sessions import share_person
 
 
 @database.retry_conflicts

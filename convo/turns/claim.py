@@ -21,7 +21,7 @@ from convo.history import BranchPoint, LockedSession, NewMessage, TranscriptMess
 from convo.models import IdempotencyRecord, Message, Session, Turn, TurnRequest
 from convo.turns.idempotency import IdempotencyKey, reserve
 from convo.turns.prepare import PreparedTurn, SessionGuard, no_guard
-from convo.turns.sessions import store_person, store_session
+from convo.turns.sessions import share_person, store_person, store_session
 from convo.turns.stop import stop_running
 
 # The name of this process in the rows of the turns that it runs.
@@ -126,12 +126,6 @@ def _claim_next_turn(session: Session, last_turn: Turn | None, prepared_turn: Pr
     prepared_turn.guard(session)
     turn = new_turn(session, parent=last_turn, **running_fields(), **prepared_turn.turn_fields)
     return claim_turn(session, turn, prepared_turn.question, prepared_turn)
-
-
-def share_person(session: Session, locked_session: Session) -> None:
-    """Give the locked session the rows that the caller has loaded, unless it has another person since."""
-    if session.person_id == locked_session.person_id:
-        locked_session._state.fields_cache |= session._state.fields_cache
 
 
 def attach_turn(key_row: IdempotencyRecord | None, new_claim: Claim) -> Claim:

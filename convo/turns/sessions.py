@@ -53,3 +53,9 @@ def store_session(session: Session) -> tuple[Session, bool]:
         history.remove_if(deleted_sessions, session_id)
     defaults = {name: getattr(session, name) for name in _NEW_SESSION_FIELDS}
     return Session.objects.get_or_create(person=session.person, ref=session.ref, defaults=defaults)
+
+
+def share_person(session: Session, locked_session: Session) -> None:
+    """Give the locked session the rows that the caller has loaded, unless it has another person since."""
+    if session.person_id == locked_session.person_id:
+        locked_session._state.fields_cache |= session._state.fields_cache
