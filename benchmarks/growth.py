@@ -92,6 +92,10 @@ def requests(key: str) -> dict[str, Operation]:
             f"{path_of(session)}messages/", {"messages": [reply]}, idempotency_key=str(uuid4())
         ),
         "question": lambda session: send(f"{path_of(session)}query/", question),
+        "reply again": lambda session: send(
+            f"{path_of(session)}turns/{Turn.objects.filter(session=session).latest('number').number}/regenerate/",
+            {"stream": False},
+        ),
         "new question": lambda _: send("/api/v1/query/", question),
         "unstored chat": lambda _: send("/v1/chat/completions", completion),
         "long reply": save_and_renew,
