@@ -1,5 +1,7 @@
 """Many at once in one session, and odd or hostile clients: one answer, one order, and no harm to others."""
 
+import json
+import re
 import socket
 import threading
 import time
@@ -300,3 +302,10 @@ def test_a_stream_is_not_compressed_where_everything_else_is(
                 if b"second" in seen:
                     upstream.release()
         assert b"event: turn.completed" in seen
+        upstream.release()
+        whole = client.post("/api/v1/query/", json={"message": "hello"})
+        assert "first" in json.dumps(whole.json())
+        assert whole.headers["Content-Type"] == "application/json"
+        page = client.post("/api/v1/query/", json={"message": "hello"}, headers={"Accept": "text/html"})
+        nonces = set(re.findall(r'nonce="([^"]+)"', page.text))
+        assert nonces == set(re.findall(r"'nonce-([^']+)'", page.headers["Content-Security-Policy"]))

@@ -19,17 +19,7 @@ from django.db import connection, transaction
 from convo.models import Session, Turn
 from project import embedded
 from tests.conftest import Serve
-from tests.faults import (
-    NEVER,
-    QUICK,
-    ask,
-    asking,
-    manage,
-    new_session,
-    said,
-    turn,
-    wait_until,
-)
+from tests.faults import LEASE_SECONDS, NEVER, QUICK, ask, asking, manage, new_session, said, turn, wait_until
 from tests.servers import Server, Standing, client_of, database_url
 from tests.support.damage import cut_connections, full_disk, read_only
 from tests.upstream import Upstream
@@ -412,6 +402,22 @@ def test_a_statement_that_takes_too_long_is_told_and_its_connection_is_clean(
         answers = [client.post(path, json=one).status_code for _ in range(4)]
         assert answers == [201] * 4
         assert said(client, session) == ["u:one"] * 4
+
+
+@pytest.mark.postgres
+@pytest.mark.django_db(transaction=True)
+def test_a_turn_lives_while_its_prompt_is_assembled(serve: Serve, alice_key: str, upstream: Upstream) -> None:
+    server = serve(OPENAI_BASE_URL=upstream.url, CONVO_MODEL="words", **QUICK)
+    with client_of(server, alice_key) as client, ThreadPoolExecutor(1) as pool:
+        session = new_session(client)
+        assert ask(client, session).status_code == 200
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute("LOCK TABLE convo_summary IN ACCESS EXCLUSIVE MODE")
+            slow = pool.submit(ask, client, session)
+            wait_until(lambda: Turn.objects.filter(number=2, status="running").exists())
+            time.sleep(LEASE_SECONDS + 1)
+            assert not slow.done()
+        assert slow.result().status_code == 200
 
 
 @pytest.mark.django_db(transaction=True)

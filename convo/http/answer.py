@@ -6,7 +6,7 @@ an idempotency key that was used before, it replays the earlier reply. Each surf
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -40,6 +40,14 @@ R = TypeVar("R", bound=HttpResponseBase)
 T = TypeVar("T")
 
 EVENT_STREAM, HEARTBEAT = "text/event-stream", b": hb\n\n"
+# Middleware compresses neither what must arrive piece by piece nor what it can't see yet.
+STREAM_HEADERS = {
+    "Content-Type": EVENT_STREAM,
+    "Cache-Control": "no-store",
+    "X-Accel-Buffering": "no",
+    "Content-Encoding": "identity",
+}
+WHOLE_HEADERS = {"Content-Type": "application/json", "Content-Encoding": "identity"}
 
 
 @dataclass(kw_only=True)
@@ -90,6 +98,9 @@ class Reply(ABC):
         """Render the error for a client whose credentials have ended. It is not an event of the turn."""
 
 
+# Waits for something in the log of a turn that has just been started.
+Wait = Callable[[TurnLog], Awaitable[None]]
+
 # Makes the reply of a turn. For a turn that an earlier request claimed, the request is None.
 ReplyOf = Callable[[Turn, TurnRequest | None], Reply]
 
@@ -120,41 +131,42 @@ def answer(
 def follow(request: HttpRequest, reply: Reply) -> StreamingHttpResponse:
     """Stream the events of a turn, in whichever process it runs or ran."""
     database.close_connections()
-    return _event_stream_response(_events(reply, Credentials(request)))
+    return StreamingHttpResponse(_events(reply, Credentials(request)), headers=STREAM_HEADERS)
 
 
-def start_turn(request: HttpRequest, claim: Claim) -> TurnLog:
-    """Start the turn, detached from this request, or run it to its end if the event loop is the request's."""
-    log, assembling = TurnLog(), turns.assemble_now(claim)
+def start_turn(request: HttpRequest, claim: Claim, wait: Wait | None = None) -> TurnLog:
+    """Start the turn, detached from this request, or run it to its end if the event loop is the request's.
+
+    Then wait in this thread as `wait` does.
+    """
+    log = TurnLog()
+    if loop := _event_loop(request):
+        turns.start_from_thread(loop, claim, log)
     # No database connection is held while the model works (docs/decisions/0001).
     database.close_connections()
-    if loop := _event_loop(request):
-        loop.call_soon_threadsafe(turns.start, claim, log, assembling)
-        return log
 
-    async def start() -> None:
-        task = turns.start(claim, log, assembling)
-        if not isinstance(request, ASGIRequest):
-            await task
+    async def start_and_wait() -> None:
+        if not loop:
+            task = turns.start(claim, log)
+            if not isinstance(request, ASGIRequest):
+                await task
+        if wait:
+            await wait(log)
 
-    async_to_sync(start)()
+    if wait or not loop:
+        async_to_sync(start_and_wait)()
     return log
 
 
-def after_end(
-    request: HttpRequest, claim: Claim, render: Callable[[Outcome], HttpResponse]
-) -> HttpResponseBase:
-    """Start the turn, and return the response that `render` makes of its end."""
-    log, credentials = start_turn(request, claim), Credentials(request)
+def wait_for_result(request: HttpRequest, claim: Claim) -> TurnResult:
+    """Start the turn, wait for its end in this thread, and return its result or raise its failure."""
+    credentials = Credentials(request)
 
-    async def wait() -> Render:
-        try:
-            with _reading(log, credentials, stops=False) as reader:
-                return partial(render, await reader.wait_until_ended())
-        except NotAuthenticated as error:
-            return partial(render, error)
+    async def wait(log: TurnLog) -> None:
+        with _reading(log, credentials, stops=False) as reader:
+            await reader.wait_until_ended()
 
-    return _without_thread(WaitingResponse(request, wait))
+    return result_or_raise(_ending(start_turn(request, claim, wait)))
 
 
 def result_or_raise(ending: Outcome) -> TurnResult:
@@ -168,41 +180,47 @@ def result_or_raise(ending: Outcome) -> TurnResult:
 
 def _start_and_reply(request: Request, claim: Claim, reply: Reply) -> HttpResponseBase:
     django_request = request._request
-    log = start_turn(django_request, claim)
     if reply.is_background and not reply.is_streamed:
+        start_turn(django_request, claim)
         return reply.queued()
     credentials, stops = Credentials(django_request), reply.stops_on_disconnect
+
+    async def wait(log: TurnLog) -> None:
+        with _reading(log, credentials, stops=stops) as reader:
+            if reply.waits_for_model:
+                await reader.wait_until_begun()
+                if log.ending and not log.deltas:
+                    result_or_raise(log.ending)
+            if not reply.is_streamed:
+                await reader.wait_until_ended()
+
+    # A page is rendered inside of the middleware that its scripts and forms need, so its thread waits.
+    waits_here = _event_loop(django_request) is None or request.accepted_renderer.media_type == "text/html"
+    try:
+        log = start_turn(django_request, claim, wait if waits_here else None)
+    except ConvoError as error:
+        return reply.failure(error)
     events = _events(reply, credentials, log, stops=stops) if reply.is_streamed else ()
 
-    async def wait() -> Render | None:
+    async def wait_to_render() -> Render | None:
         try:
-            with _reading(log, credentials, stops=stops) as reader:
-                if reply.waits_for_model:
-                    await reader.wait_until_begun()
-                    if log.ending and not log.deltas:
-                        result_or_raise(log.ending)
-                if not reply.is_streamed:
-                    await reader.wait_until_ended()
+            await wait(log)
         except ConvoError as error:
             return partial(_render, request, reply.failure, error)
-        if not reply.is_streamed:
-            return partial(_render, request, partial(_whole, reply), _ending(log))
-        _add_stream_headers(response)
-        return None
+        return None if reply.is_streamed else partial(_render, request, partial(_whole, reply), _ending(log))
 
-    response = WaitingResponse(django_request, wait, events)
+    if not waits_here:
+        headers = STREAM_HEADERS if reply.is_streamed else WHOLE_HEADERS
+        response: StreamingHttpResponse = WaitingResponse(django_request, wait_to_render, events, headers)
+    elif reply.is_streamed:
+        response = StreamingHttpResponse(events, headers=STREAM_HEADERS)
+    else:
+        return _whole(reply, _ending(log))
     if stops:
         # A reply that nobody began to wait for can't stop the turn.
-        response._resource_closers.append(partial(_stop_unless_ended, django_request, log))
-    return _without_thread(response)
-
-
-def _without_thread(response: WaitingResponse) -> HttpResponseBase:
-    """Return a response for which no thread waits; under a handler that doesn't know it, this thread does."""
-    if _event_loop(response.request):
-        return response
-    render = async_to_sync(response.wait)()
-    return render() if render else response
+        closers: list[Callable[[], object]] = response._resource_closers  # type: ignore[attr-defined]
+        closers.append(partial(_stop_unless_ended, django_request, log))
+    return response
 
 
 def _event_loop(request: HttpRequest) -> asyncio.AbstractEventLoop | None:
@@ -267,19 +285,6 @@ def _with_headers(response: R, reply: Reply) -> R:
     for name, value in reply.headers.items():
         response[name] = value
     return response
-
-
-def _event_stream_response(events: AsyncIterator[bytes]) -> StreamingHttpResponse:
-    response = StreamingHttpResponse(events)
-    _add_stream_headers(response)
-    return response
-
-
-def _add_stream_headers(response: HttpResponseBase) -> None:
-    response["Content-Type"] = EVENT_STREAM
-    response["Cache-Control"] = "no-store"
-    response["X-Accel-Buffering"] = "no"
-    response["Content-Encoding"] = "identity"
 
 
 async def _events(

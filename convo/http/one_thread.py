@@ -1,7 +1,7 @@
 """Django's ASGI application, with each request served by one thread (docs/decisions/0016)."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import IO, Any
@@ -41,16 +41,22 @@ class WaitingResponse(StreamingHttpResponse):
     """A response that is known after a wait on the event loop, so that it holds no thread meanwhile.
 
     `wait` returns None if this response, a stream, is to be sent. Otherwise it returns a function that makes
-    the response to send in its place, with the headers of both, and runs in a thread again.
+    the response to send in its place, and runs in a thread again. That gets the headers that middleware adds.
     """
 
     def __init__(
-        self, request: HttpRequest, wait: Callable[[], Awaitable[Render | None]], events: Any = ()
+        self,
+        request: HttpRequest,
+        wait: Callable[[], Awaitable[Render | None]],
+        events: Any,
+        headers: Mapping[str, str],
     ) -> None:
-        super().__init__(events)
-        del self.headers["Content-Type"]
-        self.request, self.wait = request, wait
-        self._resource_closers: list[Callable[[], object]]
+        super().__init__(events, headers=dict(headers))
+        self.request, self.wait, self._first_headers = request, wait, headers
+
+    @property
+    def added_headers(self) -> dict[str, str]:
+        return {name: value for name, value in self.items() if self._first_headers.get(name) != value}
 
 
 class OneThreadHandler(ASGIHandler):
@@ -165,7 +171,7 @@ def _render(waiting: WaitingResponse, render: Render) -> HttpResponse:
         response = response_for_exception(waiting.request, error)
     finally:
         database.close_connections()
-    for name, value in waiting.headers.items():
+    for name, value in waiting.added_headers.items():
         response[name] = value
     response.headers.setdefault("Content-Length", str(len(response.content)))
     response.cookies.update(waiting.cookies)

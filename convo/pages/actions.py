@@ -1,11 +1,11 @@
 """Actions on a conversation, other than asking. Each is the target of a form and redirects to the page."""
 
 from collections.abc import Callable
-from functools import partial, wraps
+from functools import wraps
 from typing import Concatenate, ParamSpec
 from uuid import UUID
 
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect
 from django.urls import reverse
@@ -16,7 +16,6 @@ from convo.errors import ConvoError, InvalidRequest
 from convo.models import Session
 from convo.pages.chat import message_text, show_error, start_or_wait
 from convo.pages.page import form_text, page, session_of
-from convo.turns import Claim
 
 P = ParamSpec("P")
 ConversationAction = Callable[Concatenate[HttpRequest, Session, P], HttpResponseBase]
@@ -50,7 +49,8 @@ def stop(request: HttpRequest, session: Session, number: int) -> HttpResponseBas
 def regenerate(request: HttpRequest, session: Session, number: int) -> HttpResponseBase:
     """Generate another answer to this turn's question, as an alternative to the present one."""
     claim = turns.regenerate(session, number, agent=request.POST.get("agent", ""))
-    return _redirect_after(request, session, claim)
+    start_or_wait(request, claim)
+    return _redirect_to_turn(session, claim.turn.number)
 
 
 @conversation_action
@@ -59,7 +59,8 @@ def edit(request: HttpRequest, session: Session, number: int) -> HttpResponseBas
     if not (question[0].content or question[0].item):
         raise InvalidRequest("Write a message first.", param="message")
     claim = turns.regenerate(session, number, question, agent=request.POST.get("agent", ""))
-    return _redirect_after(request, session, claim)
+    start_or_wait(request, claim)
+    return _redirect_to_turn(session, claim.turn.number)
 
 
 @conversation_action
@@ -102,11 +103,5 @@ def _read_note(request: HttpRequest) -> str:
     return note
 
 
-def _redirect_after(request: HttpRequest, session: Session, claim: Claim) -> HttpResponseBase:
-    """Start the turn, or wait for it and show its failure, and redirect to it."""
-    redirection = _redirect_to_turn(session, claim.turn.number)
-    return start_or_wait(request, claim, redirection, partial(show_error, request, session))
-
-
-def _redirect_to_turn(session: Session, number: int) -> HttpResponse:
+def _redirect_to_turn(session: Session, number: int) -> HttpResponseBase:
     return redirect(f"{reverse('conversation', args=[session.pk])}#turn-{number}")

@@ -1,6 +1,7 @@
 """The chat page: a conversation and, under each reply, what the model saw."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from uuid import UUID
 
 from django.http import HttpRequest, HttpResponse
@@ -13,7 +14,7 @@ from convo import agents, context, history, turns
 from convo.errors import ContentsExpired, ConvoError, InvalidRequest, NotFound, TurnInProgress
 from convo.history import NewMessage
 from convo.history.files import Upload, upload_parts
-from convo.http.answer import after_end, result_or_raise, start_turn
+from convo.http.answer import start_turn, wait_for_result
 from convo.http.query import QueryParams
 from convo.models import ME, Session, Turn
 from convo.pages.exchanges import Exchange, agent_title, build_exchanges, unfinished_turn
@@ -28,7 +29,7 @@ from convo.pages.page import (
     user_or_guest,
 )
 from convo.pages.prompt_view import build_prompt_view
-from convo.turns import Claim, Outcome
+from convo.turns import Claim
 
 PAGE_SIZE = 50
 WRITING = "A reply is still being written here. Wait until it ends, or stop it; your message is kept."
@@ -58,7 +59,9 @@ def chat(request: HttpRequest, id: UUID | None = None) -> HttpResponseBase:
     except ConvoError as error:
         return show_error(request, session, error)
     # A failed turn keeps its question and its error, and the page shows both.
-    return start_or_wait(request, claim, redirect(f"{reverse('conversation', args=[claim.session_id])}#end"))
+    with suppress(ConvoError):
+        start_or_wait(request, claim)
+    return redirect(f"{reverse('conversation', args=[claim.session_id])}#end")
 
 
 @page
@@ -75,31 +78,15 @@ def inspect(request: HttpRequest, id: UUID, number: int) -> HttpResponse:
     )
 
 
-def start_or_wait(
-    request: HttpRequest,
-    claim: Claim,
-    response: HttpResponse,
-    refuse: Callable[[ConvoError], HttpResponse] | None = None,
-) -> HttpResponseBase:
-    """Start the turn and return the response: without the page's script, once the reply is there.
-
-    With `refuse`, that renders the failure of a turn.
-    """
+def start_or_wait(request: HttpRequest, claim: Claim) -> None:
+    """Start the turn. The page's script then reads the reply as it comes; without it, wait for the reply."""
     if is_from_script(request):
         start_turn(request, claim)
-        return response
-
-    def respond(ending: Outcome) -> HttpResponse:
-        try:
-            result_or_raise(ending)
-        except ConvoError as error:
-            return refuse(error) if refuse else response
-        return response
-
-    return after_end(request, claim, respond)
+    else:
+        wait_for_result(request, claim)
 
 
-def show_error(request: HttpRequest, session: Session | None, error: ConvoError) -> HttpResponse:
+def show_error(request: HttpRequest, session: Session | None, error: ConvoError) -> HttpResponseBase:
     if isinstance(error, TurnInProgress):
         error = TurnInProgress(WRITING, retry_after=error.retry_after)
     return page_error_response(request, error, lambda error: render_conversation(request, session, error))

@@ -53,8 +53,8 @@ def page(view: View[P]) -> View[P]:
 
 
 def page_error_response(
-    request: HttpRequest, error: ConvoError, render_page: Callable[[ConvoError], HttpResponse]
-) -> HttpResponse:
+    request: HttpRequest, error: ConvoError, render_page: Callable[[ConvoError], HttpResponseBase]
+) -> HttpResponseBase:
     """Answer with this error: as JSON to the page's own script, else on the page from `render_page`."""
     error = error.with_message(message_for_visitor(error))
     response = errors.error_response(error) if is_from_script(request) else render_page(error)

@@ -13,7 +13,7 @@ from convo.turns.leases import is_shutting_down, shut_down
 from convo.turns.prepare import TurnOptions
 from convo.turns.record import record
 from convo.turns.recovery import recover_orphans, register_server_loop
-from convo.turns.runner import Outcome, TurnLog, answer, assemble_now, launch, start
+from convo.turns.runner import Outcome, TurnLog, answer, launch, start, start_from_thread
 from convo.turns.sessions import check_title, new_session, store_session
 from convo.turns.stop import cancel, stop_running
 from convo.turns.undo import clear, discard, restore
@@ -32,7 +32,6 @@ __all__ = [
     "answer",
     "ask",
     "assemble",
-    "assemble_now",
     "begin",
     "begin_unstored",
     "cancel",
@@ -63,6 +62,7 @@ __all__ = [
     "save_feedback",
     "shut_down",
     "start",
+    "start_from_thread",
     "stop_running",
     "store_session",
     "wait_for_ending",

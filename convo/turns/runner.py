@@ -69,19 +69,22 @@ def start(claim: Claim, log: TurnLog, assembling: Assembling | None = None) -> a
     return task
 
 
-def assemble_now(claim: Claim) -> Assembling | None:
-    """Assemble the request in this thread, which saves a switch; None if that has to wait for something.
+def start_from_thread(loop: asyncio.AbstractEventLoop, claim: Claim, log: TurnLog) -> None:
+    """Start the turn on this event loop, and assemble its request in this thread, which saves a switch.
 
-    The runner gets the request, or the failure, which ends the turn.
+    What has to wait, for its place in the queue or for an embedding model, is left to the event loop.
     """
-    if claim.is_queued or conf().embedding_model:
-        return None
-    assembling = Assembling()
-    try:
-        assembling.set_result(assemble(claim))
-    except Exception as error:
-        assembling.set_exception(error)
-    return assembling
+    assembling = None if claim.is_queued or conf().embedding_model else Assembling()
+    if assembling:
+        # A runner that is stopped meanwhile doesn't cancel it.
+        assembling.set_running_or_notify_cancel()
+    loop.call_soon_threadsafe(start, claim, log, assembling)
+    if assembling:
+        try:
+            assembling.set_result(assemble(claim))
+        except BaseException as error:
+            # The runner ends the turn with it.
+            assembling.set_exception(error)
 
 
 async def answer(claim: Claim) -> TurnResult:
@@ -153,7 +156,9 @@ async def _stream_reply(running_turn: RunningTurn, log: TurnLog, assembling: Ass
     if running_turn.claim.is_queued:
         running_turn.claim = await wait_in_queue(running_turn.claim)
     reply = running_turn.reply
-    assembled = assembling.result() if assembling else await database.run(assemble, running_turn.claim)
+    assembled = await (
+        asyncio.wrap_future(assembling) if assembling else database.run(assemble, running_turn.claim)
+    )
     running_turn.assembled = assembled
     reply.model, reply.prompt_tokens = assembled.request.model, assembled.prompt.manifest["total"]
     async for event in llm.stream(assembled.request, opened=log.mark_accepted):
