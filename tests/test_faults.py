@@ -288,6 +288,7 @@ def test_a_stream_is_not_compressed_where_everything_else_is(
     """F45"""
     (tmp_path / "compressing.py").write_text(COMPRESSING)
     env = {"OPENAI_BASE_URL": upstream.url, "CONVO_MODEL": "hold", "PYTHONPATH": str(tmp_path)}
+    env["CONVO_BROWSABLE_API"] = "everyone"
     server = OtherServer(tmp_path / "server.log", "uvicorn", application="compressing:application", **env)
     with ExitStack() as stack:
         stack.callback(server.kill)
@@ -308,4 +309,5 @@ def test_a_stream_is_not_compressed_where_everything_else_is(
         assert whole.headers["Content-Type"] == "application/json"
         page = client.post("/api/v1/query/", json={"message": "hello"}, headers={"Accept": "text/html"})
         nonces = set(re.findall(r'nonce="([^"]+)"', page.text))
+        assert nonces
         assert nonces == set(re.findall(r"'nonce-([^']+)'", page.headers["Content-Security-Policy"]))
