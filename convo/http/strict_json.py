@@ -30,21 +30,25 @@ class StrictJSONParser(BaseParser):
 
 def parse_json(body: bytes) -> Any:
     """Return the value of a JSON body, or raise an error that says what is wrong and where."""
+    infinities: list[float] = []
+
+    def parse_float(text: str) -> float:
+        # Python reads 1e999 as infinity, and would write `Infinity`, which is not JSON.
+        if isinf(value := float(text)):
+            infinities.append(value)
+        return value
+
     try:
         value = json.loads(
             body.decode(),
             object_pairs_hook=_object_with_unique_keys,
             parse_constant=_refuse_constant,
-            parse_float=_finite_float,
+            parse_float=parse_float,
         )
-        if _SUSPECT_ESCAPE.search(body):
+        if infinities or _SUSPECT_ESCAPE.search(body):
             _refuse_unstorable(value, "")
     except ConvoError:
         raise
-    except OverflowError as error:
-        # Its path is looked for only now that there is such a number.
-        _refuse_unstorable(json.loads(body), "")
-        raise MalformedBody("The body holds a number that is too large.") from error
     except UnicodeDecodeError as error:
         raise MalformedBody(f"The body is not UTF-8: byte {error.start} does not belong there.") from error
     except RecursionError as error:
@@ -61,13 +65,6 @@ def _object_with_unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(result) < len(pairs):
         raise MalformedBody("The body names the same key twice in one object.")
     return result
-
-
-def _finite_float(text: str) -> float:
-    # Python reads 1e999 as infinity, and would write `Infinity`, which is not JSON.
-    if isinf(value := float(text)):
-        raise OverflowError
-    return value
 
 
 def _refuse_constant(name: str) -> None:
