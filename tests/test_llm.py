@@ -230,6 +230,28 @@ def test_a_refusal_with_a_header_beyond_ascii_keeps_its_meaning(
 
 
 @pytest.mark.parametrize(
+    "ending",
+    [b"Content-Length: 99\r\n\r\n{}", b"Content-Encoding: gzip\r\nContent-Length: 2\r\n\r\n{}"],
+)
+def test_a_refusal_whose_body_breaks_off_keeps_its_meaning(
+    server: Upstream, configure: Configure, ending: bytes
+) -> None:
+    with Door(server.url, *[b"HTTP/1.1 429 No\r\nRetry-After: 7\r\n" + ending] * 9) as door:
+        configure(OPENAI_BASE_URL=door.url)
+        _, error = failure_of("words", UpstreamRateLimited)
+    assert error.retry_after == 7
+
+
+def test_a_refusal_that_repeats_the_prompt_keeps_its_code(server: Upstream, configure: Configure) -> None:
+    body = b'{"error": {"message": "%s", "code": "context_length_exceeded"}}' % (b"a" * 200_000)
+    refusal = b"HTTP/1.1 400 No\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
+    with Door(server.url, *[refusal] * 9) as door:
+        configure(OPENAI_BASE_URL=door.url)
+        _, error = failure_of("words", UpstreamRejected)
+    assert error.details["upstream_code"] == "context_length_exceeded"
+
+
+@pytest.mark.parametrize(
     ("base_url", "name"),
     [
         ("", "max_completion_tokens"),

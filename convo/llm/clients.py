@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncGenerator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -18,7 +19,8 @@ OPENAI_URL = "https://api.openai.com/v1"
 # Idle connections are closed before the 5 s after which common servers close them: a request on a connection
 # that is just closing would fail.
 KEEPALIVE_SECONDS = 4
-MAX_ERROR_BYTES = 64_000
+# Some servers repeat the prompt in an error, before its code.
+MAX_ERROR_BYTES = 1_000_000
 
 Key = tuple[asyncio.AbstractEventLoop, str, str]
 
@@ -66,8 +68,10 @@ class ModelServer:
 
 async def _error_text(response: aiohttp.ClientResponse) -> str:
     text = b""
-    while len(text) < MAX_ERROR_BYTES and (chunk := await response.content.readany()):
-        text += chunk
+    # The status alone says what to do, so a body that breaks off counts as far as it came.
+    with suppress(aiohttp.ClientError, TimeoutError):
+        while len(text) < MAX_ERROR_BYTES and (chunk := await response.content.readany()):
+            text += chunk
     # A connection whose response was read to its end serves others already.
     response.close()
     return text[:MAX_ERROR_BYTES].decode(errors="replace")
