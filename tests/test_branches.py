@@ -357,3 +357,12 @@ def test_a_branch_that_got_no_text_leaves_the_next_prompt_as_it_was(
     model("words-3")
     ask(session, "fourth")
     assert questions(upstream.last["messages"]) == ["first", "second", "third", "fourth"]
+
+
+def test_a_turn_ends_though_the_sessions_counters_are_too_low(session: Session) -> None:
+    for question in ("first", "second", "third"):
+        ask(session, question)
+    Session.objects.filter(pk=session.pk).update(message_count=2, token_count=3)
+    assert finish(turns.regenerate(session, 1, user("edited"))).turn.status == Turn.Status.COMPLETE
+    assert counts_agree(session)
+    assert fresh(session).turn_count == Turn.objects.filter(session=session).count() == 4

@@ -6,7 +6,7 @@ from django.db.models import Exists, OuterRef, Q
 
 from convo.errors import BranchNotActive
 from convo.history import statements
-from convo.history.session_row import reset_title
+from convo.history.session_row import recount, reset_title
 from convo.history.statements import BranchPoint
 from convo.models import Message, Session, Turn, UserMemory
 
@@ -65,6 +65,9 @@ def show_branch(session: Session, turn: Turn) -> None:
     session.message_count += len(shown) - len(hidden)
     session.token_count += sum(message.tokens if message.active else -message.tokens for message in switched)
     session.epoch += 1
+    if min(session.message_count, session.token_count) < 0:
+        # The stored counters were too low: a check of the table would refuse them, and no turn could end.
+        recount(session)
 
 
 def _branch(session: Session, turn: Turn) -> list[tuple[int, int | None]]:
