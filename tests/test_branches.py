@@ -366,3 +366,9 @@ def test_a_turn_ends_though_the_sessions_counters_are_too_low(session: Session) 
     assert finish(turns.regenerate(session, 1, user("edited"))).turn.status == Turn.Status.COMPLETE
     assert counts_agree(session)
     assert fresh(session).turn_count == Turn.objects.filter(session=session).count() == 4
+
+
+def test_a_turn_that_has_gone_is_said_to_have_gone(session: Session) -> None:
+    turn_id = ask(session, "first").turn.pk + 1
+    with pytest.raises(NotFound, match="no longer exists"):
+        turns.regenerate(session, turn_id=turn_id)

@@ -175,6 +175,8 @@ def get_turn(session: Session, number: int = 0, *, pk: int | None = None) -> Tur
     rows = Turn.objects.filter(session=session, **({"pk": pk} if pk else {"number": number}))
     turn = rows.select_related("parent", "question_turn", "feedback").first()
     if turn is None:
+        if pk:
+            raise NotFound("This turn no longer exists. Reload the session.")
         raise NotFound(f"This session has no turn {number}.")
     turn.session = session
     return turn
