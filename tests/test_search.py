@@ -365,6 +365,19 @@ def test_an_older_message_that_is_indexed_late_is_found(alice: Any) -> None:
     assert len(found(alice, "demo")) == 2
 
 
+def test_a_message_indexed_late_is_found_though_another_has_gone(alice: Any) -> None:
+    """The number of messages, the newest and the sessions stay the same."""
+    session = session_of(alice)
+    late, gone, _ = say(session, "The demo is on Thursday.", "The demo is off.", "The demo is in Graz.")
+    IndexedMessage.objects.filter(message=late).delete()
+    assert len(found(alice, "demo")) == 2
+    IndexedMessage.objects.filter(message=gone).delete()
+    Turn.objects.filter(messages=late).update(indexed_at=None)
+    index()
+    IndexedMessage.objects.filter(message=gone).delete()
+    assert "The demo is on Thursday." in found(alice, "demo")
+
+
 def test_the_copies_of_a_fork_are_told_once(alice: Any) -> None:
     session = session_of(alice)
     say(session, "The demo is on Thursday.")

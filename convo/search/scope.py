@@ -52,7 +52,10 @@ _COUNT_SQL = (
 )
 _VERSION_SQL = """
     SELECT * FROM (
-        SELECT COUNT(*), MAX(message_id), COUNT(CASE WHEN message_id > %s THEN 1 END)
+        SELECT
+            COUNT(*), MAX(message_id), COALESCE(SUM(message_id), 0),
+            COUNT(CASE WHEN message_id > %s THEN 1 END),
+            COALESCE(SUM(CASE WHEN message_id > %s THEN message_id END), 0)
         FROM convo_indexedmessage WHERE {column} = %s
     ) AS index_state, (
         SELECT COUNT(*), SUM(epoch), MIN(CAST(id AS TEXT)), MAX(CAST(id AS TEXT))
@@ -66,21 +69,29 @@ class Version(NamedTuple):
 
     messages: int
     newest_id: int | None
+    id_sum: int  # a message that is indexed late may take the place of one that was removed
     messages_after: int  # those with a higher id than the newest of the version that it is compared with
+    id_sum_after: int
     sessions: int
     epochs: int | None
     first: str | None
     last: str | None
 
     def equals(self, other: "Version") -> bool:
-        return self._replace(messages_after=0) == other._replace(messages_after=0)
+        return self._replace(messages_after=0, id_sum_after=0) == other._replace(
+            messages_after=0, id_sum_after=0
+        )
 
     def extends(self, other: "Version") -> bool:
         """Return whether messages were indexed since `other`, and nothing else changed.
 
         The epochs of sessions rise with every change that is not an append.
         """
-        with_appends = other._replace(messages=other.messages + self.messages_after, newest_id=self.newest_id)
+        with_appends = other._replace(
+            messages=other.messages + self.messages_after,
+            newest_id=self.newest_id,
+            id_sum=other.id_sum + self.id_sum_after,
+        )
         return self.equals(with_appends)
 
 
@@ -132,7 +143,7 @@ class Scope:
     def version_sql(self, newest_id: int) -> Condition:
         column, value = self._key_column
         version_sql = _VERSION_SQL.format(column=column, session="id" if self.session else column)
-        return version_sql, [newest_id, value, value]
+        return version_sql, [newest_id, newest_id, value, value]
 
     def message_count(self) -> int:
         """Return the number of messages under the scope key; a person's session has its person's key.
