@@ -6,8 +6,7 @@ an idempotency key that was used before, it replays the earlier reply. Each surf
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar, TypeVar
@@ -22,7 +21,7 @@ from rest_framework.response import Response
 from convo import database, turns
 from convo.conf import conf
 from convo.errors import ConvoError, IdempotencyKeyInUse, NotAuthenticated, ResultDeleted
-from convo.events import Delta, LogReader
+from convo.events import Delta
 from convo.http.credentials import Credentials
 from convo.http.idempotency import (
     KEY_HEADER,
@@ -163,7 +162,7 @@ def wait_for_result(request: HttpRequest, claim: Claim) -> TurnResult:
     credentials = Credentials(request)
 
     async def wait(log: TurnLog) -> None:
-        with _reading(log, credentials, stops=False) as reader:
+        with credentials.reading(log) as reader:
             await reader.wait_until_ended()
 
     return result_or_raise(_ending(start_turn(request, claim, wait)))
@@ -186,7 +185,7 @@ def _start_and_reply(request: Request, claim: Claim, reply: Reply) -> HttpRespon
     credentials, stops = Credentials(django_request), reply.stops_on_disconnect
 
     async def wait(log: TurnLog) -> None:
-        with _reading(log, credentials, stops=stops) as reader:
+        with credentials.reading(log, stops=stops) as reader:
             if reply.waits_for_model:
                 await reader.wait_until_begun()
                 if log.ending and not log.deltas:
@@ -297,7 +296,7 @@ async def _events(
     """
     log = log or await turns.follow(reply.turn)
     try:
-        with _reading(log, credentials, stops=stops) as reader:
+        with credentials.reading(log, stops=stops) as reader:
             yield await reply.first_events()
             async for deltas in reader.batches(heartbeat_seconds=conf().sse_heartbeat_seconds):
                 yield reply.delta_events(deltas) if deltas else HEARTBEAT
@@ -305,20 +304,3 @@ async def _events(
         yield reply.access_error(error)
         return
     yield reply.last_events(await turns.wait_for_ending(reply.turn, log))
-
-
-@contextmanager
-def _reading(log: TurnLog, credentials: Credentials, *, stops: bool) -> Iterator[LogReader[Outcome]]:
-    """Yield a reader that raises NotAuthenticated when the credentials end.
-
-    With `stops`, stop the turn if the client leaves before its end. A client whose credentials have ended
-    counts as one that has left.
-    """
-    reader = LogReader(log)
-    try:
-        with credentials.guard(reader):
-            yield reader
-    except BaseException:
-        if stops and log.ending is None:
-            log.stop()
-        raise

@@ -14,7 +14,8 @@ from django.http import HttpRequest
 from convo import database
 from convo.conf import conf
 from convo.errors import DatabaseUnavailable, NotAuthenticated
-from convo.events import LogReader
+from convo.events import Log, LogReader
+from convo.events.log import E
 from convo.models import ApiKey
 
 logger = logging.getLogger(__name__)
@@ -37,14 +38,22 @@ class Credentials:
             self._reader.interrupt(NotAuthenticated(_ENDED_MESSAGE))
 
     @contextmanager
-    def guard(self, reader: LogReader[Any]) -> Iterator[None]:
-        """Interrupt this reader with NotAuthenticated once the credentials have ended."""
+    def reading(self, log: Log[E], *, stops: bool = False) -> Iterator[LogReader[E]]:
+        """Yield a reader of the log that raises NotAuthenticated once the credentials have ended.
+
+        With `stops`, stop the turn if the client leaves before its end. A client whose credentials have ended
+        counts as one that has left.
+        """
         _checkers.setdefault(asyncio.get_running_loop(), _Checker()).add(self)
-        self._reader = reader
+        self._reader = reader = LogReader(log)
         try:
             if self._has_ended:
                 self.end()
-            yield
+            yield reader
+        except BaseException:
+            if stops and log.ending is None:
+                log.stop()
+            raise
         finally:
             self._reader = None
 
