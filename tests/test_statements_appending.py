@@ -9,8 +9,9 @@ from django.db import connection, transaction
 from django.db.models import Model
 from django.utils import timezone
 
-from convo import history
-from convo.history import statements
+from benchmarks.plans import explain_statements
+from convo import history, turns
+from convo.history import NewMessage, statements
 from convo.history.statements import Draft, PromptRecord
 from convo.models import AgentVersion, IdempotencyRecord, Message, Session, Turn
 from tests.faults import wait_until
@@ -180,3 +181,20 @@ def test_drafts_and_leases_of_a_running_turn_leave_the_indexes_alone(session: Se
             " FROM pg_class WHERE relname = 'convo_turn'"
         )
         assert cursor.fetchone() == (2, 2)
+
+
+@pytest.mark.postgres
+@pytest.mark.django_db(transaction=True)
+def test_a_long_transcript_is_read_from_its_end_before_there_are_statistics(session: Session) -> None:
+    with connection.cursor() as cursor:
+        # As in a new database into which conversations are imported.
+        cursor.execute("TRUNCATE convo_message CASCADE")
+        cursor.execute("DELETE FROM pg_statistic WHERE starelid = 'convo_message'::regclass")
+    messages = [NewMessage(role="user", content=f"{number} {'word ' * 80}") for number in range(500)]
+    for _ in range(6):
+        turns.record(session, messages)
+    session.refresh_from_db()
+    with explain_statements("append") as plans:
+        turns.record(session, messages[:2])
+    assert {plan.caller for plan in plans} >= {"history.statements.appending.lock_session"}
+    assert max(plan.rows for plan in plans) < 100

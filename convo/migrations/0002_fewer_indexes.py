@@ -72,7 +72,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='message',
-            index=models.Index(condition=models.Q(('active', True)), fields=['session', 'position'], name='message_transcript'),
+            index=models.Index(condition=models.Q(('active', True), ('erased_at', None), ('thread', '')), fields=['session', 'position'], name='message_transcript'),
         ),
         migrations.AddIndex(
             model_name='session',

@@ -117,8 +117,12 @@ class Message(models.Model):
             models.UniqueConstraint(fields=["item_id", "session"], name="one_message_per_item_id"),
         ]
         indexes = [
-            # The transcript, however many messages of it are on other branches.
-            models.Index(fields=["session", "position"], condition=Q(active=True), name="message_transcript"),
+            # The transcript and nothing else: PostgreSQL then reads its end, also before it has statistics.
+            models.Index(
+                fields=["session", "position"],
+                condition=Q(thread="", active=True, erased_at=None),
+                name="message_transcript",
+            ),
         ]
 
     def __str__(self) -> str:
