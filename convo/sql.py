@@ -1,6 +1,6 @@
 """Run statements that are written by hand, and read their rows as instances of models."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import cache, cached_property, lru_cache
 from typing import Any, Generic, TypeVar
 
@@ -88,6 +88,11 @@ class Columns(Generic[M]):
             for index, column in enumerate(columns)
             for convert in (*connection.ops.get_db_converters(column), *column.get_db_converters(connection))
         ]
+
+
+def placeholders(values: Collection[object]) -> str:
+    """Return the placeholders of these values, for `IN (…)`."""
+    return ", ".join(["%s"] * len(values))
 
 
 def db_value(model: type[Model], name: str, value: object) -> Any:

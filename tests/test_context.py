@@ -144,8 +144,8 @@ def test_a_failed_question_leaves_the_prompt_once_a_later_one_was_answered() -> 
 
 
 def test_a_question_of_several_messages_is_answered_behind_the_last_of_them() -> None:
-    asked = [line._replace(turn=1) for line in lines("u:one", "u:two", "a:both")]
-    prompt = choose(agent(), MODEL, [*asked, *lines("u:q2", "a:r2", start=4)], QUESTION)
+    question_lines = [line._replace(turn=1) for line in lines("u:one", "u:two", "a:both")]
+    prompt = choose(agent(), MODEL, [*question_lines, *lines("u:q2", "a:r2", start=4)], QUESTION)
     assert said(prompt) == ["u:one", "u:two", "a:both", "u:q2", "a:r2", "u:which of these?"]
 
 

@@ -356,10 +356,10 @@ def test_an_agent_without_memory_learns_no_facts(
 def test_chains_and_what_is_not_kept_teach_nothing(
     person: Person, model: Any, upstream: Upstream, fields: dict[str, str]
 ) -> None:
-    told = tell(new_session(person, **fields), "Hi. [fact: Likes tea]")
+    turn_with_fact = tell(new_session(person, **fields), "Hi. [fact: Likes tea]")
     # It counts as learned from since it was recorded.
     Turn.objects.update(learned_at=None)
-    turn = learn(told)
+    turn = learn(turn_with_fact)
     assert turn.learned_at
     assert len(upstream.heard) == (0 if fields else 1)
     assert facts(person) == ([] if fields else ["Likes tea"])

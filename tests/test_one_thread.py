@@ -311,11 +311,11 @@ def test_a_stream_that_comes_after_its_client_has_left_is_closed() -> None:
     may_go_on.clear()
 
     async def ask() -> None:
-        asked = begin(OneThreadHandler(1), "/late/")
-        await asked.send_input({"type": "http.request"})
+        late_request = begin(OneThreadHandler(1), "/late/")
+        await late_request.send_input({"type": "http.request"})
         await wait_for(lambda: seen)
-        await asked.send_input({"type": "http.disconnect"})
-        await asked.wait(SECONDS)
+        await late_request.send_input({"type": "http.disconnect"})
+        await late_request.wait(SECONDS)
         may_go_on.set()
         await wait_for(lambda: len(seen) == 2)
 

@@ -67,7 +67,7 @@ def first_shown(rows: Any) -> int | None:
 def test_the_branch_point_is_what_the_orm_finds(
     trees: Iterator[tuple[Session, list[Turn], random.Random]],
 ) -> None:
-    found = 0
+    point_count = 0
     for session, turns, _ in trees:
         for turn in turns:
             siblings = Message.objects.filter(turn__session=session, turn__parent=turn.parent_id)
@@ -79,12 +79,12 @@ def test_the_branch_point_is_what_the_orm_finds(
             if first is None:
                 assert point is None
                 continue
-            found += 1
+            point_count += 1
             previous = Message.objects.transcript(session).filter(position__lt=first).last()
             position = previous.position if previous else session.base_position
             later = Message.objects.transcript(session).filter(position__gt=position).count()
             assert point == (position, later)
-    assert 20 < found < 220
+    assert 20 < point_count < 220
 
 
 def test_switching_a_branch_is_what_the_orm_does(

@@ -68,9 +68,9 @@ def test_a_person_is_the_one_that_the_orm_finds(alice: Any, bob: Any) -> None:
     for owner, ref in names:
         Person.objects.create(owner=owner, ref=ref, epoch=len(ref), never_store=["diet", ref])
     for owner, ref in [*names, (alice, "new")]:
-        found = Person.objects.get_or_create_by_ref(owner, ref)
-        assert columns(found) == columns(Person.objects.get(owner=owner, ref=ref))
-        assert found.owner is owner
+        person_by_hand = Person.objects.get_or_create_by_ref(owner, ref)
+        assert columns(person_by_hand) == columns(Person.objects.get(owner=owner, ref=ref))
+        assert person_by_hand.owner is owner
     assert Person.objects.count() == len(names) + 1
 
 

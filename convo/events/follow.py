@@ -45,7 +45,7 @@ async def log_of(key: UUID) -> Log[Any]:
     """Return the log of a turn, whichever process runs it; it is updated for as long as somebody holds it."""
     loop = asyncio.get_running_loop()
     local_log = _local_logs[loop].get(key) if loop in _local_logs else None
-    # What an ended log tells may have been deleted since.
+    # The messages in a log that has ended may have been deleted since.
     if local_log and local_log.ending is None:
         return local_log
     return await _followers.setdefault(loop, Follower()).follow(key)

@@ -16,8 +16,8 @@ def branch_point(turn: Turn) -> BranchPoint:
 
     Raise BranchNotActive if the turn's parent is not on the active branch.
     """
-    if found := statements.find_branch_point(turn):
-        return found
+    if point := statements.find_branch_point(turn):
+        return point
     position = _end_position(turn.parent, turn) if turn.parent else turn.session.base_position
     later_messages = Message.objects.transcript(turn.session).filter(position__gt=position)
     return BranchPoint(position, later_messages.count())
@@ -53,16 +53,17 @@ def show_branch(session: Session, turn: Turn) -> None:
         # The turns whose questions others answer: their own replies are not shown.
         question_turn_ids=[question_turn_id for _, question_turn_id in branch if question_turn_id],
     )
-    shown = [message for message in switched if message.active]
-    hidden = [message for message in switched if not message.active]
-    if shown:
+    shown_messages = [message for message in switched if message.active]
+    hidden_messages = [message for message in switched if not message.active]
+    if shown_messages:
         # Memories learned from these turns were retracted when their branch was left: learn from them again.
-        Turn.objects.filter(pk__in={message.turn_id for message in shown}).update(gist="", learned_at=None)
-    if any(message.role == Message.Role.USER for message in hidden):
+        shown_turns = Turn.objects.filter(pk__in={message.turn_id for message in shown_messages})
+        shown_turns.update(gist="", learned_at=None)
+    if any(message.role == Message.Role.USER for message in hidden_messages):
         # Titles and memories are learned from the user's messages alone.
         reset_title(session, Message.objects.filter(session=session, position__gt=position, active=False))
         UserMemory.objects.unsupported(session.person_id).retract()
-    session.message_count += len(shown) - len(hidden)
+    session.message_count += len(shown_messages) - len(hidden_messages)
     session.token_count += sum(message.tokens if message.active else -message.tokens for message in switched)
     session.epoch += 1
     if min(session.message_count, session.token_count) < 0:

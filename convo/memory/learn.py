@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 # A transaction saves what at most this many turns taught: it locks their sessions, and appends wait for it.
 TURNS_PER_TRANSACTION = 25
-# Of the turns of one request, those beyond this number are left to the sweep.
+# A request schedules at most this many of its turns; the sweep finds the others.
 MAX_SCHEDULED_TURNS = 20
 _SESSION_FIELDS = ("person", "kind", "storage", "state", "epoch", "title", "forked_from", "agent")
 _TURN_FIELDS = ("session", "number", "status", "agent", "gist", "indexed_at", "learned_at")

@@ -109,7 +109,7 @@ def _try_to_begin(
             # A copy is stored: if the transaction is retried, the caller's session must still be a new one.
             session = copy(session)
             if session.ref is None and not session.forked_from_id:
-                # Nobody else can know it, so it needs no lock, and is inserted with its first turn.
+                # Nobody else knows its id yet, so no lock is needed: one statement inserts it and the turn.
                 return attach_turn(key_row, _claim_next_turn(store_person(session), None, prepared_turn))
             session = store_session(session)[0]
         try:

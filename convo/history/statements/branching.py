@@ -1,13 +1,13 @@
 """Find where a branch begins, and show it in place of another: two statements instead of fourteen."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from django.db import connection
 
 from convo.history.statements.reading import IN_TRANSCRIPT_SQL
 from convo.models import Message, Session, Summary, Turn
-from convo.sql import Columns, db_value, fetch_all
+from convo.sql import Columns, db_value, execute, fetch_all, placeholders
 
 _FIRST_SHOWN_SQL = """
     SELECT MIN(message.position) FROM convo_message message JOIN convo_turn turn ON turn.id = message.turn_id
@@ -62,12 +62,12 @@ def switch_branch(
     """
     session_key = db_value(Message, "session", session.pk)
     is_question = (
-        f" OR (agent = '' AND turn_id IN ({_placeholders(question_turn_ids)}))" if question_turn_ids else ""
+        f" OR (agent = '' AND turn_id IN ({placeholders(question_turn_ids)}))" if question_turn_ids else ""
     )
     sql = (
         "UPDATE convo_message SET active = NOT active"
         " WHERE session_id = %s AND position > %s AND erased_at IS NULL"
-        f" AND active <> (turn_id IN ({_placeholders(turn_ids)}){is_question})"
+        f" AND active <> (turn_id IN ({placeholders(turn_ids)}){is_question})"
         f" RETURNING {_SWITCHED.sql('convo_message')}"
     )
     values = [session_key, position, *turn_ids, *question_turn_ids]
@@ -76,9 +76,5 @@ def switch_branch(
         sql, values = f"WITH stale AS ({_MARK_STALE_SQL}) {sql}", [*stale_values, *values]
     else:
         # SQLite's WITH can't update.
-        fetch_all(_MARK_STALE_SQL, stale_values)
+        execute(_MARK_STALE_SQL, stale_values)
     return [_SWITCHED.instance(row) for row in fetch_all(sql, values)]
-
-
-def _placeholders(values: Collection[object]) -> str:
-    return ", ".join(["%s"] * len(values))

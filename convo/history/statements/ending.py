@@ -8,7 +8,7 @@ from uuid import UUID
 from django.db import connection
 
 from convo.models import AgentVersion, ItemOutline, Manifest, Session, Turn, UserMemory
-from convo.sql import Columns, db_value, execute, fetch_all, insert_sql
+from convo.sql import Columns, db_value, execute, fetch_all, insert_sql, placeholders
 
 # The time by the database's clock, plus the seconds of the parameter, as `_seconds` writes them.
 _TIME = {
@@ -25,7 +25,7 @@ def _seconds(seconds: float | None) -> str | None:
 
 @dataclass(frozen=True, kw_only=True)
 class PromptRecord:
-    """What is stored of a turn's prompt: the model, the agent's version, and the manifest without texts.
+    """The record of a turn's prompt: the model, the agent's version, and the manifest without texts.
 
     It is stored with the first part of the reply that is, or at the turn's end: whatever a model wrote can be
     traced to the memories that it was given, and a short turn needs no statement of its own.
@@ -58,7 +58,7 @@ def renew_leases(turn_ids: Collection[int], seconds: float) -> set[int]:
     """Renew the leases of these turns; return the ids of those that have not ended and may go on."""
     rows = fetch_all(
         f"UPDATE convo_turn SET lease_until = {_TIME[connection.vendor]}"
-        f" WHERE id IN ({_placeholders(turn_ids)}) AND status IN ('queued', 'running')"
+        f" WHERE id IN ({placeholders(turn_ids)}) AND status IN ('queued', 'running')"
         " RETURNING id, cancel_requested",
         [_seconds(seconds), *turn_ids],
     )
@@ -86,8 +86,7 @@ def save_drafts(drafts: Sequence[Draft]) -> None:
         " UPDATE convo_turn SET draft = saved.draft, chunks = saved.chunks,"
         " manifest = COALESCE(saved.manifest, convo_turn.manifest), agent_version_id = COALESCE("
         "(SELECT sha256 FROM convo_agentversion WHERE sha256 = saved.version), agent_version_id)"
-        " FROM saved WHERE convo_turn.id = saved.id AND convo_turn.status = 'running'"
-        " RETURNING convo_turn.id",
+        " FROM saved WHERE convo_turn.id = saved.id AND convo_turn.status = 'running'",
         values,
     )
 
@@ -111,7 +110,7 @@ def end_turn(
     # Forgetting locks the session too, so that it sees the reply, or this statement sees what it forgot.
     is_forgotten = (
         "EXISTS (SELECT 1 FROM convo_usermemory WHERE person_id = %s AND status = 'forgotten'"
-        f" AND key IN ({_placeholders(keys)}))"
+        f" AND key IN ({placeholders(keys)}))"
     )
     rows = fetch_all(
         f"UPDATE convo_turn SET {''.join(f'{name} = %s, ' for name in values)}"
@@ -164,7 +163,3 @@ def insert_ended_turn(
     turn.pk = row.pk
     session._state.adding = turn._state.adding = False
     return row
-
-
-def _placeholders(values: Collection[object]) -> str:
-    return ", ".join(["%s"] * len(values))
